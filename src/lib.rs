@@ -1,0 +1,42 @@
+//! zim2kafka receives the signed HTTP callbacks of ZEGOCLOUD In-app Chat, proves that they are
+//! authentic, and publishes each as a record keyed by its group on a Kafka topic.
+//!
+//! # One callback's way
+//!
+//! ```text
+//! bytes ──► callback::decode ──► callback::authenticate ──► event::GroupJoined ──► delivery::Queue ──► Kafka
+//!           RawCallback          UnverifiedCallback          VerifiedCallback        numbered, in order
+//!           → Unverified…        → Verified…                 → Record
+//! ```
+//!
+//! [`intake::Intake::accept`] is that line as code. The rooms below are in reading order.
+//!
+//! # Who knows whom
+//!
+//! `main → commands → server → http → intake → {callback, event, delivery}`; `config` and `metrics`
+//! are known by many and know little. The rules that keep it so are a test, `tests/it/rules.rs`:
+//! only `config` and `main` read the environment, only `main` exits; only `http` and `server` know
+//! axum; only `delivery::kafka` knows rdkafka; `callback` and `event` are pure.
+//!
+//! # Every bound
+//!
+//! | what | bound |
+//! | --- | --- |
+//! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
+//! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`] |
+//! | records of a lane that wait for Kafka | [`delivery::MAX_QUEUE_BYTES`], two lanes |
+//! | records of a lane with the producer | [`delivery::MAX_IN_FLIGHT`], copied by librdkafka |
+//! | remembered callbacks | [`intake::REMEMBERED_EVENTS`], and those on their way |
+
+pub mod intake;
+
+pub mod callback;
+pub mod delivery;
+pub mod event;
+
+pub mod commands;
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod server;
