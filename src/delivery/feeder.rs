@@ -1,0 +1,140 @@
+//! The feeder of a lane: one thread that hands its queue's records to Kafka, in order.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::kafka::{Connection, Error, KafkaSettings, Producer, SendError};
+use super::queue::{Queue, Work};
+use crate::event::Record;
+use crate::metrics::Metrics;
+
+/// How long a producer that failed may take to report on what it was given, once that is purged.
+const REPORTS: Duration = Duration::from_secs(10);
+
+/// The pause before a new producer, doubled from one failure to the next until something succeeds.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The pause before a record is tried again that did not fit into librdkafka's own queue. The window
+/// is narrower than that queue, unless the operator narrows the queue.
+const FULL: Duration = Duration::from_millis(5);
+
+/// The thread that feeds one lane.
+pub(super) struct Feeder {
+    thread: JoinHandle<()>,
+}
+
+impl Feeder {
+    /// Makes the lane's first producer and starts to feed it.
+    pub(super) fn start(
+        queue: &Arc<Queue>,
+        topic: &str,
+        settings: &KafkaSettings,
+        connection: &Arc<Connection>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let lane = Lane {
+            queue: Arc::clone(queue),
+            topic: topic.to_owned(),
+            settings: settings.clone(),
+            connection: Arc::clone(connection),
+            metrics: Arc::clone(metrics),
+        };
+        let producer = lane.producer()?;
+        let thread = thread::Builder::new()
+            .name(format!("feeder {topic}"))
+            .spawn(move || lane.feed(producer))
+            .map_err(Error::Thread)?;
+        Ok(Self { thread })
+    }
+
+    pub(super) fn join(self) {
+        self.thread
+            .join()
+            .expect("a panic in a feeder ends the process");
+    }
+}
+
+struct Lane {
+    queue: Arc<Queue>,
+    topic: String,
+    settings: KafkaSettings,
+    connection: Arc<Connection>,
+    metrics: Arc<Metrics>,
+}
+
+impl Lane {
+    fn feed(&self, mut producer: Producer) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.queue.next() {
+                Work::Send(batch) => self.send(&producer, &batch),
+                Work::Stop => return,
+                Work::StartOver { reason, progress } => {
+                    pause = if progress { FIRST_PAUSE } else { pause };
+                    tracing::warn!(
+                        topic = self.topic,
+                        reason,
+                        "delivery to Kafka failed; starting over with a new producer in {pause:?}"
+                    );
+                    producer = match self.start_over(producer, pause) {
+                        Some(producer) => producer,
+                        None => return,
+                    };
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn send(&self, producer: &Producer, batch: &[(u64, Arc<Record>)]) {
+        for (at, (number, record)) in batch.iter().enumerate() {
+            let sent = loop {
+                match producer.send(&self.topic, *number, record) {
+                    // The same record again, or a later one would overtake it.
+                    Err(SendError::Full) if !self.queue.stopped_within(FULL) => {}
+                    sent => break sent,
+                }
+            };
+            match sent {
+                Ok(()) => {}
+                Err(SendError::Unacceptable(reason)) => {
+                    self.queue.refuse(producer.generation(), *number, &reason);
+                }
+                Err(SendError::Failed(reason)) => {
+                    let left = batch.len() - at;
+                    self.queue
+                        .not_handed_over(producer.generation(), left, &reason);
+                    return;
+                }
+                Err(SendError::Full) => return,
+            }
+        }
+    }
+
+    /// Ends a producer and makes the next one, which begins with the oldest record that is not safe.
+    fn start_over(&self, producer: Producer, pause: Duration) -> Option<Producer> {
+        producer.purge();
+        self.queue.wait_for_reports(Instant::now() + REPORTS);
+        drop(producer);
+        self.metrics.producer_recreated();
+        loop {
+            if self.queue.stopped_within(pause) {
+                return None;
+            }
+            match self.producer() {
+                Ok(producer) => return Some(producer),
+                Err(error) => {
+                    tracing::error!(topic = self.topic, %error, "no new producer could be made")
+                }
+            }
+        }
+    }
+
+    fn producer(&self) -> Result<Producer, Error> {
+        let generation = self.queue.start_over();
+        let queue = Arc::clone(&self.queue);
+        Producer::new(&self.settings, generation, queue, &self.connection)
+    }
+}

@@ -1,0 +1,105 @@
+//! Whether Kafka can be reached, as the producers' own connections tell.
+
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use serde::Deserialize;
+
+use crate::metrics::Metrics;
+
+/// The state of all producers' connections, shared by them.
+pub struct Connection {
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
+
+struct State {
+    up: bool,
+    complaint: Option<(RDKafkaErrorCode, Instant)>,
+}
+
+/// librdkafka repeats an error at each attempt to connect; people want it once a minute.
+const SILENCE: Duration = Duration::from_secs(60);
+
+impl Connection {
+    pub(in crate::delivery) fn new(metrics: Arc<Metrics>) -> Self {
+        let state = State {
+            up: false,
+            complaint: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            metrics,
+        }
+    }
+
+    /// Whether a connection to a broker is up.
+    pub fn is_up(&self) -> bool {
+        self.lock().up
+    }
+
+    /// Reads librdkafka's statistics, which come every second. Only their brokers' states count.
+    pub(super) fn statistics(&self, json: &[u8]) {
+        #[derive(Deserialize)]
+        struct Statistics<'a> {
+            #[serde(borrow)]
+            brokers: std::collections::BTreeMap<&'a str, Broker<'a>>,
+        }
+        #[derive(Deserialize)]
+        struct Broker<'a> {
+            state: &'a str,
+        }
+        if let Ok(statistics) = serde_json::from_slice::<Statistics<'_>>(json) {
+            let up = |broker: &Broker<'_>| matches!(broker.state, "UP" | "UPDATE");
+            self.set(statistics.brokers.values().any(up));
+        }
+    }
+
+    /// Takes an error that librdkafka reports besides those of single records.
+    pub(super) fn error(&self, error: &KafkaError, reason: &str) {
+        let code = error
+            .rdkafka_error_code()
+            .unwrap_or(RDKafkaErrorCode::Unknown);
+        match code {
+            RDKafkaErrorCode::AllBrokersDown => self.set(false),
+            // One broker of several, or one of a name's addresses: the others may do.
+            RDKafkaErrorCode::BrokerTransportFailure => tracing::debug!(reason, "Kafka broker"),
+            code if self.is_new(code) => tracing::warn!(%code, reason, "Kafka client"),
+            code => tracing::debug!(%code, reason, "Kafka client"),
+        }
+    }
+
+    fn set(&self, up: bool) {
+        let mut state = self.lock();
+        if state.up != up {
+            state.up = up;
+            self.metrics.kafka_up(up);
+            if up {
+                tracing::info!("connected to Kafka");
+            } else {
+                tracing::warn!(
+                    "no Kafka broker can be reached; retrying. If this lasts, check ZIM2KAFKA_KAFKA_BROKERS, the network and the listeners that the brokers advertise"
+                );
+            }
+        }
+    }
+
+    fn is_new(&self, code: RDKafkaErrorCode) -> bool {
+        let mut state = self.lock();
+        let new = match state.complaint {
+            Some((last, when)) => last != code || when.elapsed() > SILENCE,
+            None => true,
+        };
+        if new {
+            state.complaint = Some((code, Instant::now()));
+        }
+        new
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

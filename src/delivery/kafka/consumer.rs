@@ -1,0 +1,131 @@
+//! Reading a topic, for `tail` and `demo`.
+
+use std::time::Duration;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::producer::log;
+use super::{Error, KafkaSettings};
+
+/// A reader of all partitions of one topic. It joins no consumer group and commits nothing, so it
+/// needs no right but to read, and disturbs nobody.
+pub struct Subscription {
+    consumer: BaseConsumer<Quiet>,
+}
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest record there is.
+    Beginning,
+    /// With the next one.
+    End,
+}
+
+/// One record as a subscriber reads it.
+#[derive(Debug)]
+pub struct Consumed {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in the partition.
+    pub offset: i64,
+    /// Kafka's timestamp, in milliseconds since 1970-01-01 UTC.
+    pub timestamp: Option<i64>,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+impl Subscription {
+    /// Finds the topic's partitions and begins to read them all.
+    ///
+    /// # Errors
+    ///
+    /// Where Kafka does not answer within `timeout`, or the topic does not exist.
+    pub fn start(
+        settings: &KafkaSettings,
+        topic: &str,
+        start: Start,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let consumer: BaseConsumer<Quiet> = settings
+            .client()
+            // librdkafka wants a name even from those who join no group.
+            .set("group.id", "zim2kafka-tail")
+            .set("enable.auto.commit", "false")
+            .set("check.crcs", "true")
+            .set("fetch.wait.max.ms", "100")
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            .set("allow.auto.create.topics", "false")
+            .create_with_context(Quiet)?;
+        let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
+        let mut partitions = TopicPartitionList::new();
+        for found in metadata.topics() {
+            if let Some(error) = found.error() {
+                return Err(KafkaError::MetadataFetch(error.into()).into());
+            }
+            for partition in found.partitions() {
+                // The end is looked up now, not at the first fetch: what comes after this call is read.
+                let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout)?;
+                let offset = match start {
+                    Start::Beginning => low,
+                    Start::End => high,
+                };
+                partitions.add_partition_offset(topic, partition.id(), Offset::Offset(offset))?;
+            }
+        }
+        consumer.assign(&partitions)?;
+        Ok(Self { consumer })
+    }
+
+    /// The next record, if one comes in time.
+    ///
+    /// # Errors
+    ///
+    /// What Kafka answers; passing troubles are retried inside and are none.
+    pub fn next(&self, timeout: Duration) -> Result<Option<Consumed>, Error> {
+        let Some(message) = self.consumer.poll(timeout).transpose()? else {
+            return Ok(None);
+        };
+        let headers = message
+            .headers()
+            .into_iter()
+            .flat_map(|headers| headers.iter());
+        let headers = headers.map(|header| {
+            (
+                header.key.to_owned(),
+                header.value.unwrap_or_default().to_vec(),
+            )
+        });
+        Ok(Some(Consumed {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            headers: headers.collect(),
+            value: message.payload().unwrap_or_default().to_vec(),
+        }))
+    }
+}
+
+/// Lets librdkafka speak to those who look for it only.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+}
+
+impl ConsumerContext for Quiet {}

@@ -1,0 +1,235 @@
+//! Looking at our topics before they are needed, and creating them where that is wanted.
+//!
+//! `acks=all` protects only as well as the topic it writes to, so what weakens a promise is said.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::consumer::Quiet;
+use super::{CreateTopics, Error, KafkaSettings, MAX_MESSAGE_BYTES};
+
+/// Kafka's answer to a question about topics is waited for so long.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Our two topics, as Kafka has them.
+pub struct Topics {
+    admin: Arc<AdminClient<Quiet>>,
+    names: [String; 2],
+    create: Option<CreateTopics>,
+}
+
+/// What was found.
+pub struct Inspection {
+    /// All findings, those of the topic of events first.
+    pub findings: Vec<Finding>,
+    /// Whether the topic of events exists.
+    pub topic_exists: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What was looked at.
+    pub subject: String,
+    /// What was found, and what to do about it.
+    pub text: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It weakens a promise.
+    Warning,
+    /// It breaks one.
+    Error,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub fn ok(subject: &str, text: impl Into<String>) -> Self {
+        Self::new(Level::Ok, subject, text)
+    }
+
+    /// Something that weakens a promise.
+    pub fn warning(subject: &str, text: impl Into<String>) -> Self {
+        Self::new(Level::Warning, subject, text)
+    }
+
+    /// Something that breaks a promise.
+    pub fn error(subject: &str, text: impl Into<String>) -> Self {
+        Self::new(Level::Error, subject, text)
+    }
+
+    fn new(level: Level, subject: &str, text: impl Into<String>) -> Self {
+        let (subject, text) = (subject.to_owned(), text.into());
+        Self {
+            level,
+            subject,
+            text,
+        }
+    }
+}
+
+impl Topics {
+    /// A client to look with. Kafka need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the settings are such that no client can be made from them.
+    pub fn new(settings: &KafkaSettings) -> Result<Self, Error> {
+        Ok(Self {
+            admin: Arc::new(settings.client().create_with_context(Quiet)?),
+            names: [settings.topic.clone(), settings.dead_letter_topic.clone()],
+            create: settings.create_topics,
+        })
+    }
+
+    /// Looks at both topics, after creating those that are missing if that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// Where Kafka does not answer within some seconds.
+    pub async fn inspect(&self) -> Result<Inspection, Error> {
+        let mut findings = Vec::new();
+        let mut exist = Vec::new();
+        for name in &self.names {
+            let mut found = self.look(name).await?;
+            if let (None, Some(create)) = (&found, self.create) {
+                findings.push(self.create(name, create).await?);
+                found = self.look(name).await?;
+            }
+            exist.push(found.is_some());
+            match found {
+                None => findings.push(Finding::error(
+                    name,
+                    "the topic does not exist: create it, or set ZIM2KAFKA_CREATE_TOPICS=true",
+                )),
+                Some(topic) => findings.extend(self.judge(name, &topic).await?),
+            }
+        }
+        Ok(Inspection {
+            findings,
+            topic_exists: exist.first() == Some(&true),
+        })
+    }
+
+    async fn look(&self, name: &str) -> Result<Option<Topic>, Error> {
+        let (admin, wanted) = (Arc::clone(&self.admin), name.to_owned());
+        let ask = move || admin.inner().fetch_metadata(Some(&wanted), TIMEOUT);
+        let metadata = tokio::task::spawn_blocking(ask)
+            .await
+            .map_err(|_| KafkaError::Canceled)??;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+        Ok(topic
+            .filter(|topic| topic.error().is_none())
+            .map(|topic| Topic {
+                partitions: topic.partitions().len(),
+                replicas: (topic.partitions().iter())
+                    .map(|partition| partition.replicas().len())
+                    .min()
+                    .unwrap_or(0),
+            }))
+    }
+
+    async fn create(&self, name: &str, create: CreateTopics) -> Result<Finding, Error> {
+        // -1 is Kafka's way to say: the broker's default.
+        let replication = TopicReplication::Fixed(create.replication.unwrap_or(-1));
+        let topic = NewTopic::new(name, create.partitions, replication);
+        let options = AdminOptions::new()
+            .request_timeout(Some(TIMEOUT))
+            .operation_timeout(Some(TIMEOUT));
+        let results = self.admin.create_topics([&topic], &options).await?;
+        Ok(match results.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                Finding::ok(name, "created meanwhile by somebody else")
+            }
+            Some(Err((_, code))) => Finding::error(name, format!("could not be created: {code}")),
+            _ => Finding::ok(
+                name,
+                format!("created with {} partitions", create.partitions),
+            ),
+        })
+    }
+
+    async fn judge(&self, name: &str, topic: &Topic) -> Result<Vec<Finding>, Error> {
+        let mut findings = vec![Finding::ok(
+            name,
+            format!("{} partitions", topic.partitions),
+        )];
+        findings.push(match topic.replicas {
+            replicas @ 0..3 => Finding::warning(
+                name,
+                format!(
+                    "replication factor {replicas}: fewer than 3 copies of an acknowledged record"
+                ),
+            ),
+            replicas => Finding::ok(name, format!("replication factor {replicas}")),
+        });
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let asked = [ResourceSpecifier::Topic(name)];
+        let answer = self.admin.describe_configs(&asked, &options).await?;
+        findings.extend(match answer.into_iter().next() {
+            Some(Ok(config)) => judge_config(name, &config),
+            Some(Err(code)) => vec![Finding::warning(
+                name,
+                format!("its configuration could not be read ({code}): the right DescribeConfigs is missing"),
+            )],
+            None => Vec::new(),
+        });
+        Ok(findings)
+    }
+}
+
+struct Topic {
+    partitions: usize,
+    replicas: usize,
+}
+
+fn judge_config(name: &str, config: &ConfigResource) -> Vec<Finding> {
+    let value = |key| config.get(key).and_then(|entry| entry.value.as_deref());
+    let number = |key| value(key).and_then(|text| text.parse::<usize>().ok());
+    let mut findings = Vec::new();
+    findings.push(match number("min.insync.replicas") {
+        Some(in_sync @ 2..) => Finding::ok(name, format!("min.insync.replicas {in_sync}")),
+        in_sync => Finding::warning(
+            name,
+            format!(
+                "min.insync.replicas {}: a record may be acknowledged while only one broker has it; set 2",
+                in_sync.map_or("unknown".to_owned(), |number| number.to_string())
+            ),
+        ),
+    });
+    if value("unclean.leader.election.enable") == Some("true") {
+        findings.push(Finding::warning(
+            name,
+            "unclean.leader.election.enable is true: a broker that lags may become leader and lose acknowledged records",
+        ));
+    }
+    if let Some(limit) = number("max.message.bytes").filter(|limit| *limit < MAX_MESSAGE_BYTES) {
+        findings.push(Finding::error(
+            name,
+            format!("max.message.bytes is {limit}: set it to {MAX_MESSAGE_BYTES} or more"),
+        ));
+    }
+    findings
+}
