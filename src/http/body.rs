@@ -1,0 +1,100 @@
+//! Reading a body within its limits: size, time, and the bytes of all bodies together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::problem::Problem;
+use crate::delivery::Full;
+
+/// The bodies of all requests that are being read or wait for their answer have at most so many bytes.
+pub const MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
+
+/// The whole body has so long, however its bytes are spread over it.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What bounds the bodies.
+pub(super) struct Bodies {
+    limit: usize,
+    room: Arc<Semaphore>,
+}
+
+/// A body that was read, and the room that it takes while it lives.
+pub(super) struct Admitted {
+    pub(super) bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    /// Bodies of at most `limit` bytes each.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            room: Arc::new(Semaphore::new(MAX_BYTES_IN_FLIGHT)),
+        }
+    }
+
+    /// Reads a body to its end.
+    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Admitted, Problem> {
+        // A body that says it is too large is refused before a byte of it is read.
+        if content_length(headers).is_some_and(|length| length > self.limit as u64) {
+            return Err(Problem::BodyTooLarge { limit: self.limit });
+        }
+        tokio::time::timeout(DEADLINE, self.read_frames(body))
+            .await
+            .unwrap_or(Err(Problem::BodyTooSlow))
+    }
+
+    /// Room is taken as bytes come, so that who announces much and sends nothing takes none.
+    async fn read_frames(&self, mut body: Body) -> Result<Admitted, Problem> {
+        let mut room: Option<OwnedSemaphorePermit> = None;
+        let mut first = Bytes::new();
+        let mut all: Option<BytesMut> = None;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
+                continue;
+            };
+            let length = all.as_ref().map_or(first.len(), BytesMut::len) + data.len();
+            if length > self.limit {
+                return Err(Problem::BodyTooLarge { limit: self.limit });
+            }
+            let more = self.take_room(data.len())?;
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
+            // A callback comes in one piece nearly always, and is not copied then.
+            match &mut all {
+                Some(all) => all.extend_from_slice(&data),
+                None if first.is_empty() => first = data,
+                None => all = Some([first.as_ref(), data.as_ref()].concat().as_slice().into()),
+            }
+        }
+        Ok(Admitted {
+            bytes: all.map_or(first, BytesMut::freeze),
+            _room: room,
+        })
+    }
+
+    fn take_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let bytes =
+            u32::try_from(bytes).map_err(|_| Problem::BodyTooLarge { limit: self.limit })?;
+        Arc::clone(&self.room)
+            .try_acquire_many_owned(bytes)
+            .map_err(|_| Problem::Refused(Full.into()))
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

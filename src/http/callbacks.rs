@@ -1,0 +1,173 @@
+//! The callback port: one path, one method, and an answer within the deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+use super::body::Bodies;
+use super::problem::Problem;
+use crate::callback::RawCallback;
+use crate::delivery::{Safe, Settled};
+use crate::intake::{Accepted, Intake};
+use crate::metrics::{Metrics, Outcome};
+
+/// A sender's header is small; more than this is somebody else's.
+const MAX_FIELDS: usize = 64;
+const MAX_FIELD_BYTES: usize = 16 * 1024;
+
+/// What the callback port answers to.
+#[derive(Clone)]
+pub struct CallbackSettings {
+    /// The one path. It may hold a segment that nobody is to guess.
+    pub path: String,
+    /// The largest body, in bytes.
+    pub body_limit: usize,
+    /// Every callback is answered within it, counted from the last byte of its body.
+    pub answer_deadline: Duration,
+}
+
+/// The edge of the service: what a request meets first.
+pub struct Edge {
+    settings: CallbackSettings,
+    bodies: Bodies,
+    intake: Intake,
+    metrics: Arc<Metrics>,
+}
+
+impl Edge {
+    /// An edge in front of an intake.
+    pub fn new(settings: CallbackSettings, intake: Intake, metrics: Arc<Metrics>) -> Self {
+        Self {
+            bodies: Bodies::new(settings.body_limit),
+            settings,
+            intake,
+            metrics,
+        }
+    }
+}
+
+/// The callback port's routes: one, which is no pattern of the router because it is a secret and
+/// may hold what a pattern would take for its own.
+pub fn callbacks(edge: Arc<Edge>) -> Router {
+    Router::new()
+        .fallback(route)
+        .with_state(edge)
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::Panicked.into_response()
+        }))
+}
+
+async fn route(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let path = request.uri().path().as_bytes();
+    if !bool::from(path.ct_eq(edge.settings.path.as_bytes())) {
+        return Problem::NotFound.into_response();
+    }
+    if request.method() != Method::POST {
+        return Problem::MethodNotAllowed("POST").into_response();
+    }
+    let arrival = edge.metrics.callback_arrived();
+    match edge.answer(request).await {
+        Ok(answer) => {
+            arrival.finished(answer.outcome());
+            answer.into_response()
+        }
+        Err(problem) => {
+            arrival.finished(problem.outcome());
+            problem.into_response()
+        }
+    }
+}
+
+impl Edge {
+    async fn answer(&self, request: Request) -> Result<Answer, Problem> {
+        let (head, body) = request.into_parts();
+        check(&head.headers)?;
+        let body = self.bodies.read(&head.headers, body).await?;
+        let deadline = Instant::now() + self.settings.answer_deadline;
+        let content_type = head.headers.get(header::CONTENT_TYPE);
+        let raw = RawCallback {
+            body: body.bytes.clone(),
+            content_type: content_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+            received_at: now(),
+        };
+        let (ticket, duplicate) = match self.intake.accept(&raw).map_err(Problem::Refused)? {
+            Accepted::Passed => return Ok(Answer::Passed),
+            Accepted::OnItsWay(ticket) => (ticket, false),
+            Accepted::Duplicate(ticket) => (ticket, true),
+        };
+        match tokio::time::timeout_at(deadline, ticket.wait()).await {
+            Ok(Settled::Safe(_, id)) if duplicate => Ok(Answer::Safe(Outcome::Duplicate, *id)),
+            Ok(Settled::Safe(Safe::Published, id)) => Ok(Answer::Safe(Outcome::Published, *id)),
+            Ok(Settled::Safe(Safe::DeadLettered, id)) => {
+                Ok(Answer::Safe(Outcome::DeadLettered, *id))
+            }
+            Ok(Settled::Refused) | Err(_) => Err(Problem::NotSafeInTime),
+        }
+    }
+}
+
+/// What is said before the body is read.
+fn check(headers: &HeaderMap) -> Result<(), Problem> {
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if headers.len() > MAX_FIELDS || bytes > MAX_FIELD_BYTES {
+        return Err(Problem::HeadTooLarge);
+    }
+    let encodings = headers.get_all(header::CONTENT_ENCODING);
+    if encodings
+        .iter()
+        .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Problem::ContentEncoding);
+    }
+    Ok(())
+}
+
+/// What is answered with 200.
+enum Answer {
+    /// To `before_send_msg`: no opinion, by ZEGOCLOUD's page "Message not sent yet".
+    Passed,
+    /// The event is safe.
+    Safe(Outcome, Uuid),
+}
+
+impl Answer {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Passed => Outcome::Passed,
+            Self::Safe(outcome, _) => *outcome,
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let body = match self {
+            Self::Passed => r#"{"result":0}"#.to_owned(),
+            Self::Safe(outcome, id) => {
+                format!(r#"{{"status":"{}","event_id":"{id}"}}"#, outcome.as_str())
+            }
+        };
+        let json = HeaderValue::from_static("application/json");
+        ([(header::CONTENT_TYPE, json)], body).into_response()
+    }
+}
+
+/// Milliseconds since 1970-01-01 UTC. A clock before that is a clock that was never set.
+fn now() -> i64 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
