@@ -1,0 +1,62 @@
+//! `check`: says before the first callback what would weaken or break a promise.
+
+use super::Failure;
+use crate::config::ServeArgs;
+use crate::delivery::kafka::{Finding, Level, Topics};
+
+/// The flags of `check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Fail on a warning too
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let serve = args.serve;
+    serve.callback.edge(&serve.deadlines)?;
+    serve.callback.intake()?;
+    // It only looks: creating topics is for `serve`.
+    let settings = serve.kafka.settings(None)?;
+    let mut findings = vec![
+        Finding::ok("configuration", "valid"),
+        Finding::warning(
+            "spool",
+            "none: an outage of Kafka longer than a minute loses events",
+        ),
+    ];
+    match Topics::new(&settings)?.inspect().await {
+        Ok(inspection) => {
+            findings.push(Finding::ok("Kafka", "answers"));
+            findings.extend(inspection.findings);
+        }
+        Err(error) => findings.push(Finding::error(
+            "Kafka",
+            format!("does not answer: {error}; check ZIM2KAFKA_KAFKA_BROKERS and the network"),
+        )),
+    }
+    let width = findings
+        .iter()
+        .map(|finding| finding.subject.len())
+        .max()
+        .unwrap_or(0);
+    for Finding {
+        level,
+        subject,
+        text,
+    } in &findings
+    {
+        println!("{level:<7}  {subject:<width$}  {text}");
+    }
+    let limit = if args.strict {
+        Level::Warning
+    } else {
+        Level::Error
+    };
+    if findings.iter().any(|finding| finding.level >= limit) {
+        return Err(Failure::Said);
+    }
+    Ok(())
+}

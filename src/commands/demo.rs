@@ -1,0 +1,196 @@
+//! `demo`: the whole service at work on one machine, with nothing else installed.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, Uri};
+use tokio::sync::mpsc;
+
+use super::client::{HttpClient, reachable};
+use super::send::sample::{Signer, curl, now};
+use super::serve::{embed, listen};
+use super::{Failure, Stop, tail};
+use crate::callback::Secrets;
+use crate::config::{CALLBACK_SECRETS, ServeArgs};
+use crate::delivery::kafka::{Consumed, KafkaSettings, Start, Subscription};
+use crate::server::{self, ServerSettings};
+
+/// The flags of `demo`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// End after so many events [default: run until ctrl-c]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+}
+
+/// The application of the samples.
+const APPID: &str = "1234567890";
+
+/// Callbacks come at this pace, so that people can follow.
+const PACE: Duration = Duration::from_secs(1);
+
+/// An event that does not arrive within this ends the demo as failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
+    let Args { serve, count } = args;
+    let kafka = embed(&serve)?;
+    let secret = hex::encode(rand::random::<[u8; 16]>());
+    let pair = format!("{APPID}={secret}");
+    let secrets = || Secrets::parse_list(&pair).map_err(|error| Failure::Failed(error.to_string()));
+    let settings = ServerSettings {
+        callbacks: serve.callback.edge(&serve.deadlines)?,
+        intake: serve.callback.intake_with(secrets()?),
+        kafka: serve.kafka.settings_with(kafka.brokers(), None)?,
+        inspect_topics: false,
+        drain_delay: Duration::ZERO,
+        stop_deadline: serve.deadlines.stop_deadline.0,
+    };
+    let listeners = listen(&serve.listen)?;
+    let url = format!(
+        "http://{}{}",
+        reachable(serve.listen.listen),
+        settings.callbacks.path
+    );
+    let uri: Uri = url
+        .parse()
+        .map_err(|_| Failure::Failed("the callback path is no URL".to_owned()))?;
+    let signer = Signer::new(&secrets()?, None)?;
+    introduce(&serve, &settings.kafka, &url, &pair, &signer);
+
+    let mut records = subscribe(settings.kafka.clone()).await?;
+    let topic = settings.kafka.topic.clone();
+    let (done, shutdown) = tokio::sync::oneshot::channel::<()>();
+    let server = server::run(settings, listeners, async {
+        // Sent, or its sender gone: both end the demo.
+        shutdown.await.ok();
+    });
+    let show = async {
+        let outcome = tokio::select! {
+            outcome = show(&signer, &uri, &topic, count, &mut records) => outcome,
+            () = stop.first() => Ok(()),
+        };
+        drop(done);
+        outcome
+    };
+    let (served, shown) = tokio::join!(server, show);
+    served?;
+    shown
+}
+
+/// Sends one callback after another, and prints what comes out of the topic: also what others send.
+async fn show(
+    signer: &Signer,
+    url: &Uri,
+    topic: &str,
+    count: Option<u64>,
+    records: &mut mpsc::Receiver<Consumed>,
+) -> Result<(), Failure> {
+    let client = HttpClient::new();
+    let mut clock = tokio::time::interval(PACE);
+    for number in 0..count.unwrap_or(u64::MAX) {
+        loop {
+            tokio::select! {
+                _ = clock.tick() => break,
+                Some(record) = records.recv() => println!("{}", tail::pretty(topic, &record)),
+            }
+        }
+        let body = Bytes::from(signer.group_joined(number, 5, now()));
+        let (status, answer) = client
+            .request(Method::POST, url, body, PATIENCE)
+            .await
+            .map_err(|reason| Failure::Failed(format!("the service did not answer: {reason}")))?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        println!("callback {} answered {status} {answer}", number + 1);
+        if !status.is_success() {
+            return Err(Failure::Failed(format!(
+                "the callback was refused: {answer}"
+            )));
+        }
+        let id = event_id(&answer);
+        loop {
+            let record = tokio::time::timeout(PATIENCE, records.recv()).await;
+            let Ok(Some(record)) = record else {
+                return Err(Failure::Failed(
+                    "the record did not arrive in the topic".to_owned(),
+                ));
+            };
+            println!("{}", tail::pretty(topic, &record));
+            let is_ours =
+                |(name, value): &(String, Vec<u8>)| name == "ce_id" && *value == *id.as_bytes();
+            if record.headers.iter().any(is_ours) {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn event_id(answer: &str) -> String {
+    let answer: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
+    answer["event_id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Reads the topic on a thread of its own, for as long as somebody listens.
+async fn subscribe(settings: KafkaSettings) -> Result<mpsc::Receiver<Consumed>, Failure> {
+    let (send, records) = mpsc::channel(100);
+    let topic = settings.topic.clone();
+    let start = move || Subscription::start(&settings, &topic, Start::Beginning, PATIENCE);
+    let subscription = tokio::task::spawn_blocking(start)
+        .await
+        .map_err(|panic| Failure::Failed(panic.to_string()))??;
+    tokio::task::spawn_blocking(move || {
+        while !send.is_closed() {
+            match subscription.next(Duration::from_millis(100)) {
+                Ok(Some(record)) => {
+                    if send.blocking_send(record).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "reading the topic"),
+            }
+        }
+    });
+    Ok(records)
+}
+
+fn introduce(serve: &ServeArgs, kafka: &KafkaSettings, url: &str, pair: &str, signer: &Signer) {
+    let admin = reachable(serve.listen.admin.admin_listen);
+    let body = signer.group_joined(0, 5, now());
+    let KafkaSettings { brokers, topic, .. } = kafka;
+    println!("zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},");
+    println!(
+        "status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctrl-c.\n"
+    );
+    println!("Post a callback of your own (signed now; it stays fresh for ten minutes):\n");
+    println!("  {}\n", curl(url, &body));
+    println!("Post more, with the secret of this run:\n");
+    println!("  {CALLBACK_SECRETS}={pair} zim2kafka send --url {url} --count 10\n");
+    println!(
+        "Subscribe with kcat{}:\n",
+        if is_installed("kcat") {
+            ""
+        } else {
+            " (not installed here)"
+        }
+    );
+    println!(
+        "  kcat -C -b {brokers} -t {topic} -f 'key %k partition %p offset %o\\n%h\\n%s\\n\\n'\n"
+    );
+    println!("or with zim2kafka itself:\n");
+    println!("  zim2kafka tail --kafka-brokers {brokers} --from-beginning --pretty\n");
+}
+
+fn is_installed(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg("-V")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok()
+}

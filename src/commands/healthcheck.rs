@@ -1,0 +1,43 @@
+//! `healthcheck`: for containers, which have no curl.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode, Uri};
+
+use super::Failure;
+use super::client::{HttpClient, reachable};
+use crate::config::AdminArgs;
+
+/// The flags of `healthcheck`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// Ask whether the process turns (/livez), not whether it is ready
+    #[arg(long)]
+    live: bool,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let path = if args.live { "livez" } else { "readyz" };
+    let url = format!("http://{}/{path}", reachable(args.admin.admin_listen));
+    let uri: Uri = url
+        .parse()
+        .map_err(|_| Failure::Failed(format!("{url} is no URL")))?;
+    let timeout = Duration::from_secs(2);
+    let answer = HttpClient::new()
+        .request(Method::GET, &uri, Bytes::new(), timeout)
+        .await;
+    match answer {
+        Ok((StatusCode::OK, _)) => Ok(()),
+        Ok((status, body)) => {
+            let body = String::from_utf8_lossy(&body);
+            Err(Failure::Failed(format!(
+                "{url} answered {status}: {}",
+                body.trim()
+            )))
+        }
+        Err(reason) => Err(Failure::Failed(format!("{url}: {reason}"))),
+    }
+}

@@ -1,0 +1,249 @@
+//! Posting callbacks at a rate, each with the sender's retries, and what came of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use hyper::{Method, Uri};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::sample::{Signer, now};
+use crate::commands::Stop;
+use crate::commands::client::HttpClient;
+
+/// The pauses before the sender's five further attempts, by ZEGOCLOUD's page "Callback on group
+/// joined"; after the last it forgets the event.
+const RETRIES: [Duration; 5] = [
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+    Duration::from_secs(32),
+];
+
+/// An answer is waited for so long. ZEGOCLOUD does not say how long it waits.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// So many callbacks may be unfinished, those that pause before a further attempt included.
+const UNFINISHED: usize = 100_000;
+
+/// What to send.
+pub(super) struct Load {
+    pub(super) url: Uri,
+    pub(super) signer: Signer,
+    pub(super) rate: Option<f64>,
+    pub(super) count: Option<u64>,
+    pub(super) duration: Option<Duration>,
+    pub(super) groups: u64,
+    pub(super) concurrency: u32,
+}
+
+/// What came of it.
+pub(super) struct Summary {
+    sent: u64,
+    safe: u64,
+    retried: u64,
+    given_up: u64,
+    cut_off: u64,
+    failures: BTreeMap<String, u64>,
+    /// Microseconds from an attempt's start to its answer, of all answers.
+    latency: Histogram<u64>,
+    elapsed: Duration,
+}
+
+impl Load {
+    /// Posts until the count, the duration or a signal; then waits for what is unfinished, retries
+    /// included, unless a signal came.
+    pub(super) async fn run(self, stop: &Stop) -> Summary {
+        let began = Instant::now();
+        let sender = Arc::new(Sender {
+            client: HttpClient::new(),
+            url: self.url.clone(),
+            slots: Semaphore::new(self.concurrency as usize),
+            summary: Mutex::new(Summary::new()),
+            bar: bar(self.count),
+        });
+        let unfinished = Arc::new(Semaphore::new(UNFINISHED));
+        let mut stopped = false;
+        for number in 0..self.count.unwrap_or(u64::MAX) {
+            let due = self.due(number);
+            if self
+                .duration
+                .is_some_and(|duration| due.max(began.elapsed()) >= duration)
+            {
+                break;
+            }
+            let ready = async {
+                tokio::time::sleep_until(began + due).await;
+                // Taken here, so that an unpaced load makes callbacks no faster than it posts them.
+                drop(sender.slots.acquire().await);
+                Arc::clone(&unfinished).acquire_owned().await
+            };
+            let permit = tokio::select! {
+                permit = ready => permit.expect("never closed"),
+                () = stop.first() => {
+                    stopped = true;
+                    break;
+                }
+            };
+            let body = self.signer.group_joined(number, self.groups, now());
+            let sender = Arc::clone(&sender);
+            tokio::spawn(async move {
+                sender.deliver(body.into()).await;
+                drop(permit);
+            });
+        }
+        if !stopped {
+            let all = u32::try_from(UNFINISHED).expect("small");
+            tokio::select! {
+                _ = unfinished.acquire_many(all) => {}
+                () = stop.first() => {}
+            }
+        }
+        sender.bar.finish_and_clear();
+        let mut summary = std::mem::replace(&mut *sender.summary(), Summary::new());
+        summary.cut_off = summary.sent - summary.safe - summary.given_up;
+        summary.elapsed = began.elapsed();
+        summary
+    }
+
+    /// When a callback is due after the start. The schedule does not wait for answers.
+    fn due(&self, number: u64) -> Duration {
+        self.rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64(number as f64 / rate)
+        })
+    }
+}
+
+struct Sender {
+    client: HttpClient,
+    url: Uri,
+    slots: Semaphore,
+    summary: Mutex<Summary>,
+    bar: ProgressBar,
+}
+
+impl Sender {
+    /// Posts one callback until it is answered with 2xx, or the attempts are used up.
+    async fn deliver(&self, body: Bytes) {
+        self.summary().sent += 1;
+        for pause in RETRIES.into_iter().map(Some).chain([None]) {
+            if self.attempt(&body).await {
+                self.summary().safe += 1;
+                self.bar.inc(1);
+                return;
+            }
+            match pause {
+                Some(pause) => {
+                    self.summary().retried += 1;
+                    tokio::time::sleep(pause).await;
+                }
+                None => {
+                    self.summary().given_up += 1;
+                    self.bar.inc(1);
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, body: &Bytes) -> bool {
+        let slot = self.slots.acquire().await;
+        let began = Instant::now();
+        let answer = self
+            .client
+            .request(Method::POST, &self.url, body.clone(), ANSWER)
+            .await;
+        drop(slot);
+        let mut summary = self.summary();
+        if answer.is_ok() {
+            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            summary.latency.saturating_record(micros);
+        }
+        let failure = match answer {
+            Ok((status, _)) if status.is_success() => return true,
+            Ok((status, _)) => format!("answer {status}"),
+            Err(reason) => reason,
+        };
+        *summary.failures.entry(failure).or_default() += 1;
+        false
+    }
+
+    fn summary(&self) -> std::sync::MutexGuard<'_, Summary> {
+        self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Summary {
+    fn new() -> Self {
+        Self {
+            sent: 0,
+            safe: 0,
+            retried: 0,
+            given_up: 0,
+            cut_off: 0,
+            failures: BTreeMap::new(),
+            latency: Histogram::new_with_bounds(1, 60_000_000, 3)
+                .expect("constant bounds are valid"),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Callbacks that the sender would have forgotten.
+    pub(super) fn given_up(&self) -> u64 {
+        self.given_up
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.elapsed.as_secs_f64();
+        let milliseconds = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1000.0;
+        writeln!(f, "sent        {} in {seconds:.1} s", self.sent)?;
+        writeln!(
+            f,
+            "2xx         {} ({:.0}/s)",
+            self.safe,
+            self.safe as f64 / seconds
+        )?;
+        writeln!(f, "retried     {}", self.retried)?;
+        writeln!(f, "given up    {}", self.given_up)?;
+        if self.cut_off > 0 {
+            writeln!(f, "cut off     {} without an answer", self.cut_off)?;
+        }
+        for (failure, count) in &self.failures {
+            writeln!(f, "            {count} × {failure}")?;
+        }
+        write!(
+            f,
+            "answered in p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
+            milliseconds(0.5),
+            milliseconds(0.9),
+            milliseconds(0.99),
+            milliseconds(0.999),
+            milliseconds(1.0),
+        )
+    }
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn bar(count: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    match count {
+        Some(count) => ProgressBar::new(count).with_style(
+            ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}")
+                .expect("a constant template is valid"),
+        ),
+        None => ProgressBar::new_spinner().with_style(
+            ProgressStyle::with_template("{spinner} {pos} answered, {per_sec}")
+                .expect("a constant template is valid"),
+        ),
+    }
+}

@@ -1,0 +1,99 @@
+//! `send`: plays the sender.
+
+mod load;
+pub(super) mod sample;
+
+use std::path::PathBuf;
+
+use hyper::Uri;
+
+use super::{Failure, Stop};
+use crate::config::{self, Time};
+use load::Load;
+use sample::Signer;
+
+/// The flags of `send`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the callbacks go (http only)
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080/callbacks/zim"
+    )]
+    url: String,
+    /// Whose secret signs [default: the first pair's]
+    #[arg(long, value_name = "APPID")]
+    appid: Option<String>,
+    /// A file of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
+    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
+    callback_secrets_file: Option<PathBuf>,
+    /// Callbacks a second [default: as fast as they are answered]
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// Stop after so many callbacks [default: 1, or no limit with --duration]
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Stop after so long
+    #[arg(long, value_name = "DURATION")]
+    duration: Option<Time>,
+    /// How many groups users join
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    groups: u64,
+    /// Requests at the same time, at most
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+    /// Only print a freshly signed body and the curl line that posts it
+    #[arg(long)]
+    print: bool,
+}
+
+pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
+    let secrets = config::secrets(args.callback_secrets_file.as_deref())?;
+    let signer = Signer::new(&secrets, args.appid.as_deref())?;
+    let uri = parse(&args.url)?;
+    if args.print {
+        let body = signer.group_joined(0, args.groups, sample::now());
+        println!("{body}\n\n{}", sample::curl(&args.url, &body));
+        return Ok(());
+    }
+    if args
+        .rate
+        .is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))
+    {
+        return Err(Failure::Usage(
+            "--rate must be more than nothing".to_owned(),
+        ));
+    }
+    let load = Load {
+        url: uri,
+        signer,
+        rate: args.rate,
+        count: args.count.or_else(|| args.duration.is_none().then_some(1)),
+        duration: args.duration.map(|Time(duration)| duration),
+        groups: args.groups,
+        concurrency: args.concurrency,
+    };
+    let summary = load.run(stop).await;
+    println!("{summary}");
+    if summary.given_up() > 0 {
+        return Err(Failure::Said);
+    }
+    Ok(())
+}
+
+fn parse(url: &str) -> Result<Uri, Failure> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| Failure::Usage(format!("--url: {error}")))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => Ok(uri),
+        (Some("https"), _) => Err(Failure::Usage(
+            "--url: https is not built yet; send to the service itself, behind what ends TLS"
+                .to_owned(),
+        )),
+        _ => Err(Failure::Usage(
+            "--url: write http://host:port/path".to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,106 @@
+//! `serve`: the service.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::{Failure, Stop};
+use crate::config::{ListenArgs, ServeArgs};
+use crate::delivery::kafka::EmbeddedKafka;
+use crate::server::{self, Listeners, ServerSettings};
+
+/// The flags of `serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Start a Kafka in this process, in memory, instead of connecting to brokers: for trying out
+    #[arg(long)]
+    embedded_kafka: bool,
+}
+
+pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
+    let Args {
+        serve,
+        embedded_kafka,
+    } = args;
+    let embedded = embedded_kafka.then(|| embed(&serve)).transpose()?;
+    let settings = settings(&serve, embedded.as_ref())?;
+    let listeners = listen(&serve.listen)?;
+    announce(&serve, embedded.as_ref(), &listeners)?;
+    server::run(settings, listeners, stop.first()).await?;
+    Ok(())
+}
+
+/// Starts a Kafka in this process, with our two topics.
+pub(super) fn embed(serve: &ServeArgs) -> Result<EmbeddedKafka, Failure> {
+    // Names that no Kafka would take are refused before they meet one that would.
+    let settings = serve.kafka.settings_with("embedded", None)?;
+    let topics = [settings.topic.as_str(), settings.dead_letter_topic.as_str()];
+    Ok(EmbeddedKafka::start(
+        &topics,
+        serve.topics.topic_partitions,
+    )?)
+}
+
+fn settings(
+    serve: &ServeArgs,
+    embedded: Option<&EmbeddedKafka>,
+) -> Result<ServerSettings, Failure> {
+    let kafka = match embedded {
+        Some(kafka) => serve.kafka.settings_with(kafka.brokers(), None)?,
+        None => serve.kafka.settings(Some(&serve.topics))?,
+    };
+    Ok(ServerSettings {
+        callbacks: serve.callback.edge(&serve.deadlines)?,
+        intake: serve.callback.intake()?,
+        kafka,
+        inspect_topics: embedded.is_none(),
+        drain_delay: serve.deadlines.drain_delay.0,
+        stop_deadline: serve.deadlines.stop_deadline.0,
+    })
+}
+
+/// Binds both ports, so that one that is taken is said at once.
+pub(super) fn listen(listen: &ListenArgs) -> Result<Listeners, Failure> {
+    Ok(Listeners {
+        callbacks: bind("ZIM2KAFKA_LISTEN", listen.listen)?,
+        admin: bind("ZIM2KAFKA_ADMIN_LISTEN", listen.admin.admin_listen)?,
+    })
+}
+
+fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
+        Failure::Failed(format!(
+            "cannot listen on {address}: {error}; free the port or set {variable} to another"
+        ))
+    })
+}
+
+fn announce(
+    serve: &ServeArgs,
+    embedded: Option<&EmbeddedKafka>,
+    listeners: &Listeners,
+) -> Result<(), Failure> {
+    let address = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .map_err(|error| Failure::Failed(error.to_string()))
+    };
+    // The path is not shown: it may hold a secret segment.
+    tracing::info!(
+        callbacks = %address(&listeners.callbacks)?,
+        admin = %address(&listeners.admin)?,
+        topic = serve.kafka.topic,
+        "zim2kafka {} is listening", env!("CARGO_PKG_VERSION")
+    );
+    if let Some(kafka) = embedded {
+        tracing::warn!(
+            brokers = kafka.brokers(),
+            "the embedded Kafka is for trying out: on this machine only, in memory only, the last 5 MiB a partition"
+        );
+    }
+    tracing::warn!(
+        "there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender tries for 62 s, so a longer outage of Kafka loses events",
+        serve.deadlines.answer_deadline.0
+    );
+    Ok(())
+}

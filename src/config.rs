@@ -1,0 +1,615 @@
+//! Every knob, and the only reader of the environment.
+//!
+//! A setting is a flag and a variable; secrets and Kafka properties are variables only, because
+//! everybody on a machine can read the flags of its processes. A variable that is empty counts as
+//! not set, as compose files leave them.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
+
+use crate::callback::{Secrets, TimestampUnit};
+use crate::delivery::kafka::{CreateTopics, KafkaSettings, Properties};
+use crate::event::MAX_RECORD_BYTES;
+use crate::http::CallbackSettings;
+use crate::intake::IntakeSettings;
+
+/// What every variable's name begins with.
+const PREFIX: &str = "ZIM2KAFKA_";
+
+/// `appid=secret` pairs.
+pub const CALLBACK_SECRETS: &str = "ZIM2KAFKA_CALLBACK_SECRETS";
+
+/// librdkafka properties.
+pub const KAFKA_PROPERTIES: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
+
+/// Settings of features that are not built yet. They are refused: who sets one relies on it.
+pub const NOT_BUILT: [&str; 10] = [
+    "ZIM2KAFKA_SPOOL_DIR",
+    "ZIM2KAFKA_SPOOL_MAX_BYTES",
+    "ZIM2KAFKA_SPOOL_AFTER",
+    "ZIM2KAFKA_MAX_CONNECTIONS",
+    "ZIM2KAFKA_MAX_CONNECTIONS_PER_ADDRESS",
+    "ZIM2KAFKA_IDLE_TIMEOUT",
+    "ZIM2KAFKA_TLS_CERT",
+    "ZIM2KAFKA_TLS_KEY",
+    "ZIM2KAFKA_ALLOWED_NETWORKS",
+    "ZIM2KAFKA_TRUSTED_PROXIES",
+];
+
+/// Variables of ours that are no settings: Kubernetes sets the first two for a Service of this name,
+/// the tests and the build use the others.
+const NO_SETTINGS: [&str; 4] = ["SERVICE_", "PORT", "TEST_", "REVISION"];
+
+/// A setting that cannot be taken. The message names the variable, and never shows a secret.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {problem}")]
+pub struct ConfigError {
+    /// The variable.
+    pub variable: &'static str,
+    /// What is wrong with its value, and what would be right.
+    pub problem: String,
+}
+
+fn wrong(variable: &'static str, problem: impl fmt::Display) -> ConfigError {
+    let problem = problem.to_string();
+    ConfigError { variable, problem }
+}
+
+#[derive(Debug, Clone, Args)]
+#[expect(
+    missing_docs,
+    reason = "a doc comment here would take the place of the command's own text"
+)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    #[command(flatten)]
+    pub callback: CallbackArgs,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub topics: TopicArgs,
+    #[command(flatten)]
+    pub deadlines: DeadlineArgs,
+}
+
+/// The two ports.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Ports")]
+#[expect(missing_docs, reason = "the flattened part says itself what it is")]
+pub struct ListenArgs {
+    /// Where callbacks are received, and nothing else
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "0.0.0.0:8080"
+    )]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// The admin port.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Ports")]
+pub struct AdminArgs {
+    /// Where metrics, health and the status page are
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_ADMIN_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9464"
+    )]
+    pub admin_listen: SocketAddr,
+}
+
+/// What callbacks must be like.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "Callbacks")]
+pub struct CallbackArgs {
+    /// The path that the sender posts to; may hold a segment that nobody is to guess
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_CALLBACK_PATH",
+        value_name = "PATH",
+        default_value = "/callbacks/zim"
+    )]
+    pub callback_path: String,
+    /// A file of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
+    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
+    pub callback_secrets_file: Option<PathBuf>,
+    /// What the sender's timestamps must be: auto, s or ms
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_TIMESTAMP_UNIT",
+        value_name = "UNIT",
+        default_value = "auto"
+    )]
+    pub timestamp_unit: TimestampUnit,
+    /// Callbacks older or newer go to the dead-letter topic as stale; off accepts any
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_TIMESTAMP_TOLERANCE",
+        value_name = "DURATION",
+        default_value = "10m"
+    )]
+    pub timestamp_tolerance: Tolerance,
+    /// A larger body is answered 413; at most 900000 bytes
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_BODY_LIMIT",
+        value_name = "SIZE",
+        default_value = "512KiB"
+    )]
+    pub body_limit: Size,
+}
+
+impl fmt::Debug for CallbackArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The path is a secret too.
+        f.debug_struct("CallbackArgs").finish_non_exhaustive()
+    }
+}
+
+/// Where Kafka is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Kafka")]
+pub struct KafkaArgs {
+    /// Bootstrap servers, separated by commas
+    #[arg(long, env = "ZIM2KAFKA_KAFKA_BROKERS", value_name = "HOST:PORT,…")]
+    pub kafka_brokers: Option<String>,
+    /// A file of librdkafka properties, besides ZIM2KAFKA_KAFKA_PROPERTIES
+    #[arg(long, env = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE", value_name = "FILE")]
+    pub kafka_properties_file: Option<PathBuf>,
+    /// The topic of events
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_TOPIC",
+        value_name = "TOPIC",
+        default_value = "zim.group-joined"
+    )]
+    pub topic: String,
+    /// The topic of what is authentic but not publishable
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_DEAD_LETTER_TOPIC",
+        value_name = "TOPIC",
+        default_value = "zim.dead-letter"
+    )]
+    pub dead_letter_topic: String,
+}
+
+/// How missing topics are created.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Kafka")]
+pub struct TopicArgs {
+    /// Create missing topics at start
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_CREATE_TOPICS",
+        value_name = "true|false",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub create_topics: bool,
+    /// Partitions of a topic that is created
+    #[arg(long, env = "ZIM2KAFKA_TOPIC_PARTITIONS", value_name = "N", default_value = "12",
+          value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub topic_partitions: i32,
+    /// Replicas of a topic that is created [default: the broker's]
+    #[arg(long, env = "ZIM2KAFKA_TOPIC_REPLICATION", value_name = "N",
+          value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub topic_replication: Option<i32>,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Deadlines")]
+pub struct DeadlineArgs {
+    /// Every callback is answered within it, counted from the last byte of its body
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_ANSWER_DEADLINE",
+        value_name = "DURATION",
+        default_value = "2s"
+    )]
+    pub answer_deadline: Time,
+    /// At a stop: still accepting, but not ready
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_DRAIN_DELAY",
+        value_name = "DURATION",
+        default_value = "3s"
+    )]
+    pub drain_delay: Time,
+    /// At a stop: all in all
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_STOP_DEADLINE",
+        value_name = "DURATION",
+        default_value = "8s"
+    )]
+    pub stop_deadline: Time,
+}
+
+/// What is logged, to stderr.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct LogArgs {
+    /// Filter directives, such as `warn` or `info,zim2kafka::delivery=debug`
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        global = true
+    )]
+    pub log: String,
+    /// text for people, json for machines
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        global = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// A duration as `250ms` or `5m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time(pub Duration);
+
+/// A duration, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tolerance(pub Option<Duration>);
+
+/// A size as `512KiB`, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub usize);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let duration: jiff::SignedDuration = text
+            .parse()
+            .map_err(|_| "write a duration as 250ms, 2s or 5m".to_owned())?;
+        Duration::try_from(duration)
+            .map(Self)
+            .map_err(|_| "a duration cannot be negative".to_owned())
+    }
+}
+
+impl FromStr for Tolerance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let Time(duration) = text.parse()?;
+        Ok(Self(Some(duration)))
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let size: bytesize::ByteSize = text
+            .parse()
+            .map_err(|_| "write a size as 512KiB or 500000".to_owned())?;
+        usize::try_from(size.as_u64())
+            .map(Self)
+            .map_err(|_| "the size is too large for this machine".to_owned())
+    }
+}
+
+impl CallbackArgs {
+    /// What the callback port answers to.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be taken.
+    pub fn edge(&self, deadlines: &DeadlineArgs) -> Result<CallbackSettings, ConfigError> {
+        let DeadlineArgs {
+            answer_deadline: Time(answer_deadline),
+            drain_delay: Time(drain_delay),
+            stop_deadline: Time(stop_deadline),
+        } = *deadlines;
+        if answer_deadline.is_zero() {
+            return Err(wrong(
+                "ZIM2KAFKA_ANSWER_DEADLINE",
+                "must be longer than nothing",
+            ));
+        }
+        if stop_deadline <= drain_delay {
+            let problem = "must be longer than ZIM2KAFKA_DRAIN_DELAY, which is a part of it";
+            return Err(wrong("ZIM2KAFKA_STOP_DEADLINE", problem));
+        }
+        let Size(body_limit) = self.body_limit;
+        if !(1..=MAX_RECORD_BYTES).contains(&body_limit) {
+            let problem = format!(
+                "must be from 1 to {MAX_RECORD_BYTES} bytes: a body must fit into a record"
+            );
+            return Err(wrong("ZIM2KAFKA_BODY_LIMIT", problem));
+        }
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
+        if !self.callback_path.starts_with('/') || !self.callback_path.bytes().all(plain) {
+            let problem = "must be a path as in a URL, from its first / on, percent-encoded and without ? and #";
+            return Err(wrong("ZIM2KAFKA_CALLBACK_PATH", problem));
+        }
+        Ok(CallbackSettings {
+            path: self.callback_path.clone(),
+            body_limit,
+            answer_deadline,
+        })
+    }
+
+    /// Whose callbacks are accepted.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be taken.
+    pub fn intake(&self) -> Result<IntakeSettings, ConfigError> {
+        Ok(self.intake_with(self.secrets()?))
+    }
+
+    /// Whose callbacks are accepted, with these secrets.
+    pub fn intake_with(&self, secrets: Secrets) -> IntakeSettings {
+        let Tolerance(timestamp_tolerance) = self.timestamp_tolerance;
+        IntakeSettings {
+            secrets,
+            timestamp_unit: self.timestamp_unit,
+            timestamp_tolerance,
+        }
+    }
+
+    fn secrets(&self) -> Result<Secrets, ConfigError> {
+        secrets(self.callback_secrets_file.as_deref())
+    }
+}
+
+/// The callback secrets, from their variable or their file.
+///
+/// # Errors
+///
+/// Where there are none, or they cannot be read, or both are set.
+pub fn secrets(file: Option<&Path>) -> Result<Secrets, ConfigError> {
+    const FILE: &str = "ZIM2KAFKA_CALLBACK_SECRETS_FILE";
+    match (variable(CALLBACK_SECRETS)?, file) {
+        (Some(_), Some(_)) => Err(wrong(
+            CALLBACK_SECRETS,
+            format!("set it or {FILE}, not both"),
+        )),
+        (Some(list), None) => {
+            Secrets::parse_list(&list).map_err(|error| wrong(CALLBACK_SECRETS, error))
+        }
+        (None, Some(path)) => {
+            Secrets::parse_lines(&read(FILE, path)?).map_err(|error| wrong(FILE, error))
+        }
+        (None, None) => Err(wrong(
+            CALLBACK_SECRETS,
+            "is not set: write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console",
+        )),
+    }
+}
+
+impl KafkaArgs {
+    /// Where Kafka is, for commands that need brokers.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be taken.
+    pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigError> {
+        let brokers = self.kafka_brokers.as_deref().ok_or_else(|| {
+            wrong(
+                "ZIM2KAFKA_KAFKA_BROKERS",
+                "is not set: write the brokers as host:port,host:port",
+            )
+        })?;
+        self.settings_with(brokers, topics)
+    }
+
+    /// Where Kafka is, with these brokers.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be taken.
+    pub fn settings_with(
+        &self,
+        brokers: &str,
+        topics: Option<&TopicArgs>,
+    ) -> Result<KafkaSettings, ConfigError> {
+        for (variable, name) in [
+            ("ZIM2KAFKA_TOPIC", &self.topic),
+            ("ZIM2KAFKA_DEAD_LETTER_TOPIC", &self.dead_letter_topic),
+        ] {
+            if !is_topic_name(name) {
+                let problem = "is no topic name: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'";
+                return Err(wrong(variable, problem));
+            }
+        }
+        if self.topic == self.dead_letter_topic {
+            let problem = "must not be the same as ZIM2KAFKA_TOPIC";
+            return Err(wrong("ZIM2KAFKA_DEAD_LETTER_TOPIC", problem));
+        }
+        Ok(KafkaSettings {
+            brokers: brokers.to_owned(),
+            properties: self.properties()?,
+            topic: self.topic.clone(),
+            dead_letter_topic: self.dead_letter_topic.clone(),
+            create_topics: topics.filter(|topics| topics.create_topics).map(|topics| {
+                CreateTopics {
+                    partitions: topics.topic_partitions,
+                    replication: topics.topic_replication,
+                }
+            }),
+        })
+    }
+
+    fn properties(&self) -> Result<Properties, ConfigError> {
+        const FILE: &str = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE";
+        match (variable(KAFKA_PROPERTIES)?, &self.kafka_properties_file) {
+            (Some(_), Some(_)) => Err(wrong(
+                KAFKA_PROPERTIES,
+                format!("set it or {FILE}, not both"),
+            )),
+            (Some(list), None) => {
+                Properties::parse_list(&list).map_err(|error| wrong(KAFKA_PROPERTIES, error))
+            }
+            (None, Some(path)) => {
+                Properties::parse_file(&read(FILE, path)?).map_err(|error| wrong(FILE, error))
+            }
+            (None, None) => Ok(Properties::default()),
+        }
+    }
+}
+
+fn is_topic_name(name: &str) -> bool {
+    (1..=249).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path)
+        .map_err(|error| wrong(variable, format!("cannot read {}: {error}", path.display())))
+}
+
+/// A variable's value; none where it is empty.
+fn variable(name: &'static str) -> Result<Option<String>, ConfigError> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(wrong(name, "is not valid UTF-8")),
+    }
+}
+
+/// The arguments and the variables, read by a command line's definition.
+///
+/// # Errors
+///
+/// clap's, with the variable's name where a value was not understood.
+pub fn parse<C: CommandFactory + FromArgMatches>(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<C, clap::Error> {
+    let quiet = |arg: clap::Arg| {
+        // An empty variable counts as not set, and no value of any is ever shown.
+        let unset = (arg.get_env())
+            .is_none_or(|name| env::var_os(name).is_none_or(|value| value.is_empty()));
+        let arg = arg.hide_env_values(true);
+        match arg.get_env().map(|name| name.to_owned()) {
+            Some(name) if unset && env::var_os(&name).is_some() => arg.env(None::<&'static str>),
+            _ => arg,
+        }
+    };
+    let mut command = C::command()
+        .mut_args(quiet)
+        .mut_subcommands(|subcommand| subcommand.mut_args(quiet));
+    let variables = variables(&command);
+    let matches = command.try_get_matches_from_mut(arguments);
+    matches
+        .and_then(|matches| C::from_arg_matches(&matches))
+        .map_err(|error| name_the_variable(error, &variables))
+}
+
+/// Pairs of a flag and its variable, as clap knows them.
+pub fn variables(command: &clap::Command) -> BTreeSet<(String, String)> {
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    let arguments = commands.flat_map(clap::Command::get_arguments);
+    let pairs = arguments.filter_map(|arg| {
+        let variable = arg.get_env()?.to_str()?;
+        Some((format!("--{}", arg.get_long()?), variable.to_owned()))
+    });
+    pairs.collect()
+}
+
+fn name_the_variable(
+    mut error: clap::Error,
+    variables: &BTreeSet<(String, String)>,
+) -> clap::Error {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let flag = argument.split([' ', '=']).next().unwrap_or_default();
+    if let Some((flag, variable)) = variables.iter().find(|(name, _)| name == flag) {
+        let named = ContextValue::String(format!("{flag} ({variable})"));
+        error.insert(ContextKind::InvalidArg, named);
+    }
+    error
+}
+
+/// Looks at the names of all variables of ours that are set.
+///
+/// # Errors
+///
+/// Where one belongs to a feature that is not built yet. Otherwise a warning for each that is
+/// unknown, with the nearest name that is known.
+pub fn unknown_variables(command: &clap::Command) -> Result<Vec<String>, ConfigError> {
+    let set = env::vars_os().filter(|(_, value)| !value.is_empty());
+    let set = set.filter_map(|(name, _)| name.into_string().ok());
+    judge_names(set, command)
+}
+
+fn judge_names(
+    set: impl Iterator<Item = String>,
+    command: &clap::Command,
+) -> Result<Vec<String>, ConfigError> {
+    let mut known: BTreeSet<_> = variables(command)
+        .into_iter()
+        .map(|(_, variable)| variable)
+        .collect();
+    known.extend([CALLBACK_SECRETS, KAFKA_PROPERTIES].map(str::to_owned));
+    let mut warnings = Vec::new();
+    for name in set {
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        if let Some(variable) = NOT_BUILT.into_iter().find(|variable| *variable == name) {
+            return Err(wrong(
+                variable,
+                "this version does not have the feature yet; unset it",
+            ));
+        }
+        if known.contains(&name) || NO_SETTINGS.iter().any(|prefix| rest.starts_with(prefix)) {
+            continue;
+        }
+        let nearest = known
+            .iter()
+            .min_by_key(|known| strsim::damerau_levenshtein(known, &name));
+        let nearest = nearest.map_or(String::new(), |nearest| {
+            format!("; did you mean {nearest}?")
+        });
+        warnings.push(format!("{name} is no variable of this service{nearest}"));
+    }
+    Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Builds the rooms, runs them, and stops them in order.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum_server::Handle;
+
+use crate::delivery::Delivery;
+use crate::delivery::kafka::{self, Finding, Inspection, KafkaSettings, Level, Topics};
+use crate::health::Health;
+use crate::http::{self, CallbackSettings, Edge};
+use crate::intake::{Intake, IntakeSettings};
+use crate::metrics::Metrics;
+
+/// What the service is to be like.
+pub struct ServerSettings {
+    /// The callback port.
+    pub callbacks: CallbackSettings,
+    /// Whose callbacks are accepted.
+    pub intake: IntakeSettings,
+    /// Where Kafka is.
+    pub kafka: KafkaSettings,
+    /// Whether the topics are looked at: an embedded Kafka makes its own.
+    pub inspect_topics: bool,
+    /// At a stop: still accepting, but not ready.
+    pub drain_delay: Duration,
+    /// At a stop: all in all.
+    pub stop_deadline: Duration,
+}
+
+/// The two ports, bound.
+pub struct Listeners {
+    /// For callbacks.
+    pub callbacks: TcpListener,
+    /// For operators.
+    pub admin: TcpListener,
+}
+
+/// What ends the service before it is asked to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The settings for Kafka cannot be used.
+    #[error("the Kafka client could not be made: {0}")]
+    Kafka(#[from] kafka::Error),
+    /// A listener failed.
+    #[error("a port failed: {0}")]
+    Port(#[from] io::Error),
+}
+
+/// Kafka is asked about the topics again after so long, until both exist.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs the service until `shutdown` completes, then stops it in order: unready, still accepting for
+/// the drain delay; no new connections; requests finished; what waits given to Kafka.
+///
+/// # Errors
+///
+/// [`ServerError`], where it cannot start or a port fails.
+pub async fn run(
+    settings: ServerSettings,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    let metrics = Arc::new(Metrics::new());
+    let delivery = Arc::new(Delivery::start(&settings.kafka, &metrics)?);
+    let patience = settings.callbacks.answer_deadline;
+    let health = Arc::new(Health::new(
+        Arc::clone(&delivery),
+        Arc::clone(&metrics),
+        patience,
+    ));
+    let topics = tokio::spawn(watch_topics(
+        Topics::new(&settings.kafka)?,
+        settings.inspect_topics,
+        Arc::clone(&health),
+    ));
+    let intake = Intake::new(settings.intake, Arc::clone(&delivery), Arc::clone(&metrics));
+    let edge = Arc::new(Edge::new(settings.callbacks, intake, Arc::clone(&metrics)));
+    let (callback_port, admin_port) = (Handle::new(), Handle::new());
+    let mut callbacks = tokio::spawn(http::serve(
+        listeners.callbacks,
+        http::callbacks(edge),
+        callback_port.clone(),
+    ));
+    let admin = http::admin(Arc::clone(&metrics), Arc::clone(&health));
+    let mut admin = tokio::spawn(http::serve(listeners.admin, admin, admin_port.clone()));
+
+    tokio::select! {
+        () = shutdown => {}
+        failed = &mut callbacks => return Err(port_failed(failed)),
+        failed = &mut admin => return Err(port_failed(failed)),
+    }
+
+    let deadline = Instant::now() + settings.stop_deadline;
+    tracing::info!(
+        "stopping: unready now, still accepting for {:?}",
+        settings.drain_delay
+    );
+    health.stopping();
+    tokio::time::sleep(settings.drain_delay).await;
+    callback_port.graceful_shutdown(Some(left(deadline)));
+    let requests = tokio::time::timeout(left(deadline), callbacks).await;
+    while !delivery.is_empty() && !left(deadline).is_zero() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if requests.is_err() || !delivery.is_empty() {
+        tracing::warn!(
+            "the stop deadline is over: callbacks that were not answered with 2xx are left to the sender's retries"
+        );
+    }
+    admin_port.shutdown();
+    topics.abort();
+    let stopped = tokio::task::spawn_blocking(move || delivery.stop());
+    stopped.await.map_err(|panic| io::Error::other(panic))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+fn port_failed(ended: Result<io::Result<()>, tokio::task::JoinError>) -> ServerError {
+    match ended {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(())) => io::Error::other("it stopped listening").into(),
+        Err(panic) => io::Error::other(panic).into(),
+    }
+}
+
+/// Looks at the topics until both exist, and says what it finds each time it changes.
+async fn watch_topics(topics: Topics, inspect: bool, health: Arc<Health>) {
+    if !inspect {
+        health.topic_exists();
+        return;
+    }
+    let mut said = Vec::new();
+    loop {
+        match topics.inspect().await {
+            Ok(Inspection {
+                findings,
+                topic_exists,
+            }) => {
+                if topic_exists {
+                    health.topic_exists();
+                }
+                if findings != said {
+                    findings.iter().for_each(say);
+                }
+                if findings.iter().all(|finding| finding.level < Level::Error) {
+                    return;
+                }
+                said = findings;
+            }
+            Err(error) => tracing::debug!(%error, "Kafka does not tell of the topics yet"),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+fn say(finding: &Finding) {
+    let Finding {
+        level,
+        subject,
+        text,
+    } = finding;
+    match level {
+        Level::Ok => tracing::debug!(subject, "{text}"),
+        Level::Warning => tracing::warn!(subject, "{text}"),
+        Level::Error => tracing::error!(subject, "{text}"),
+    }
+}
