@@ -52,6 +52,9 @@ pub enum ServerError {
 /// Kafka is asked about the topics again after so long, until both exist.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Ending the producers takes up to so long, out of the stop deadline.
+const ENDING: Duration = Duration::from_millis(700);
+
 /// Runs the service until `shutdown` completes, then stops it in order: unready, still accepting for
 /// the drain delay; no new connections; requests finished; what waits given to Kafka.
 ///
@@ -93,7 +96,8 @@ pub async fn run(
         failed = &mut admin => return Err(port_failed(failed)),
     }
 
-    let deadline = Instant::now() + settings.stop_deadline;
+    let ending = ENDING.min(settings.stop_deadline / 4);
+    let deadline = Instant::now() + settings.stop_deadline - ending;
     tracing::info!(
         "stopping: unready now, still accepting for {:?}",
         settings.drain_delay
@@ -113,7 +117,7 @@ pub async fn run(
     admin_port.shutdown();
     topics.abort();
     let stopped = tokio::task::spawn_blocking(move || delivery.stop());
-    stopped.await.map_err(|panic| io::Error::other(panic))?;
+    stopped.await.map_err(io::Error::other)?;
     tracing::info!("stopped");
     Ok(())
 }

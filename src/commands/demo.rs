@@ -131,7 +131,8 @@ async fn show(
 
 fn event_id(answer: &str) -> String {
     let answer: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
-    answer["event_id"].as_str().unwrap_or_default().to_owned()
+    let id = answer.get("event_id").and_then(serde_json::Value::as_str);
+    id.unwrap_or_default().to_owned()
 }
 
 /// Reads the topic on a thread of its own, for as long as somebody listens.

@@ -33,18 +33,21 @@ impl Delivery {
     ///
     /// Where the settings are such that no producer can be made from them.
     pub fn start(settings: &KafkaSettings, metrics: &Arc<Metrics>) -> Result<Self, kafka::Error> {
-        let connection = Arc::new(Connection::new(Arc::clone(metrics)));
+        let connection = Arc::new(Connection::new(Some(Arc::clone(metrics))));
+        let unwatched = Arc::new(Connection::new(None));
         let dead_letters = Arc::new(Queue::new(Arc::clone(metrics), None));
         let events = Arc::new(Queue::new(
             Arc::clone(metrics),
             Some(Arc::clone(&dead_letters)),
         ));
         let feeders = [
-            (&events, &settings.topic),
-            (&dead_letters, &settings.dead_letter_topic),
+            (&events, &settings.topic, &connection),
+            (&dead_letters, &settings.dead_letter_topic, &unwatched),
         ]
         .into_iter()
-        .map(|(queue, topic)| Feeder::start(queue, topic, settings, &connection, metrics))
+        .map(|(queue, topic, connection)| {
+            Feeder::start(queue, topic, settings, connection, metrics)
+        })
         .collect::<Result<_, _>>()?;
         Ok(Self {
             events,

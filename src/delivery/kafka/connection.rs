@@ -1,4 +1,4 @@
-//! Whether Kafka can be reached, as the producers' own connections tell.
+//! Whether Kafka can be reached, as a lane's own producer tells.
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +10,11 @@ use serde::Deserialize;
 
 use crate::metrics::Metrics;
 
-/// The state of all producers' connections, shared by them.
+/// The state of a lane's connections, through all of its producers.
 pub struct Connection {
     state: Mutex<State>,
-    metrics: Arc<Metrics>,
+    /// Those of the lane of events, whose connection stands for that of the service.
+    metrics: Option<Arc<Metrics>>,
 }
 
 struct State {
@@ -25,7 +26,7 @@ struct State {
 const SILENCE: Duration = Duration::from_secs(60);
 
 impl Connection {
-    pub(in crate::delivery) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(in crate::delivery) fn new(metrics: Option<Arc<Metrics>>) -> Self {
         let state = State {
             up: false,
             complaint: None,
@@ -74,9 +75,10 @@ impl Connection {
 
     fn set(&self, up: bool) {
         let mut state = self.lock();
-        if state.up != up {
-            state.up = up;
-            self.metrics.kafka_up(up);
+        let changed = state.up != up;
+        state.up = up;
+        if changed && let Some(metrics) = &self.metrics {
+            metrics.kafka_up(up);
             if up {
                 tracing::info!("connected to Kafka");
             } else {

@@ -63,7 +63,6 @@ impl Subscription {
             .set("check.crcs", "true")
             .set("fetch.wait.max.ms", "100")
             .set("topic.metadata.refresh.interval.ms", "10000")
-            .set("allow.auto.create.topics", "false")
             .create_with_context(Quiet)?;
         let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
         let mut partitions = TopicPartitionList::new();

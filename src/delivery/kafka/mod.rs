@@ -11,7 +11,8 @@ use std::fmt;
 use std::io;
 
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::{KafkaError, KafkaResult};
 
 pub use connection::Connection;
 pub use consumer::{Consumed, Start, Subscription};
@@ -73,6 +74,9 @@ pub enum PropertyError {
     /// librdkafka does not know it, or not with this value.
     #[error("{0} is not a property that librdkafka {version} takes with this value", version = librdkafka_version())]
     Unknown(String),
+    /// Each is fine, but no client can be made with them.
+    #[error("librdkafka cannot work with these properties: {0}")]
+    Unusable(String),
 }
 
 /// Which properties are refused, and why: the promises rest on their values.
@@ -157,7 +161,23 @@ impl Properties {
             }
             properties.insert(key.to_owned(), value.to_owned());
         }
-        Ok(Self(properties))
+        Self(properties).tried()
+    }
+
+    /// Makes a client, without brokers, to see whether these properties fit each other, this build of
+    /// librdkafka and the files they name. Its message then names properties and files, no passwords.
+    fn tried(self) -> Result<Self, PropertyError> {
+        let mut config = ClientConfig::new();
+        config.set("group.id", "zim2kafka");
+        for (key, value) in &self.0 {
+            config.set(key, value);
+        }
+        let client: KafkaResult<BaseConsumer<consumer::Quiet>> =
+            config.create_with_context(consumer::Quiet);
+        match client {
+            Ok(_) => Ok(self),
+            Err(error) => Err(PropertyError::Unusable(error.to_string())),
+        }
     }
 }
 
@@ -185,9 +205,13 @@ impl KafkaSettings {
             .set("client.id", "zim2kafka")
             // NAT tables and balancers drop connections that stay silent.
             .set("socket.keepalive.enable", "true")
+            // The OpenSSL that is built in knows no folder of certificates; the system's is looked for.
+            .set("ssl.ca.location", "probe")
             // The default of ten seconds would delay what waits after an outage.
             .set("reconnect.backoff.max.ms", "2000")
-            .set("enable.metrics.push", "false");
+            .set("enable.metrics.push", "false")
+            // Else even looking for a topic would create it, on brokers that allow it.
+            .set("allow.auto.create.topics", "false");
         for (key, value) in &self.properties.0 {
             config.set(key, value);
         }
@@ -210,13 +234,16 @@ mod tests {
         let list = Properties::parse_list("linger.ms=7; compression.type = zstd\n").expect("valid");
         let file = Properties::parse_file("# ours\nlinger.ms=7\r\n\n!no\ncompression.type=zstd\n");
         assert_eq!(list.0, file.expect("valid").0);
-        assert_eq!(list.0["linger.ms"], "7");
+        assert_eq!(list.0.get("linger.ms").map(String::as_str), Some("7"));
     }
 
     #[test]
     fn a_value_may_hold_an_equals_sign() {
         let properties = Properties::parse_list("sasl.password=a=b==").expect("valid");
-        assert_eq!(properties.0["sasl.password"], "a=b==");
+        assert_eq!(
+            properties.0.get("sasl.password").map(String::as_str),
+            Some("a=b==")
+        );
     }
 
     #[test]
@@ -239,6 +266,17 @@ mod tests {
             Properties::parse_list("linger.ms=1\nnonsense").map(|_| ()),
             Err(PropertyError::Form(2))
         );
+    }
+
+    #[test]
+    fn properties_that_no_client_can_be_made_with_are_refused_at_once() {
+        let error = Properties::parse_list(
+            "security.protocol=ssl;ssl.ca.location=/no/such/file.pem;ssl.key.password=geheim",
+        )
+        .expect_err("there is no such file");
+        assert!(matches!(error, PropertyError::Unusable(_)), "{error}");
+        assert!(error.to_string().contains("ssl.ca.location"), "{error}");
+        assert!(!error.to_string().contains("geheim"));
     }
 
     #[test]

@@ -125,7 +125,6 @@ fn config(settings: &KafkaSettings) -> ClientConfig {
         .set("message.timeout.ms", "2147483647")
         .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string())
         .set("partitioner", "murmur2_random")
-        .set("allow.auto.create.topics", "false")
         .set("statistics.interval.ms", "1000");
     // The window is the queue's; librdkafka only has to be wide enough for it.
     for (key, least) in [
