@@ -5,15 +5,13 @@
 //! is no separator between the parts, which is why their forms are strict here.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
 use sha1::{Digest, Sha1};
 use subtle::{Choice, ConstantTimeEq};
-use zeroize::Zeroizing;
 
-use super::{Field, RawCallback, UnverifiedCallback};
+use super::{Field, RawCallback, Secrets, UnverifiedCallback};
 
 /// A callback whose signature was made by somebody who knows the secret of its `appid`.
 ///
@@ -67,14 +65,13 @@ impl Secrets {
         if nonce.len() > MAX_NONCE || !nonce.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(Unauthorized::MissingOrUnusable);
         }
-        let (secrets, known) = match self.of(&appid) {
-            Some(secrets) => (secrets, true),
-            None => (self.dummy.as_slice(), false),
-        };
+        let secrets = self.of(&appid);
+        let known = secrets.is_some();
         // All of them, without an early end: which one it was is nobody's business.
-        let matches = secrets.iter().fold(Choice::from(0), |matches, secret| {
-            matches | sign(secret, &digits, &nonce).0.ct_eq(&signature.0)
-        });
+        let matches = (secrets.unwrap_or(self.dummy()).iter())
+            .fold(Choice::from(0), |matches, secret| {
+                matches | sign(secret, &digits, &nonce).0.ct_eq(&signature.0)
+            });
         match (known, bool::from(matches)) {
             (true, true) => Ok(VerifiedCallback {
                 raw: callback.raw,
@@ -88,11 +85,6 @@ impl Secrets {
             (false, _) => Err(Unauthorized::UnknownAppid),
         }
     }
-
-    fn of(&self, appid: &str) -> Option<&[Zeroizing<String>]> {
-        let secrets = self.by_appid.get(appid).or_else(|| self.by_appid.get(ANY));
-        secrets.map(Vec::as_slice)
-    }
 }
 
 /// ZEGOCLOUD's samples have nonces of 6 to 19 characters.
@@ -104,6 +96,13 @@ const MAX_NONCE: usize = 64;
 pub struct Signature(pub [u8; 20]);
 
 /// Signs as ZEGOCLOUD does. The parts are sorted by their bytes, never as numbers.
+///
+/// The example is the one on ZEGOCLOUD's page "Authenticating server-to-server callbacks":
+///
+/// ```
+/// let signature = zim2kafka::callback::sign("secret", "1470820198", "123412");
+/// assert_eq!(signature.to_hex(), "5bd59fd62953a8059fb7eaba95720f66d19e4517");
+/// ```
 pub fn sign(secret: &str, timestamp: &str, nonce: &str) -> Signature {
     let mut parts = [secret, timestamp, nonce];
     parts.sort_unstable();
@@ -160,6 +159,16 @@ impl TimestampUnit {
     }
 }
 
+impl fmt::Display for TimestampUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Seconds => "s",
+            Self::Milliseconds => "ms",
+        })
+    }
+}
+
 impl FromStr for TimestampUnit {
     type Err = &'static str;
 
@@ -170,106 +179,6 @@ impl FromStr for TimestampUnit {
             "ms" => Ok(Self::Milliseconds),
             _ => Err("write auto, s or ms"),
         }
-    }
-}
-
-/// The callback secrets, by application. Wiped from memory when dropped, and never printed.
-#[derive(Clone)]
-pub struct Secrets {
-    /// In the order given: the first signs samples.
-    order: Vec<String>,
-    by_appid: HashMap<String, Vec<Zeroizing<String>>>,
-    dummy: [Zeroizing<String>; 1],
-}
-
-/// What stands for every application that is not named.
-const ANY: &str = "*";
-
-/// Why the secrets cannot be taken. Entries are counted from 1 and never shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SecretsError {
-    /// There is none.
-    #[error("holds no secret: write appid=secret")]
-    Empty,
-    /// There is no `=`.
-    #[error("entry {0} is not of the form appid=secret")]
-    Form(usize),
-    /// Nothing before the `=`.
-    #[error("entry {0} has no appid before its =")]
-    NoAppid(usize),
-    /// Nothing behind the `=`.
-    #[error("entry {0} has an empty secret")]
-    EmptySecret(usize),
-}
-
-impl Secrets {
-    /// Reads `appid=secret` pairs separated by commas. The same appid twice is a rotation: both live.
-    ///
-    /// # Errors
-    ///
-    /// The first entry that cannot be taken.
-    pub fn parse_list(text: &str) -> Result<Self, SecretsError> {
-        Self::parse(text.split(','))
-    }
-
-    /// Reads one pair a line; `#` begins a comment line. A secret may hold commas here.
-    ///
-    /// # Errors
-    ///
-    /// The first line that cannot be taken.
-    pub fn parse_lines(text: &str) -> Result<Self, SecretsError> {
-        let is_comment = |line: &&str| line.trim_start().starts_with('#');
-        Self::parse(
-            text.lines()
-                .map(|line| if is_comment(&line) { "" } else { line }),
-        )
-    }
-
-    fn parse<'a>(entries: impl Iterator<Item = &'a str>) -> Result<Self, SecretsError> {
-        let mut secrets = Self {
-            order: Vec::new(),
-            by_appid: HashMap::new(),
-            dummy: [Zeroizing::new("no application has this secret".to_owned())],
-        };
-        for (entry, number) in entries.zip(1..) {
-            if entry.trim().is_empty() {
-                continue;
-            }
-            let (appid, secret) = entry.split_once('=').ok_or(SecretsError::Form(number))?;
-            let (appid, secret) = (appid.trim(), secret.trim());
-            if appid.is_empty() {
-                return Err(SecretsError::NoAppid(number));
-            }
-            if secret.is_empty() {
-                return Err(SecretsError::EmptySecret(number));
-            }
-            if !secrets.by_appid.contains_key(appid) {
-                secrets.order.push(appid.to_owned());
-            }
-            let live = secrets.by_appid.entry(appid.to_owned()).or_default();
-            live.push(Zeroizing::new(secret.to_owned()));
-        }
-        if secrets.order.is_empty() {
-            return Err(SecretsError::Empty);
-        }
-        Ok(secrets)
-    }
-
-    /// The first application and its first secret, for signing samples.
-    pub fn first(&self) -> Option<(&str, &str)> {
-        let appid = self.order.first()?;
-        Some((appid, self.secret_of(appid)?))
-    }
-
-    /// An application's first secret, for signing samples.
-    pub fn secret_of(&self, appid: &str) -> Option<&str> {
-        self.of(appid)?.first().map(|secret| secret.as_str())
-    }
-}
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secrets(redacted)")
     }
 }
 

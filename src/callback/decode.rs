@@ -11,18 +11,19 @@ use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::percent_decode;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::form;
 use super::{Field, RawCallback, UnverifiedCallback};
 
 /// Why a body is no callback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not one JSON object and not a form.
-    #[error("the body is neither one JSON object nor a form")]
-    NotACallback,
+    /// Not one JSON object and not a form. The text says why, for people, and never quotes the body,
+    /// which may hold a live signature.
+    #[error("the body is neither one JSON object nor a form: {0}")]
+    NotACallback(Cow<'static, str>),
     /// Which of the two was signed cannot be known.
     #[error("the field {0:?} is repeated")]
     RepeatedSignedField(&'static str),
@@ -47,11 +48,12 @@ impl RawCallback {
             [b'{', ..] => utf8(Cow::Borrowed(body)),
             [b'%', b'7', b'B' | b'b', ..] => utf8(percent_decoded(body)),
             _ if form::looks_like_one(body) => {
-                let (text, valid) = utf8(percent_decode(body).into());
-                drop(text);
+                // The pieces of a form are cut at ASCII, so all are valid where the whole is.
+                let (_, valid) = utf8(percent_decode(body).into());
                 (Cow::Owned(form::to_json(body)), valid)
             }
-            _ => return Err(Malformed::NotACallback),
+            [] => return Err(Malformed::NotACallback("it is empty".into())),
+            _ => return Err(Malformed::NotACallback("it begins like neither".into())),
         };
         Ok(Json {
             raw: self,
@@ -113,8 +115,10 @@ impl<'a> Json<'a> {
     ///
     /// [`Malformed`], where the text is not one JSON object, or repeats a signed field.
     pub fn decode(&'a self) -> Result<UnverifiedCallback<'a>, Malformed> {
-        let Members(members) =
-            serde_json::from_str(&self.text).map_err(|_| Malformed::NotACallback)?;
+        // Of a text that begins with a brace, the parser tells what it expected, and where. It quotes
+        // only values of a wrong type, and members are taken with values of any.
+        let Members(members) = serde_json::from_str(&self.text)
+            .map_err(|error| Malformed::NotACallback(error.to_string().into()))?;
         let mut signed = [const { Found::Nothing }; SIGNED.len()];
         let mut fields = Vec::with_capacity(members.len());
         for field in members {
@@ -210,9 +214,10 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some(name) = map.next_key_seed(Name)? {
-            // Skipped without recursion by serde_json, so that no depth of nesting matters.
-            let value = map.next_value()?;
+        // As raw text, names are held to JSON's grammar; and values of any depth or size are skipped
+        // without recursion or conversion.
+        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            let Name(name) = serde_json::from_str(name.get()).map_err(A::Error::custom)?;
             members.push(Field { name, value });
         }
         Ok(Members(members))
@@ -221,17 +226,17 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 /// A member's name. Read as bytes, since as a string serde_json refuses a lone surrogate, and one in
 /// the name of some unknown field must not cost the event.
-struct Name;
+struct Name<'a>(Cow<'a, str>);
 
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_bytes(self)
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(NameVisitor).map(Name)
     }
 }
 
-impl<'de> Visitor<'de> for Name {
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -242,7 +247,16 @@ impl<'de> Visitor<'de> for Name {
         Ok(String::from_utf8_lossy(name))
     }
 
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(String::from_utf8_lossy(name).into_owned()))
+    /// With its escapes undone. A lone surrogate is three bytes then, of which none is UTF-8 and the
+    /// first alone is ED; one U+FFFD stands for the three.
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        let mut name = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            name.push_str(chunk.valid());
+            if chunk.invalid().first() == Some(&0xed) {
+                name.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Ok(Cow::Owned(name))
     }
 }

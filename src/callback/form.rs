@@ -4,14 +4,14 @@
 //! repeated fields; `name[]=`, `name[0]=` and one JSON array are what others write.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
 use super::decode::SIGNED;
 
-/// Fields of which there is one. Each occurrence becomes a member, so that a repetition is found
-/// where it is found in JSON.
+/// Fields of which there is one, besides the signed ones. Each occurrence becomes a member, so that a
+/// repetition is found where it is found in JSON.
 const SINGLE: [&str; 4] = ["event", "group_id", "join_type", "operator_account"];
 
 /// The field that is an array even when it has one value.
@@ -23,67 +23,109 @@ pub(super) fn looks_like_one(body: &[u8]) -> bool {
     body.first().is_some_and(begins) && body.contains(&b'=')
 }
 
-/// The fields as one JSON object, values as strings.
+/// The fields as one JSON object, in the order in which their names first appear.
 pub(super) fn to_json(body: &[u8]) -> String {
-    let mut members = Vec::new();
-    let mut arrays: BTreeMap<String, Vec<(usize, Cow<'_, str>, bool)>> = BTreeMap::new();
-    let mut order = Vec::new();
-    for (name, value) in form_urlencoded::parse(body) {
-        let single = |known: &&str| **known == *name;
-        if SIGNED.iter().chain(&SINGLE).any(|known| single(&known)) {
-            members.push(member(&name, &json(&value)));
-            continue;
+    let mut members: Vec<Member<'_>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (name, text) in form_urlencoded::parse(body) {
+        let (base, spelling) = split(&name);
+        let value = Value { spelling, text };
+        let place = if is_single(base) {
+            members.len()
+        } else {
+            *places.entry(base.to_owned()).or_insert(members.len())
+        };
+        match members.get_mut(place) {
+            Some(member) => member.values.push(value),
+            None => members.push(Member {
+                name: base.to_owned(),
+                values: vec![value],
+            }),
         }
-        let (base, index) = split(&name);
-        if !arrays.contains_key(base) {
-            order.push(base.to_owned());
-        }
-        let values = arrays.entry(base.to_owned()).or_default();
-        let bracketed = base.len() < name.len();
-        values.push((index.unwrap_or(usize::MAX), value, bracketed));
     }
-    for name in order {
-        let mut values = arrays.remove(&name).unwrap_or_default();
-        // Stable: fields without an index keep their order, behind those with one.
-        values.sort_by_key(|(index, ..)| *index);
-        members.push(member(&name, &array(&name, &values)));
-    }
+    let members: Vec<_> = members.into_iter().map(Member::json).collect();
     format!("{{{}}}", members.join(","))
 }
 
-fn array(name: &str, values: &[(usize, Cow<'_, str>, bool)]) -> String {
-    match values {
-        [(_, value, _)] if is_json_array(value) => value.clone().into_owned(),
-        [(_, value, false)] if name != ARRAY => json(value),
-        values => {
-            let values: Vec<_> = values.iter().map(|(_, value, _)| json(value)).collect();
-            format!("[{}]", values.join(","))
-        }
-    }
+/// Other products' letters count for signed fields only, as in JSON.
+fn is_single(name: &str) -> bool {
+    SIGNED
+        .iter()
+        .any(|signed| name.eq_ignore_ascii_case(signed))
+        || SINGLE.contains(&name)
 }
 
-fn is_json_array(value: &str) -> bool {
-    value.trim_start().starts_with('[') && serde_json::from_str::<&RawValue>(value).is_ok()
+/// What becomes one member of the object.
+struct Member<'a> {
+    name: String,
+    values: Vec<Value<'a>>,
 }
 
-/// `name[]` and `name[3]` are `name`, and its place where it has one.
-fn split(name: &str) -> (&str, Option<usize>) {
-    let brackets = name
+struct Value<'a> {
+    spelling: Spelling,
+    text: Cow<'a, str>,
+}
+
+/// How a field's name is written. In the order in which mixed spellings are put together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Spelling {
+    /// `name`
+    Plain,
+    /// `name[]`
+    Listed,
+    /// `name[3]`
+    Placed(u64),
+}
+
+/// What a name says without its brackets. Any other brackets are part of the name.
+fn split(name: &str) -> (&str, Spelling) {
+    let Some((base, place)) = name
         .strip_suffix(']')
-        .and_then(|name| name.rsplit_once('['));
-    match brackets {
-        Some((base, "")) if !base.is_empty() => (base, None),
-        Some((base, index))
-            if !base.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit()) =>
-        {
-            (base, Some(index.parse().unwrap_or(usize::MAX)))
-        }
-        _ => (name, None),
+        .and_then(|name| name.rsplit_once('['))
+    else {
+        return (name, Spelling::Plain);
+    };
+    match place.parse() {
+        _ if base.is_empty() => (name, Spelling::Plain),
+        Ok(place) => (base, Spelling::Placed(place)),
+        Err(_) if place.is_empty() => (base, Spelling::Listed),
+        Err(_) => (name, Spelling::Plain),
     }
 }
 
-fn member(name: &str, value: &str) -> String {
-    format!("{}:{value}", json(name))
+impl Member<'_> {
+    fn json(mut self) -> String {
+        let name = json(&self.name);
+        match self.values.as_slice() {
+            [value] if value.spelling == Spelling::Plain && self.name != ARRAY => {
+                format!("{name}:{}", json(&value.text))
+            }
+            _ => {
+                self.values.sort_by_key(|value| value.spelling);
+                let elements = self.values.iter().map(|value| self.elements(value));
+                let elements: Vec<_> = elements.filter(|text| !text.is_empty()).collect();
+                format!("{name}:[{}]", elements.join(","))
+            }
+        }
+    }
+
+    /// What a value adds to its array. Only a plain `new_user_ids=` may be an array itself; in other
+    /// spellings, and under names we do not know, brackets are characters like any other, and an ID
+    /// may hold them.
+    fn elements<'v>(&self, value: &'v Value<'_>) -> Cow<'v, str> {
+        match inside_brackets(&value.text) {
+            Some(elements) if self.name == ARRAY && value.spelling == Spelling::Plain => {
+                Cow::Borrowed(elements)
+            }
+            _ => Cow::Owned(json(&value.text)),
+        }
+    }
+}
+
+fn inside_brackets(text: &str) -> Option<&str> {
+    let value: &RawValue = serde_json::from_str(text).ok()?;
+    let elements = value.get().strip_prefix('[')?.strip_suffix(']')?;
+    Some(elements.trim())
 }
 
 fn json(text: &str) -> String {

@@ -11,16 +11,16 @@
 mod authenticate;
 mod decode;
 mod form;
+mod secrets;
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-pub use authenticate::{
-    Secrets, SecretsError, Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign,
-};
+pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
 pub use decode::{Json, Malformed};
+pub use secrets::{Place, Secrets, SecretsError};
 
 /// A request's body as it arrived, before anybody has looked at it.
 #[derive(Clone)]
@@ -61,3 +61,6 @@ impl<'a> Field<'a> {
         decode::text(self.value)
     }
 }
+
+#[cfg(test)]
+mod tests;

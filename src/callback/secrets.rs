@@ -1,0 +1,141 @@
+//! The callback secrets, as an operator writes them down.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The callback secrets, by application. Wiped from memory when dropped, and never printed.
+#[derive(Clone)]
+pub struct Secrets {
+    /// In the order given: the first signs samples.
+    order: Vec<String>,
+    by_appid: HashMap<String, Vec<Zeroizing<String>>>,
+    dummy: [Zeroizing<String>; 1],
+}
+
+/// What stands for every application that is not named.
+const ANY: &str = "*";
+
+/// Why the secrets cannot be taken. It shows where, and never what: a secret in the wrong place is
+/// still one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SecretsError {
+    /// There is none.
+    #[error("holds no secret: write appid=secret")]
+    Empty,
+    /// There is no `=`.
+    #[error("{0} is not of the form appid=secret")]
+    Form(Place),
+    /// Nothing before the `=`.
+    #[error("{0} has no appid before its =")]
+    NoAppid(Place),
+    /// Nothing behind the `=`.
+    #[error("{0} has an empty secret")]
+    EmptySecret(Place),
+}
+
+/// Where an entry stands, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a list.
+    Entry(usize),
+    /// In a file, where comments and empty lines count too.
+    Line(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entry(number) => write!(f, "entry {number}"),
+            Self::Line(number) => write!(f, "line {number}"),
+        }
+    }
+}
+
+impl Secrets {
+    /// Reads `appid=secret` pairs separated by commas. The same appid twice is a rotation: both live.
+    ///
+    /// Blanks around an entry, an appid and a secret do not count. An empty entry is an error, because
+    /// it is what a variable that was not set leaves in `$NEW,$OLD`.
+    ///
+    /// # Errors
+    ///
+    /// The first entry that cannot be taken.
+    pub fn parse_list(text: &str) -> Result<Self, SecretsError> {
+        if text.trim().is_empty() {
+            return Err(SecretsError::Empty);
+        }
+        Self::parse(text.split(',').zip((1..).map(Place::Entry)))
+    }
+
+    /// Reads one pair a line; `#` begins a comment line. A secret may hold commas here.
+    ///
+    /// # Errors
+    ///
+    /// The first line that cannot be taken.
+    pub fn parse_lines(text: &str) -> Result<Self, SecretsError> {
+        // Some editors begin a file with a byte order mark, which would become part of an appid.
+        let text = text.trim_start_matches('\u{feff}');
+        let lines = text.lines().zip((1..).map(Place::Line));
+        Self::parse(lines.filter(|(line, _)| {
+            let line = line.trim_start();
+            !line.is_empty() && !line.starts_with('#')
+        }))
+    }
+
+    fn parse<'a>(entries: impl Iterator<Item = (&'a str, Place)>) -> Result<Self, SecretsError> {
+        let mut secrets = Self {
+            order: Vec::new(),
+            by_appid: HashMap::new(),
+            dummy: [Zeroizing::new("no application has this secret".to_owned())],
+        };
+        for (entry, place) in entries {
+            let (appid, secret) = entry.split_once('=').ok_or(SecretsError::Form(place))?;
+            let (appid, secret) = (appid.trim(), secret.trim());
+            if appid.is_empty() {
+                return Err(SecretsError::NoAppid(place));
+            }
+            if secret.is_empty() {
+                return Err(SecretsError::EmptySecret(place));
+            }
+            if !secrets.by_appid.contains_key(appid) {
+                secrets.order.push(appid.to_owned());
+            }
+            let live = secrets.by_appid.entry(appid.to_owned()).or_default();
+            live.push(Zeroizing::new(secret.to_owned()));
+        }
+        if secrets.order.is_empty() {
+            return Err(SecretsError::Empty);
+        }
+        Ok(secrets)
+    }
+
+    /// The first application and its first secret, for signing samples.
+    pub fn first(&self) -> Option<(&str, &str)> {
+        let appid = self.order.first()?;
+        Some((appid, self.secret_of(appid)?))
+    }
+
+    /// An application's first secret, for signing samples.
+    pub fn secret_of(&self, appid: &str) -> Option<&str> {
+        self.of(appid)?.first().map(|secret| secret.as_str())
+    }
+
+    /// Every live secret of an application.
+    pub(super) fn of(&self, appid: &str) -> Option<&[Zeroizing<String>]> {
+        let secrets = self.by_appid.get(appid).or_else(|| self.by_appid.get(ANY));
+        secrets.map(Vec::as_slice)
+    }
+
+    /// What the signature of an unknown application is compared with, so that it takes as long.
+    pub(super) fn dummy(&self) -> &[Zeroizing<String>] {
+        &self.dummy
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(redacted)")
+    }
+}

@@ -1,0 +1,323 @@
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+#[test]
+fn a_plain_json_body_is_not_copied() {
+    let raw = raw(r#"{"appid":"1","nonce":350176,"group_id":"g"}"#);
+    let json = raw.json().expect("an object");
+    let callback = json.decode().expect("an object");
+    assert!(matches!(callback.appid, Some(Cow::Borrowed("1"))));
+    assert!(matches!(callback.nonce, Some(Cow::Borrowed("350176"))));
+    let [field] = callback.fields.as_slice() else {
+        panic!("one field");
+    };
+    assert!(matches!(field.name, Cow::Borrowed("group_id")));
+    assert!(matches!(field.text(), Some(Cow::Borrowed("g"))));
+    assert!(
+        raw.body
+            .as_ptr_range()
+            .contains(&field.value.get().as_ptr())
+    );
+}
+
+#[test]
+fn nesting_of_any_depth_is_kept_as_text() {
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        let seen = decode(format!(r#"{{"deep":{deep}}}"#)).expect("an object");
+        assert_eq!(seen.fields, [("deep".to_owned(), deep)]);
+    }
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let seen = decode(format!("new_user_ids={deep}")).expect("a form");
+    assert_eq!(seen.fields, [("new_user_ids".to_owned(), deep)]);
+}
+
+#[test]
+fn nesting_that_does_not_end_is_malformed() {
+    let body = format!(r#"{{"deep":{}"#, "[".repeat(100_000));
+    assert!(matches!(decode(body), Err(Malformed::NotACallback(_))));
+}
+
+#[test]
+fn fields_keep_their_order_and_unknown_ones_may_repeat() {
+    let seen = decode(r#"{"b":1,"appid":"1","a":2,"b":3}"#).expect("an object");
+    let fields = [("b", "1"), ("a", "2"), ("b", "3")];
+    assert_eq!(
+        seen.fields,
+        fields.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+}
+
+#[test]
+fn of_a_signed_field_the_exact_name_wins_and_twins_must_agree_on_one() {
+    let nonce =
+        |members: &str| decode(format!("{{{members}}}")).map(|seen| (seen.nonce, seen.fields));
+    let one = |value: &str| Ok((Some(value.to_owned()), Vec::new()));
+    let repeated = Err(Malformed::RepeatedSignedField("nonce"));
+    assert_eq!(nonce(r#""nonce":"a""#), one("a"));
+    assert_eq!(nonce(r#""Nonce":"a""#), one("a"));
+    assert_eq!(nonce(r#""Nonce":"a","nonce":"b""#), one("b"));
+    assert_eq!(nonce(r#""nonce":"a","NONCE":"b","Nonce":"c""#), one("a"));
+    assert_eq!(nonce(r#""Nonce":"a","NONCE":"b","nonce":"c""#), one("c"));
+    assert_eq!(nonce(r#""nonce":null,"Nonce":"a""#), Ok((None, Vec::new())));
+    assert_eq!(nonce(r#""Nonce":"a","nONCE":"a""#), repeated);
+    assert_eq!(nonce(r#""nonce":"a","Nonce":"b","nonce":"c""#), repeated);
+}
+
+#[test]
+fn each_of_the_four_signed_fields_is_refused_when_repeated() {
+    for name in SIGNED {
+        let repeated = Err(Malformed::RepeatedSignedField(name));
+        assert_eq!(
+            decode(format!(r#"{{"{name}":"1","{name}":"1"}}"#)),
+            repeated
+        );
+        assert_eq!(decode(format!("{name}=1&{name}=1")), repeated);
+        let twins = format!("{}=1&{}=1", name.to_uppercase(), name.to_uppercase());
+        assert_eq!(decode(twins), repeated);
+    }
+}
+
+#[test]
+fn only_strings_and_numbers_are_signed_parts_and_only_a_string_a_signature() {
+    for (value, part, signature) in [
+        (r#""a""#, Some("a"), Some("a")),
+        (r#""\u0061""#, Some("a"), Some("a")),
+        ("-1.50E+3", Some("-1.50E+3"), None),
+        ("0", Some("0"), None),
+        ("null", None, None),
+        ("true", None, None),
+        ("[1]", None, None),
+        (r#"{"a":1}"#, None, None),
+        (r#""\ud800""#, None, None),
+    ] {
+        let seen = decode(format!(
+            r#"{{"appid":{value},"timestamp":{value},"nonce":{value},"signature":{value}}}"#
+        ));
+        let seen = seen.expect("an object");
+        for found in [seen.appid, seen.timestamp, seen.nonce] {
+            assert_eq!(found.as_deref(), part, "{value}");
+        }
+        assert_eq!(seen.signature.as_deref(), signature, "{value}");
+    }
+}
+
+#[test]
+fn a_lone_surrogate_in_a_name_becomes_one_replacement_character() {
+    for (name, read) in [
+        (r"\ud800", "\u{fffd}"),
+        (r"a\udc00b", "a\u{fffd}b"),
+        (r"\ud800\ud800", "\u{fffd}\u{fffd}"),
+        (r"\ud800\n", "\u{fffd}\n"),
+        (r"\ud800\ud83d\ude00", "\u{fffd}\u{1f600}"),
+        (r"\u0000\ufffd", "\0\u{fffd}"),
+    ] {
+        let seen = decode(format!(r#"{{"{name}":1}}"#)).expect("an object");
+        assert_eq!(seen.fields, [(read.to_owned(), "1".to_owned())], "{name}");
+    }
+}
+
+#[test]
+fn why_a_body_is_malformed_is_told() {
+    for (body, why) in [
+        ("", "it is empty"),
+        ("\u{feff} \n", "it is empty"),
+        ("<html>", "it begins like neither"),
+        (r#"{"a":1,}"#, "trailing comma at line 1 column 8"),
+        (r#"{"a":1}x"#, "trailing characters at line 1 column 8"),
+    ] {
+        assert_eq!(
+            decode(body),
+            Err(Malformed::NotACallback(why.into())),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn what_a_form_makes_of_brackets() {
+    for (form, name, value) in [
+        (
+            "new_user_ids=[]&new_user_ids[]=a",
+            "new_user_ids",
+            r#"["a"]"#,
+        ),
+        (
+            "new_user_ids[]=a&new_user_ids=[ ]",
+            "new_user_ids",
+            r#"["a"]"#,
+        ),
+        ("new_user_ids= [1, \"b\"] ", "new_user_ids", r#"[1, "b"]"#),
+        ("new_user_ids=[1", "new_user_ids", r#"["[1"]"#),
+        ("new_user_ids={}", "new_user_ids", r#"["{}"]"#),
+        ("new_user_ids[]=[1]", "new_user_ids", r#"["[1]"]"#),
+        ("note=[1]", "note", r#""[1]""#),
+        ("note[]=1", "note", r#"["1"]"#),
+        ("note[007]=1&note[3]=2", "note", r#"["2","1"]"#),
+        (
+            "note[18446744073709551616]=1",
+            "note[18446744073709551616]",
+            r#""1""#,
+        ),
+        ("note[a]=1", "note[a]", r#""1""#),
+        ("note]=1", "note]", r#""1""#),
+        ("note", "note", r#""""#),
+        ("[]=1", "[]", r#""1""#),
+        ("=1", "", r#""1""#),
+    ] {
+        // A `=` and a name that begins like one are what tells a form.
+        let seen = decode(format!("appid=1&{form}")).expect("a form");
+        assert_eq!(seen.fields, [(name.to_owned(), value.to_owned())], "{form}");
+    }
+}
+
+/// Everything but letters and digits, as encoders of form fields do. A blank is a plus there.
+fn as_a_field(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
+        .to_string()
+        .replace("%20", "+")
+}
+
+/// Like JavaScript's `encodeURI`, which leaves bare what URLs are made of.
+fn as_a_url(text: &str) -> String {
+    const ENCODED: &AsciiSet = &CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'%')
+        .add(b'<')
+        .add(b'>')
+        .add(b'[')
+        .add(b'\\')
+        .add(b']')
+        .add(b'^')
+        .add(b'`')
+        .add(b'{')
+        .add(b'|')
+        .add(b'}');
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        "[ %+&=,:a]{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(any::<String>(), inner, 0..4)
+                .prop_map(|members| Value::Object(Map::from_iter(members))),
+        ]
+    })
+}
+
+/// At least one member, since without any `:` a plus would be a blank in either encoding.
+fn object() -> impl Strategy<Value = String> {
+    prop::collection::hash_map(any::<String>(), value(), 1..6)
+        .prop_map(|members| Value::Object(Map::from_iter(members)).to_string())
+}
+
+/// Bodies that get further than noise does: they begin like each of the forms, and hold their signs.
+fn nearly_a_body() -> impl Strategy<Value = Vec<u8>> {
+    let beginning = prop_oneof![
+        Just(""),
+        Just("\u{feff}"),
+        Just("{\""),
+        Just("%7B%22"),
+        Just("a="),
+        Just("new_user_ids[0]="),
+    ];
+    let piece = prop_oneof![
+        "[\\[\\]{}\":,&=%+a0\\\\u \t]{1,4}".prop_map(String::into_bytes),
+        prop::collection::vec(any::<u8>(), 0..4),
+        prop::sample::select(vec![
+            "nonce",
+            "\"nonce\":",
+            "&nonce=",
+            "new_user_ids=[",
+            "\\ud800",
+            "%5B%5D",
+            "[18446744073709551616]",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+    ];
+    (beginning, prop::collection::vec(piece, 0..12))
+        .prop_map(|(beginning, pieces)| [beginning.as_bytes(), &pieces.concat()].concat())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(body in prop_oneof![nearly_a_body(), any::<Vec<u8>>()]) {
+        let _ = decode(body);
+    }
+
+    #[test]
+    fn every_json_object_is_read_member_by_member(object in object()) {
+        let seen = decode(object.as_str()).expect("an object");
+        let members: Map<String, Value> = serde_json::from_str(&object).expect("an object");
+        let unsigned = members.into_iter()
+            .filter(|(name, _)| !SIGNED.contains(&name.to_ascii_lowercase().as_str()))
+            .map(|(name, value)| (name, value.to_string()));
+        prop_assert_eq!(seen.fields, unsigned.collect::<Vec<_>>());
+        prop_assert!(seen.valid_utf8);
+    }
+
+    #[test]
+    fn a_percent_encoded_object_says_what_the_object_says(object in object()) {
+        let plain = decode(object.as_str());
+        prop_assert_eq!(&decode(as_a_field(&object)), &plain);
+        prop_assert_eq!(&decode(as_a_url(&object)), &plain);
+    }
+
+    #[test]
+    fn a_form_says_what_the_object_says(
+        texts in prop::array::uniform8(prop_oneof![any::<String>(), "[ %+&=\"\\\\]{0,6}"]),
+        users in prop::collection::vec(any::<String>(), 2..5),
+    ) {
+        let [appid, timestamp, nonce, signature] = SIGNED;
+        let names = [appid, timestamp, nonce, signature, "event", "group_id", "join_type", "note"];
+        let mut object: String = names.iter().zip(&texts)
+            .map(|(name, text)| format!("{}:{},", json!(name), json!(text)))
+            .collect();
+        object = format!("{{{object}\"new_user_ids\":{}}}", json!(users));
+        let singles: Vec<_> = names.iter().zip(&texts)
+            .map(|(name, text)| format!("{name}={}", as_a_field(text)))
+            .collect();
+        let spelt = |spelling: &dyn Fn(usize) -> String| {
+            let users = users.iter().enumerate()
+                .map(|(at, user)| format!("{}={}", spelling(at), as_a_field(user)));
+            singles.iter().cloned().chain(users).collect::<Vec<_>>().join("&")
+        };
+        let plain = decode(object);
+        prop_assert_eq!(&decode(spelt(&|_| "new_user_ids[]".to_owned())), &plain);
+        prop_assert_eq!(&decode(spelt(&|_| "new%5Fuser_ids%5B%5d".to_owned())), &plain);
+        prop_assert_eq!(&decode(spelt(&|at| format!("new_user_ids[{at}]"))), &plain);
+        let list = as_a_field(&json!(users).to_string());
+        let in_one = format!("{}&new_user_ids={list}", singles.join("&"));
+        prop_assert_eq!(&decode(in_one), &plain);
+        // A repeated plain name alone cannot say of `[1]` whether it is an ID or a list.
+        if users.iter().all(|user| !user.trim_start().starts_with('[')) {
+            prop_assert_eq!(&decode(spelt(&|_| "new_user_ids".to_owned())), &plain);
+        }
+    }
+
+    #[test]
+    fn the_answer_to_a_malformed_body_never_quotes_it(
+        body in nearly_a_body(),
+        at in any::<prop::sample::Index>(),
+    ) {
+        const SECRET: &str = "5bd59fd62953a8059fb7eaba95720f66d19e4517";
+        let at = at.index(body.len() + 1);
+        let (front, back) = body.split_at(at);
+        if let Err(malformed) = decode([front, SECRET.as_bytes(), back].concat()) {
+            let answer = format!("{malformed} {malformed:?}");
+            prop_assert!(!answer.contains("5bd5"), "{}", answer);
+        }
+    }
+}
