@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use crate::intake::Refusal;
 use crate::metrics::Outcome;
@@ -91,18 +92,27 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The members of RFC 9457 that say something here.
+#[derive(Serialize)]
+struct Body {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = serde_json::json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": self.to_string(),
-        });
+        let body = Body {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+        };
+        let body = serde_json::to_string(&body).expect("text and a number always serialise");
         let json = HeaderValue::from_static("application/problem+json");
-        let mut response =
-            (status, [(header::CONTENT_TYPE, json)], body.to_string()).into_response();
+        let mut response = (status, [(header::CONTENT_TYPE, json)], body).into_response();
         if let Some((name, value)) = self.header() {
             response
                 .headers_mut()
