@@ -1,0 +1,200 @@
+//! A real Apache Kafka for the tests.
+//!
+//! [`kafka`] is the one that the tests of a run share; [`Cluster::start`] makes one of a test's
+//! own, to be stopped, frozen and started again. Both are gone at the end, in whatever way the end
+//! comes (`tests/kafka/leash.sh`).
+//!
+//! Kafka comes from `ZIM2KAFKA_TEST_BROKERS` (the bootstrap servers of a plain cluster that tests
+//! may fill; it replaces the shared one), else from its jars by Maven, else from its image by
+//! Docker. Where there is none of them, the tests that need it fail and say how to provide one;
+//! only
+//! `ZIM2KAFKA_TEST_KAFKA=off` leaves them out, and says so at the end.
+
+mod broker;
+mod cluster;
+mod distribution;
+mod left_out;
+mod machine;
+mod records;
+mod security;
+
+use std::env;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+pub(crate) use cluster::Cluster;
+use machine::Machine;
+pub(crate) use records::TestRecord;
+pub(crate) use security::SaslSsl;
+
+/// For what a healthy cluster does at once, and a busy machine some time later.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cluster, ours or not, by its plain listener.
+pub(crate) struct Kafka {
+    brokers: String,
+}
+
+/// The cluster that all tests share. None only where `ZIM2KAFKA_TEST_KAFKA=off`; the test is then
+/// named at the end of the run.
+///
+/// # Panics
+///
+/// When there is none to be had (the message says how to provide one), or it does not start or
+/// answer.
+#[track_caller]
+pub(crate) fn kafka() -> Option<&'static Kafka> {
+    static GIVEN: OnceLock<Option<Result<Kafka, String>>> = OnceLock::new();
+    if !left_out::is_wanted() {
+        return None;
+    }
+    match GIVEN.get_or_init(given) {
+        None => shared_cluster().map(|cluster| &**cluster),
+        Some(Ok(kafka)) => Some(kafka),
+        Some(Err(error)) => panic!("{error}"),
+    }
+}
+
+/// The shared cluster of our own, for tests that log in or set ACLs: never the one of
+/// `ZIM2KAFKA_TEST_BROKERS`, of whose other listeners we know nothing. Else the same as [`kafka`].
+///
+/// # Panics
+///
+/// As [`kafka`]. A failed start is remembered: each further test fails at once.
+#[track_caller]
+pub(crate) fn shared_cluster() -> Option<&'static Cluster> {
+    static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    if !left_out::is_wanted() {
+        return None;
+    }
+    match SHARED.get_or_init(|| Cluster::try_start(1)) {
+        Ok(cluster) => Some(cluster),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs a program of `tests/kafka`, a Java source file, with Kafka's jars, and returns what it
+/// says. None only where `ZIM2KAFKA_TEST_KAFKA=off`.
+///
+/// # Panics
+///
+/// When there is no Kafka to be had, and when the program fails, with what it said.
+#[track_caller]
+pub(crate) fn run_java(source: &str, arguments: &[&str]) -> Option<String> {
+    if !left_out::is_wanted() {
+        return None;
+    }
+    match Machine::start(&[]).and_then(|machine| run_java_on(&machine, source, arguments)) {
+        Ok(said) => Some(said),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn run_java_on(machine: &Machine, source: &str, arguments: &[&str]) -> Result<String, String> {
+    let mut java = machine.java();
+    java.arg(Path::new(distribution::FILES).join(source))
+        .args(arguments);
+    distribution::said_by(&mut java)
+}
+
+fn given() -> Option<Result<Kafka, String>> {
+    let brokers = env::var("ZIM2KAFKA_TEST_BROKERS")
+        .ok()
+        .filter(|brokers| !brokers.is_empty())?;
+    let kafka = Kafka::at(&brokers);
+    let client: BaseConsumer = kafka.client().create().expect("the settings are sound");
+    let answer = client.fetch_metadata(None, PATIENCE);
+    Some(
+        answer.map(|_| kafka).map_err(|error| {
+            format!("ZIM2KAFKA_TEST_BROKERS: these brokers do not answer: {error}")
+        }),
+    )
+}
+
+impl Kafka {
+    /// A cluster by its bootstrap servers, such as the embedded one.
+    pub(crate) fn at(brokers: &str) -> Self {
+        let brokers = brokers.to_owned();
+        Self { brokers }
+    }
+
+    /// The plain bootstrap servers.
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The settings of a client of this cluster, to add to.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.brokers);
+        // Every consumer of rdkafka wants a group; these commit nothing and never join it.
+        client
+            .set("group.id", "zim2kafka-tests")
+            .set("enable.auto.commit", "false");
+        // After an outage a test waits for this; the default goes up to ten seconds.
+        client.set("reconnect.backoff.max.ms", "200");
+        client
+    }
+
+    /// A topic's name that no other test and no other run uses.
+    pub(crate) fn unique_topic(&self, purpose: &str) -> String {
+        format!("{purpose}-{:016x}", rand::random::<u64>())
+    }
+
+    /// Creates a topic, replicated as the cluster does by default, and waits until every partition
+    /// has a leader.
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let replicas_by_default = TopicReplication::Fixed(-1);
+        let mut topic = NewTopic::new(name, partitions, replicas_by_default);
+        for (setting, value) in settings {
+            topic = topic.set(setting, value);
+        }
+        let admin: AdminClient<DefaultClientContext> =
+            self.client().create().expect("the settings are sound");
+        let created = wait_for(admin.create_topics([&topic], &AdminOptions::new()));
+        let refused = created
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "topic {name} was not created");
+
+        let deadline = Instant::now() + PATIENCE;
+        while self.leaders(&admin, name) != usize::try_from(partitions).ok() {
+            assert!(
+                Instant::now() < deadline,
+                "topic {name} has no leaders after {PATIENCE:?}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// How many partitions of a topic have a leader.
+    fn leaders(&self, admin: &AdminClient<DefaultClientContext>, topic: &str) -> Option<usize> {
+        let metadata = admin.inner().fetch_metadata(Some(topic), PATIENCE).ok()?;
+        let partitions = metadata.topics().first()?.partitions();
+        Some(
+            partitions
+                .iter()
+                .filter(|partition| partition.leader() >= 0)
+                .count(),
+        )
+    }
+}
+
+/// Waits for a future of rdkafka on a thread of its own, since the caller may be inside a runtime.
+fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    let on_its_own = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime can be built").block_on(future)
+    };
+    thread::scope(|scope| scope.spawn(on_its_own).join()).expect("nothing in there panics")
+}

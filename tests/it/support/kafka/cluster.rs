@@ -1,0 +1,250 @@
+//! Brokers of our own: started, stopped, started again, and gone at the end.
+
+use std::ops::Deref;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::broker::{Broker, Ports};
+use super::machine::Machine;
+use super::security::{self, SaslSsl};
+use super::{Kafka, left_out, run_java_on};
+
+/// How long brokers may take to come up: some seconds on an idle machine, much more beside a
+/// compiler.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+
+/// One or more brokers that belong to whoever started them. They end when this is dropped, and at
+/// the latest with the process. What every cluster can do is on [`Kafka`], which this derefs to.
+pub(crate) struct Cluster {
+    kafka: Kafka,
+    brokers: Vec<Broker>,
+    machine: Machine,
+}
+
+impl Cluster {
+    /// Starts that many brokers, numbered from 1, and waits until all of them serve. Topics are
+    /// replicated to all of them; from two brokers on, `acks=all` needs two that have the record.
+    ///
+    /// None only where `ZIM2KAFKA_TEST_KAFKA=off`; the test is then named at the end of the run.
+    ///
+    /// # Panics
+    ///
+    /// When there is no Kafka to be had (the message says how to provide one), or it does not start
+    /// (with its log).
+    #[track_caller]
+    pub(crate) fn start(brokers: usize) -> Option<Cluster> {
+        if !left_out::is_wanted() {
+            return None;
+        }
+        match Cluster::try_start(brokers) {
+            Ok(cluster) => Some(cluster),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) fn try_start(brokers: usize) -> Result<Cluster, String> {
+        let mut attempts = 3;
+        loop {
+            attempts -= 1;
+            // Between the moment a port was seen free and the moment a broker binds it, somebody
+            // else can take it.
+            match Cluster::start_on(&Ports::free(brokers)) {
+                Err(error) if attempts > 0 && is_about_a_taken_port(&error) => {}
+                settled => return settled,
+            }
+        }
+    }
+
+    fn start_on(ports: &[Ports]) -> Result<Cluster, String> {
+        let to_publish: Vec<u16> = ports.iter().flat_map(|of| [of.plain, of.secure]).collect();
+        let machine = Machine::start(&to_publish)?;
+        let brokers = (1..)
+            .zip(ports)
+            .map(|(id, ports)| Broker::new(&machine, id, *ports));
+        let cluster = Cluster {
+            kafka: Kafka::at(&addresses(ports.iter().map(|ports| ports.plain))),
+            brokers: brokers.collect(),
+            machine,
+        };
+        cluster.prepare()?;
+        cluster
+            .brokers
+            .iter()
+            .try_for_each(|broker| broker.launch(&cluster.machine))?;
+        cluster.wait_until_it_serves()?;
+        Ok(cluster)
+    }
+
+    /// Kills a broker (SIGKILL); its data stay.
+    pub(crate) fn stop(&self, broker: usize) {
+        self.broker(broker).kill(&self.machine);
+    }
+
+    /// Starts a stopped broker on the same ports with the same data, and waits until it serves.
+    ///
+    /// # Panics
+    ///
+    /// When it does not serve in time, with its log.
+    pub(crate) fn start_again(&self, broker: usize) {
+        let launched = self.broker(broker).launch(&self.machine);
+        let serves = launched.and_then(|()| self.wait_until_it_serves());
+        serves.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Freezes a broker (SIGSTOP): it keeps its connections, takes new ones, and answers nothing.
+    pub(crate) fn freeze(&self, broker: usize) {
+        let frozen = self.broker(broker).signal(&self.machine, "STOP");
+        frozen.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Lets a frozen broker go on.
+    pub(crate) fn thaw(&self, broker: usize) {
+        let thawed = self.broker(broker).signal(&self.machine, "CONT");
+        thawed.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The listener with TLS and passwords.
+    pub(crate) fn sasl_ssl(&self) -> SaslSsl {
+        SaslSsl {
+            brokers: addresses(self.brokers.iter().map(|broker| broker.ports.secure)),
+            ca_pem: security::certificate(&self.machine),
+        }
+    }
+
+    /// Denies the SASL user an operation (`WRITE`, `DESCRIBE`, …) on a topic. Brokers follow within
+    /// moments, not at once.
+    pub(crate) fn deny(&self, topic: &str, operation: &str) {
+        self.change_acl("deny", topic, operation);
+    }
+
+    /// Takes back what [`Cluster::deny`] did.
+    pub(crate) fn allow_again(&self, topic: &str, operation: &str) {
+        self.change_acl("allow-again", topic, operation);
+    }
+
+    fn change_acl(&self, action: &str, topic: &str, operation: &str) {
+        let arguments = [
+            action,
+            self.kafka.brokers(),
+            SaslSsl::USERNAME,
+            topic,
+            operation,
+        ];
+        let changed = run_java_on(&self.machine, "Acls.java", &arguments);
+        changed.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn broker(&self, id: usize) -> &Broker {
+        let broker = self.brokers.iter().find(|broker| broker.id == id);
+        broker.unwrap_or_else(|| panic!("brokers are numbered from 1 to {}", self.brokers.len()))
+    }
+
+    /// Makes the certificate that all brokers share, and each one's folder. Every step is a Java of
+    /// its own, which takes a second to start: they run side by side.
+    fn prepare(&self) -> Result<(), String> {
+        // Kafka takes any text for this. A broker that dials the port of a test cluster that is no
+        // more is refused because of it.
+        let id = format!("zim2kafka-{:016x}", rand::random::<u64>());
+        let settings = self.settings();
+        let users = security::users();
+        thread::scope(|scope| {
+            let certificate = scope.spawn(|| security::make_certificate(&self.machine));
+            let prepare = |broker: &Broker| broker.prepare(&self.machine, &settings, &id, &users);
+            let steps: Vec<_> = self
+                .brokers
+                .iter()
+                .map(|broker| scope.spawn(move || prepare(broker)))
+                .collect();
+            let mut steps = steps.into_iter().chain([certificate]);
+            steps.try_for_each(|step| step.join().expect("the steps return their errors"))
+        })
+    }
+
+    fn settings(&self) -> String {
+        let voter =
+            |broker: &Broker| format!("{}@127.0.0.1:{}", broker.id, broker.ports.controller);
+        let voters: Vec<String> = self.brokers.iter().map(voter).collect();
+        let voters = voters.join(",");
+        let replicas = self.brokers.len();
+        let needed = replicas.min(2);
+        format!(
+            "controller.quorum.voters={voters}
+{keystore}
+default.replication.factor={replicas}
+min.insync.replicas={needed}
+offsets.topic.replication.factor={replicas}
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={needed}
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={needed}
+",
+            keystore = security::keystore(&self.machine),
+        )
+    }
+
+    /// Waits until each running broker, asked itself, knows all the running ones.
+    fn wait_until_it_serves(&self) -> Result<(), String> {
+        let deadline = Instant::now() + START_PATIENCE;
+        let running: Vec<&Broker> = self
+            .brokers
+            .iter()
+            .filter(|broker| broker.is_wanted())
+            .collect();
+        for broker in &running {
+            let client = Kafka::at(&addresses([broker.ports.plain])).client();
+            let client: BaseConsumer = client.create().expect("the settings are sound");
+            while !knows(&client, &running) {
+                if broker.has_ended() {
+                    return Err(broker.report("ended instead of serving"));
+                }
+                if Instant::now() > deadline {
+                    return Err(broker.report(&format!("does not serve after {START_PATIENCE:?}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Cluster {
+    type Target = Kafka;
+
+    fn deref(&self) -> &Kafka {
+        &self.kafka
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for broker in &self.brokers {
+            broker.kill(&self.machine);
+        }
+    }
+}
+
+/// Asks for half a second at most, which also is the pace of the loop that asks again.
+fn knows(client: &BaseConsumer, running: &[&Broker]) -> bool {
+    let Ok(metadata) = client.fetch_metadata(None, Duration::from_millis(500)) else {
+        return false;
+    };
+    let known: Vec<usize> = metadata
+        .brokers()
+        .iter()
+        .filter_map(|broker| broker.id().try_into().ok())
+        .collect();
+    running.iter().all(|broker| known.contains(&broker.id))
+}
+
+fn addresses(ports: impl IntoIterator<Item = u16>) -> String {
+    let address = |port: u16| format!("127.0.0.1:{port}");
+    let addresses: Vec<String> = ports.into_iter().map(address).collect();
+    addresses.join(",")
+}
+
+/// As Java and Docker say it.
+fn is_about_a_taken_port(error: &str) -> bool {
+    let error = error.to_lowercase();
+    error.contains("address already in use") || error.contains("port is already allocated")
+}
