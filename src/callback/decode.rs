@@ -48,6 +48,8 @@ impl RawCallback {
             [b'{', ..] => utf8(Cow::Borrowed(body)),
             [b'%', b'7', b'B' | b'b', ..] => utf8(percent_decoded(body)),
             _ if form::looks_like_one(body) => {
+                // A line's end behind the last field is not a part of its value.
+                let body = body.trim_ascii_end();
                 // The pieces of a form are cut at ASCII, so all are valid where the whole is.
                 let (_, valid) = utf8(percent_decode(body).into());
                 (Cow::Owned(form::to_json(body)), valid)

@@ -164,7 +164,7 @@ impl<'a> GroupJoined<'a> {
                 ("content-type", Bytes::from_static(JSON)),
             ],
             key: Some(group_id),
-            value: value.into(),
+            value: value.into_boxed_slice().into(),
             kind: Kind::GroupJoined {
                 join_type: self.join_type,
                 users: self.new_user_ids.len(),

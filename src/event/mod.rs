@@ -63,7 +63,7 @@ pub fn read<'a>(callback: &'a VerifiedCallback<'a>) -> Result<Event<'a>, Unpubli
     }
 }
 
-/// The callback's own name for its event: the first field `event` that is a string.
+/// The callback's own name for its event, where its first field `event` is a string.
 pub fn name<'a>(callback: &'a VerifiedCallback<'a>) -> Option<Cow<'a, str>> {
     callback
         .fields()

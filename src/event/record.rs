@@ -21,7 +21,7 @@ const MAX_DEAD_LETTER_KEY_BYTES: usize = 1024;
 const DEAD_LETTER_IDS: Uuid = Uuid::from_u128(0x3f18c754_b474_5f36_9250_eafa561fdd82);
 
 /// One record as Kafka gets it, but for the topic, which belongs to its lane.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Record {
     /// The id that consumers deduplicate by: equal content has an equal id.
     pub event_id: Uuid,
@@ -102,6 +102,17 @@ impl fmt::Display for Reason {
     }
 }
 
+impl fmt::Debug for Record {
+    /// A dead letter's value holds a live signature.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("event_id", &self.event_id)
+            .field("kind", &self.kind)
+            .field("size", &self.size())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Record {
     /// The dead letter of a callback: its body, unchanged, and why it is here.
     pub fn dead_letter(callback: &VerifiedCallback<'_>, why: &Unpublishable) -> Self {
@@ -119,7 +130,8 @@ impl Record {
             .map(|key| Bytes::from(key.into_owned()));
         let raw = callback.raw();
         Self::of_dead_letter(
-            raw.body.clone(),
+            // The connection's read buffer, of which the body is a slice, must not live as long.
+            Bytes::copy_from_slice(&raw.body),
             raw.content_type.clone(),
             key,
             times,
