@@ -54,13 +54,13 @@ impl Memory {
         self.at(*found).map(|event| Arc::clone(&event.ticket))
     }
 
-    /// Whether this signature came before, whatever the body was.
-    pub(super) fn knows(&self, signature: Signature) -> bool {
-        let same = |&place: &u64| {
+    /// Whether this signature came before, with another body.
+    pub(super) fn knows_other(&self, signature: Signature, body: BodyDigest) -> bool {
+        let other = |&place: &u64| {
             self.at(place)
-                .is_some_and(|event| event.signature == signature)
+                .is_some_and(|event| event.signature == signature && event.body != body)
         };
-        self.index.find(self.hash(signature), same).is_some()
+        self.index.find(self.hash(signature), other).is_some()
     }
 
     /// Remembers a callback, and forgets the oldest beyond the limit.
@@ -70,12 +70,15 @@ impl Memory {
             body,
             ticket,
         });
-        if self.events.len() > REMEMBERED_EVENTS
-            && let Some(oldest) = self.forget_oldest()
-            && oldest.ticket.get().is_none()
-        {
-            // Those on their way are bounded by the queues, so this ends.
-            self.push(oldest);
+        // Two for each one that comes, so that the memory shrinks again after many were on their way at
+        // once; no more, since all the oldest may be on their way.
+        for _ in 0..2 {
+            if self.events.len() > REMEMBERED_EVENTS
+                && let Some(oldest) = self.forget_oldest()
+                && oldest.ticket.get().is_none()
+            {
+                self.push(oldest);
+            }
         }
     }
 
@@ -139,9 +142,10 @@ mod tests {
     fn the_same_signature_with_another_body_is_another_event() {
         let mut memory = Memory::default();
         let (one, two) = (digest(b"one"), digest(b"two"));
-        assert!(!memory.knows(signature(1)));
+        assert!(!memory.knows_other(signature(1), two));
         memory.remember(signature(1), one, safe());
-        assert!(memory.knows(signature(1)));
+        assert!(memory.knows_other(signature(1), two));
+        assert!(!memory.knows_other(signature(1), one));
         assert!(memory.find(signature(1), one).is_some());
         assert!(memory.find(signature(1), two).is_none());
         assert!(memory.find(signature(2), one).is_none());
@@ -159,7 +163,7 @@ mod tests {
             memory.remember(signature(number), digest(b""), Arc::clone(&ticket));
         }
         assert!(memory.find(signature(0), digest(b"")).is_none());
-        assert!(!memory.knows(signature(0)));
+        assert!(!memory.knows_other(signature(0), digest(b"other")));
         for number in [1, 2, last / 2, last] {
             assert!(
                 memory.find(signature(number), digest(b"")).is_some(),
@@ -183,6 +187,27 @@ mod tests {
         let found = memory.find(signature(0), digest(b"")).expect("on its way");
         assert!(Arc::ptr_eq(&found, &on_its_way));
         assert!(memory.events.len() <= REMEMBERED_EVENTS + 1);
+    }
+
+    #[test]
+    fn when_those_on_their_way_are_safe_the_memory_shrinks_to_its_limit() {
+        let mut memory = Memory::default();
+        let (on_its_way, safe) = (Arc::new(Ticket::new()), safe());
+        let mut numbers = 0..;
+        let mut remember = |memory: &mut Memory, ticket: &Arc<Ticket>, count: usize| {
+            for number in numbers.by_ref().take(count) {
+                memory.remember(signature(number), digest(b""), Arc::clone(ticket));
+            }
+        };
+        remember(&mut memory, &on_its_way, 1000);
+        remember(&mut memory, &safe, REMEMBERED_EVENTS - 500);
+        assert!(memory.events.len() > REMEMBERED_EVENTS);
+        on_its_way
+            .set(Settled::Safe(Safe::Published, Uuid::nil()))
+            .expect("new");
+        remember(&mut memory, &safe, 1000);
+        assert_eq!(memory.events.len(), REMEMBERED_EVENTS);
+        assert_eq!(memory.index.len(), REMEMBERED_EVENTS);
     }
 
     #[test]

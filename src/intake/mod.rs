@@ -107,6 +107,7 @@ impl Intake {
                 Ok(callback)
             }
             Err(unauthorized) => {
+                tracing::debug!(reason = ?unauthorized, "a callback is not authentic");
                 if self.suspicion().unauthorized(raw.received_at) {
                     tracing::warn!(
                         "callbacks fail the signature check and none passes; the sender gives each up after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret), under the right appid"
@@ -152,7 +153,7 @@ impl Intake {
                 None => Accepted::OnItsWay(ticket),
             });
         }
-        let reused = memory.knows(callback.signature());
+        let reused = memory.knows_other(callback.signature(), body);
         let record = if reused {
             record.marked_as_reuse()
         } else {

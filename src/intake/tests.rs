@@ -1,1 +1,212 @@
+//! The order of the steps, with the clock in the tests' hands: `RawCallback::received_at` is it.
 
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::callback::sign;
+use crate::delivery::kafka::{EmbeddedKafka, KafkaSettings, Properties};
+use crate::delivery::{Safe, Settled};
+
+/// The time of every callback here, in ms.
+const THEN: i64 = 1_757_577_600_123;
+
+const TOLERANCE: i64 = 600_000;
+
+/// An intake in front of a Kafka that is not there, so that everything stays on its way.
+fn intake() -> Intake {
+    intake_at("127.0.0.1:1")
+}
+
+fn intake_at(brokers: &str) -> Intake {
+    let kafka = KafkaSettings {
+        brokers: brokers.to_owned(),
+        properties: Properties::default(),
+        topic: "joined".to_owned(),
+        dead_letter_topic: "dead".to_owned(),
+        create_topics: None,
+    };
+    let settings = IntakeSettings {
+        secrets: Secrets::parse_list("1=secret").expect("a list"),
+        timestamp_unit: TimestampUnit::Auto,
+        timestamp_tolerance: Some(Duration::from_millis(TOLERANCE.unsigned_abs())),
+    };
+    let metrics = Arc::new(Metrics::new());
+    let delivery = Delivery::start(&kafka, &metrics).expect("it starts");
+    Intake::new(settings, Arc::new(delivery), metrics)
+}
+
+/// A signed callback that arrives at this time.
+fn callback(received_at: i64, fields: &Value) -> RawCallback {
+    let mut body = json!({
+        "appid": "1",
+        "event": "group_join",
+        "group_id": "g1",
+        "join_type": "Apply",
+        "new_user_ids": ["u1"],
+        "nonce": "350176",
+        "timestamp": THEN.to_string(),
+        "signature": sign("secret", &THEN.to_string(), "350176").to_hex(),
+    });
+    let members = body.as_object_mut().expect("an object");
+    members.extend(fields.as_object().expect("an object").clone());
+    RawCallback {
+        body: Bytes::from(body.to_string()),
+        content_type: None,
+        received_at,
+    }
+}
+
+#[track_caller]
+fn on_its_way(intake: &Intake, raw: &RawCallback) -> Arc<Ticket> {
+    match intake.accept(raw) {
+        Ok(Accepted::OnItsWay(ticket)) => ticket,
+        Ok(Accepted::Passed | Accepted::Duplicate(_)) => panic!("it is not on its way"),
+        Err(refusal) => panic!("it is refused: {refusal}"),
+    }
+}
+
+fn metric(intake: &Intake, line: &str) -> bool {
+    intake.metrics.text().lines().any(|found| found == line)
+}
+
+/// Why a callback is a dead letter, where it is one.
+fn stale(intake: &Intake, raw: &RawCallback) -> Option<String> {
+    let json = raw.json().expect("an object");
+    let unverified = json.decode().expect("an object");
+    let callback = intake.authenticate(raw, unverified).expect("authentic");
+    let why = intake.fresh(&callback).err()?;
+    assert_eq!(why.reason, Reason::Stale);
+    Some(why.detail.into_owned())
+}
+
+#[test]
+fn freshness_ends_one_millisecond_behind_the_tolerance_on_either_side() {
+    let intake = intake();
+    for (age, detail) in [
+        (0, None),
+        (TOLERANCE, None),
+        (-TOLERANCE, None),
+        (TOLERANCE + 1, Some("its timestamp is 600 s old")),
+        (-TOLERANCE - 1, Some("its timestamp is 600 s in the future")),
+    ] {
+        let raw = callback(THEN + age, &json!({}));
+        assert_eq!(stale(&intake, &raw).as_deref(), detail, "{age}");
+    }
+    // The farthest that thirteen digits reach does not overflow anything.
+    for received_at in [i64::MAX, 0] {
+        assert!(stale(&intake, &callback(received_at, &json!({}))).is_some());
+    }
+}
+
+#[test]
+fn a_resend_of_an_event_on_its_way_waits_for_the_same_answer() {
+    let intake = intake();
+    let raw = callback(THEN, &json!({}));
+    let first = on_its_way(&intake, &raw);
+    let second = on_its_way(&intake, &raw);
+    assert!(Arc::ptr_eq(&first, &second));
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 0"));
+}
+
+#[test]
+fn a_resend_is_known_before_anybody_asks_how_old_it_is() {
+    let intake = intake();
+    let first = on_its_way(&intake, &callback(THEN, &json!({})));
+    let late = callback(THEN + TOLERANCE + 1, &json!({}));
+    assert!(Arc::ptr_eq(&first, &on_its_way(&intake, &late)));
+    let other = callback(THEN + TOLERANCE + 1, &json!({"group_id": "g2"}));
+    assert!(!Arc::ptr_eq(&first, &on_its_way(&intake, &other)));
+}
+
+#[tokio::test]
+async fn a_resend_of_an_event_that_is_safe_is_a_duplicate_even_when_it_is_stale_by_now() {
+    let kafka = EmbeddedKafka::start(&["joined", "dead"], 1).expect("it starts");
+    let intake = intake_at(kafka.brokers());
+    let ticket = on_its_way(&intake, &callback(THEN, &json!({})));
+    assert!(matches!(
+        ticket.wait().await,
+        Settled::Safe(Safe::Published, _)
+    ));
+    let late = callback(THEN + TOLERANCE + 1, &json!({}));
+    let Ok(Accepted::Duplicate(known)) = intake.accept(&late) else {
+        panic!("it is no duplicate");
+    };
+    assert!(Arc::ptr_eq(&ticket, &known));
+    // A stale one that never came before is safe among the dead letters, and known from then on.
+    let other = callback(THEN + TOLERANCE + 1, &json!({"group_id": "g2"}));
+    let ticket = on_its_way(&intake, &other);
+    assert!(matches!(
+        ticket.wait().await,
+        Settled::Safe(Safe::DeadLettered, _)
+    ));
+    assert!(matches!(intake.accept(&other), Ok(Accepted::Duplicate(_))));
+}
+
+#[test]
+fn another_body_under_the_same_signature_is_an_event_of_its_own_and_counted() {
+    let intake = intake();
+    let first = on_its_way(&intake, &callback(THEN, &json!({})));
+    let other = callback(THEN, &json!({"group_id": "g2"}));
+    let second = on_its_way(&intake, &other);
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 1"));
+    // Its own resend is a resend, and no further reuse.
+    assert!(Arc::ptr_eq(&second, &on_its_way(&intake, &other)));
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 1"));
+}
+
+#[test]
+fn digits_that_move_between_nonce_and_timestamp_are_a_reuse() {
+    let intake = intake();
+    let split = |timestamp: &str, nonce: &str| {
+        let signature = sign("secret", "1757577600", "350176").to_hex();
+        let parts = json!({"timestamp": timestamp, "nonce": nonce, "signature": signature});
+        callback(THEN, &parts)
+    };
+    on_its_way(&intake, &split("1757577600", "350176"));
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 0"));
+    on_its_way(&intake, &split("1757577600350", "176"));
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 1"));
+}
+
+#[test]
+fn the_question_is_passed_whatever_else_is_wrong_with_it_and_not_remembered() {
+    let intake = intake();
+    for fields in [
+        json!({"event": "before_send_msg"}),
+        json!({"event": "before_send_msg", "group_id": 7}),
+    ] {
+        for received_at in [THEN, THEN, THEN + TOLERANCE + 1] {
+            let answer = intake.accept(&callback(received_at, &fields));
+            assert!(matches!(answer, Ok(Accepted::Passed)), "{fields}");
+        }
+    }
+    on_its_way(&intake, &callback(THEN, &json!({})));
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 0"));
+}
+
+#[test]
+fn what_is_refused_is_not_remembered() {
+    let intake = intake();
+    let forged = callback(THEN, &json!({"nonce": "350177"}));
+    assert!(matches!(
+        intake.accept(&forged),
+        Err(Refusal::Unauthorized(_))
+    ));
+    let broken = RawCallback {
+        body: Bytes::from_static(b"{"),
+        ..forged
+    };
+    assert!(matches!(intake.accept(&broken), Err(Refusal::Malformed(_))));
+    assert!(metric(
+        &intake,
+        "zim2kafka_last_callback_timestamp_seconds 0"
+    ));
+    on_its_way(&intake, &callback(THEN, &json!({})));
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 0"));
+    assert!(metric(
+        &intake,
+        "zim2kafka_last_callback_timestamp_seconds 1757577600.123"
+    ));
+}
