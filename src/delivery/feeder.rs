@@ -93,7 +93,7 @@ impl Lane {
             let sent = loop {
                 match producer.send(&self.topic, *number, record) {
                     // The same record again, or a later one would overtake it.
-                    Err(SendError::Full) if !self.queue.stopped_within(FULL) => {}
+                    Err(SendError::Full) if !self.queue.interrupted_within(FULL) => {}
                     sent => break sent,
                 }
             };
@@ -103,14 +103,24 @@ impl Lane {
                     self.queue.refuse(producer.generation(), *number, &reason);
                 }
                 Err(SendError::Failed(reason)) => {
-                    let left = batch.len() - at;
-                    self.queue
-                        .not_handed_over(producer.generation(), left, &reason);
+                    self.give_back(producer, batch.len() - at, &reason);
                     return;
                 }
-                Err(SendError::Full) => return,
+                Err(SendError::Full) => {
+                    self.give_back(
+                        producer,
+                        batch.len() - at,
+                        "librdkafka's own queue stays full",
+                    );
+                    return;
+                }
             }
         }
+    }
+
+    fn give_back(&self, producer: &Producer, records: usize, reason: &str) {
+        self.queue
+            .not_handed_over(producer.generation(), records, reason);
     }
 
     /// Ends a producer and makes the next one, which begins with the oldest record that is not safe.

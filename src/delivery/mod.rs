@@ -8,6 +8,7 @@
 mod feeder;
 pub mod kafka;
 mod queue;
+mod ticket;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::event::Record;
 use crate::metrics::Metrics;
 use feeder::Feeder;
 use kafka::{Connection, KafkaSettings};
-pub use queue::{Full, MAX_IN_FLIGHT, MAX_QUEUE_BYTES, Queue, Safe, Settled, Ticket};
+pub use queue::{Full, MAX_IN_FLIGHT, MAX_QUEUE_BYTES, Queue};
+pub use ticket::{Safe, Settled, Ticket};
 
 /// Both lanes, running.
 pub struct Delivery {

@@ -15,15 +15,15 @@
 //! not safe yet, and starting again from the front after a failure repeats as little as possible
 //! without ever letting a later record of a group overtake an earlier one.
 
-use std::collections::VecDeque;
+mod state;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::SetOnce;
-use uuid::Uuid;
-
+use super::ticket::{Safe, Settled, Ticket, settle};
 use crate::event::{Kind, Record};
 use crate::metrics::Metrics;
+use state::{COST_OF_A_RECORD, Entry, MOST_PATIENCE, PATIENCE, State};
 
 /// The records of a lane that are in memory only may have so many bytes, what they cost besides
 /// their own included. A full queue refuses before it numbers.
@@ -32,33 +32,6 @@ pub const MAX_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// So many records may be with the producer, unacknowledged: a window, not a buffer. It also bounds
 /// how many duplicates a crash or a new producer can make.
 pub const MAX_IN_FLIGHT: usize = 10_000;
-
-/// What a record costs in memory besides its own bytes: its entry, its ticket and its headers' handles.
-const COST_OF_A_RECORD: usize = 1024;
-
-/// The feeder takes the lock once for so many records.
-const BATCH: usize = 1000;
-
-/// What waits for a record: every handler that has been asked about it.
-pub type Ticket = SetOnce<Settled>;
-
-/// What became of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// The event is safe, as a record or a dead letter with this id.
-    Safe(Safe, Uuid),
-    /// Kafka refuses even its dead letter, or there was no room for one: it is not safe.
-    Refused,
-}
-
-/// Where a record is safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Safe {
-    /// In the topic, acknowledged by all in-sync replicas.
-    Published,
-    /// In the dead-letter topic, likewise.
-    DeadLettered,
-}
 
 /// There is no room for another record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,64 +75,11 @@ pub struct Queue {
     dead_letters: Option<Arc<Queue>>,
 }
 
-#[derive(Debug)]
-struct State {
-    entries: VecDeque<Entry>,
-    first: u64,
-    next: u64,
-    bytes: usize,
-    /// Of the current producer. A report of an older one counts only where it says "acked".
-    generation: u64,
-    in_flight: usize,
-    failure: Option<String>,
-    /// Records below this number go to Kafka one at a time. Kafka refuses whole batches, so only of a
-    /// record that was sent alone does one know that it is the record that is refused.
-    alone_below: u64,
-    /// Whether the current producer has settled anything, and when that last happened.
-    progress: bool,
-    last_progress: Instant,
-    patience: Duration,
-    stopping: bool,
-    feeder_waits: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// None once it is settled: the entry then only waits for those before it.
-    record: Option<Arc<Record>>,
-    ticket: Arc<Ticket>,
-    accepted: Instant,
-    handed_over: Instant,
-    /// Whether it was handed over with nothing else in flight, and nothing since.
-    alone: bool,
-}
-
-/// With records waiting and no acknowledgement at all for so long, the producer is replaced: the
-/// brokers may have moved to other addresses, and "stuck without an error" is a known state of Kafka
-/// clients. One leaderless partition alone is no reason, since others then still acknowledge.
-const PATIENCE: Duration = Duration::from_secs(60);
-const MOST_PATIENCE: Duration = Duration::from_secs(600);
-
 impl Queue {
     /// An empty queue, and what takes the records that Kafka refuses for good.
     pub fn new(metrics: Arc<Metrics>, dead_letters: Option<Arc<Self>>) -> Self {
-        let state = State {
-            entries: VecDeque::new(),
-            first: 0,
-            next: 0,
-            bytes: 0,
-            generation: 0,
-            in_flight: 0,
-            failure: None,
-            alone_below: 0,
-            progress: false,
-            last_progress: Instant::now(),
-            patience: PATIENCE,
-            stopping: false,
-            feeder_waits: false,
-        };
         Self {
-            state: Mutex::new(state),
+            state: Mutex::new(State::new()),
             changed: Condvar::new(),
             metrics,
             dead_letters,
@@ -241,8 +161,8 @@ impl Queue {
             if state.stopping {
                 return Work::Stop;
             }
-            let waited = state.last_progress.elapsed();
-            if state.in_flight > 0 && waited >= state.patience {
+            if state.is_stalled() {
+                let waited = state.last_progress.elapsed();
                 state.patience = (state.patience * 2).min(MOST_PATIENCE);
                 state.failure = Some(format!("no acknowledgement for {} s", waited.as_secs()));
             }
@@ -294,14 +214,25 @@ impl Queue {
 
     /// Whether the lane is stopped within this time: the pause before a new producer.
     pub(super) fn stopped_within(&self, pause: Duration) -> bool {
-        let state = self.lock();
-        let (state, _) = (self.changed.wait_timeout_while(state, pause, |state| {
-            // Every change must wake it: it looks for the stop only.
-            state.feeder_waits = true;
-            !state.stopping
-        }))
-        .unwrap_or_else(PoisonError::into_inner);
-        state.stopping
+        self.wait(pause, |state| state.stopping)
+    }
+
+    /// Whether the feeder must leave its producer within this time, because the lane is stopped or the
+    /// producer has failed.
+    pub(super) fn interrupted_within(&self, pause: Duration) -> bool {
+        self.wait(pause, |state| {
+            state.stopping || state.failure.is_some() || state.is_stalled()
+        })
+    }
+
+    fn wait(&self, pause: Duration, until: impl Fn(&State) -> bool) -> bool {
+        let mut state = self.lock();
+        state.feeder_waits = true;
+        let (mut state, _) = (self.changed)
+            .wait_timeout_while(state, pause, |state| !until(state))
+            .unwrap_or_else(PoisonError::into_inner);
+        state.feeder_waits = false;
+        until(&state)
     }
 
     /// Takes down what a producer says of one record.
@@ -376,6 +307,7 @@ impl Queue {
             (Report::Unacceptable(reason) | Report::Failed(reason), Some(dead_letters)) => {
                 self.metrics.rejected();
                 let letter = record.rejected(reason);
+                tracing::warn!(event_id = %record.event_id, reason, "Kafka refuses a record; it becomes a dead letter");
                 if dead_letters
                     .enqueue_for(letter, Arc::clone(ticket))
                     .is_err()
@@ -398,72 +330,9 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock ends the process (see `main.rs`), so poison is never seen.
+        // Nothing under this lock panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl State {
-    /// Takes the next records for the producer, as many as its window lets in.
-    fn hand_over(&mut self) -> Vec<(u64, Arc<Record>)> {
-        let now = Instant::now();
-        let mut batch = Vec::new();
-        while let Some(entry) = self.entries.get_mut((self.next - self.first) as usize) {
-            let Some(record) = &entry.record else {
-                self.next += 1;
-                continue;
-            };
-            let full = self.in_flight >= MAX_IN_FLIGHT || batch.len() == BATCH;
-            // Nothing follows one that travels alone before it has arrived.
-            if full || self.in_flight > 0 && self.next <= self.alone_below {
-                break;
-            }
-            if self.in_flight == 0 {
-                self.last_progress = now;
-            }
-            entry.alone = self.next < self.alone_below;
-            entry.handed_over = now;
-            batch.push((self.next, Arc::clone(record)));
-            self.next += 1;
-            self.in_flight += 1;
-        }
-        batch
-    }
-
-    fn is_alone(&self, number: u64) -> bool {
-        let at = number.checked_sub(self.first);
-        let entry = at.and_then(|at| self.entries.get(at as usize));
-        entry.is_some_and(|entry| entry.alone)
-    }
-
-    /// Ends the wait of one record; None where an earlier report has done so.
-    fn settle(&mut self, number: u64) -> Option<(Arc<Record>, Arc<Ticket>, Instant)> {
-        self.last_progress = Instant::now();
-        let at = number.checked_sub(self.first)?;
-        let entry = self.entries.get_mut(at as usize)?;
-        let record = entry.record.take()?;
-        self.progress = true;
-        let settled = (record, Arc::clone(&entry.ticket), entry.handed_over);
-        self.bytes -= settled.0.size() + COST_OF_A_RECORD;
-        while self
-            .entries
-            .front()
-            .is_some_and(|entry| entry.record.is_none())
-        {
-            self.entries.pop_front();
-            self.first += 1;
-        }
-        self.next = self.next.max(self.first);
-        Some(settled)
-    }
-}
-
-fn settle(ticket: &Ticket, settled: Settled) {
-    // A ticket is settled once: each of its records leaves the queue once, and the dead letter of a
-    // refused record takes its ticket over.
-    ticket
-        .set(settled)
-        .expect("a record settles its ticket once");
 }
 
 #[cfg(test)]

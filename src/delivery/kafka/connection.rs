@@ -54,7 +54,7 @@ impl Connection {
             state: &'a str,
         }
         if let Ok(statistics) = serde_json::from_slice::<Statistics<'_>>(json) {
-            let up = |broker: &Broker<'_>| matches!(broker.state, "UP" | "UPDATE");
+            let up = |broker: &Broker<'_>| matches!(broker.state, "UP" | "REAUTH");
             self.set(statistics.brokers.values().any(up));
         }
     }

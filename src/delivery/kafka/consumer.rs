@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
@@ -90,8 +90,10 @@ impl Subscription {
     ///
     /// What Kafka answers; passing troubles are retried inside and are none.
     pub fn next(&self, timeout: Duration) -> Result<Option<Consumed>, Error> {
-        let Some(message) = self.consumer.poll(timeout).transpose()? else {
-            return Ok(None);
+        let message = match self.consumer.poll(timeout) {
+            None => return Ok(None),
+            Some(Err(error)) if is_passing(&error) => return Ok(None),
+            Some(message) => message?,
         };
         let headers = message
             .headers()
@@ -112,6 +114,18 @@ impl Subscription {
             value: message.payload().unwrap_or_default().to_vec(),
         }))
     }
+}
+
+/// A broker that restarts, or is away for a while. librdkafka goes on trying.
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+        )
+    )
 }
 
 /// Lets librdkafka speak to those who look for it only.

@@ -11,8 +11,9 @@ use std::fmt;
 use std::io;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::producer::BaseProducer;
+use rdkafka::types::RDKafkaConfRes;
 
 pub use connection::Connection;
 pub use consumer::{Consumed, Start, Subscription};
@@ -71,16 +72,19 @@ pub enum PropertyError {
     /// The promises rest on it.
     #[error("{0} cannot be set: {1}")]
     Refused(String, &'static str),
-    /// librdkafka does not know it, or not with this value.
-    #[error("{0} is not a property that librdkafka {version} takes with this value", version = librdkafka_version())]
-    Unknown(String),
+    /// librdkafka does not know it.
+    #[error("entry {0} is no property of librdkafka {version}; a value that holds a ; must be in a file", version = librdkafka_version())]
+    Unknown(usize),
+    /// librdkafka does not take its value.
+    #[error("the value of {0} is not one that librdkafka {version} takes", version = librdkafka_version())]
+    Value(String),
     /// Each is fine, but no client can be made with them.
     #[error("librdkafka cannot work with these properties: {0}")]
     Unusable(String),
 }
 
 /// Which properties are refused, and why: the promises rest on their values.
-pub const REFUSED: [(&str, &str); 16] = [
+pub const REFUSED: [(&str, &str); 17] = [
     ("acks", ACKS),
     ("request.required.acks", ACKS),
     (
@@ -117,11 +121,20 @@ pub const REFUSED: [(&str, &str); 16] = [
         "statistics.interval.ms",
         "zim2kafka_kafka_up and /readyz rest on it",
     ),
-    ("bootstrap.servers", "set ZIM2KAFKA_KAFKA_BROKERS instead"),
+    ("bootstrap.servers", BROKERS),
+    ("metadata.broker.list", BROKERS),
 ];
+const BROKERS: &str = "set ZIM2KAFKA_KAFKA_BROKERS instead";
 const ACKS: &str = "an answer of 200 rests on acks=all";
 const RETRIES: &str = "a record is retried until Kafka has it";
 const TIMEOUT: &str = "a record must never be given up by a timer";
+
+/// Second names that librdkafka has for properties that we set too. With both set, which one counts
+/// would be left to chance.
+const ALIASES: [(&str, &str); 2] = [
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("compression.codec", "compression.type"),
+];
 
 impl Properties {
     /// Reads `key=value` entries, one a line or separated by `;`.
@@ -154,30 +167,51 @@ impl Properties {
             if let Some(why) = refused(key) {
                 return Err(PropertyError::Refused(key.to_owned(), why));
             }
-            // librdkafka's own message may quote the value.
-            let mut alone = ClientConfig::new();
-            if alone.set(key, value).create_native_config().is_err() {
-                return Err(PropertyError::Unknown(key.to_owned()));
+            // librdkafka's own message may quote the value; and what it does not know may be a piece of
+            // a value that held a `;`.
+            match ClientConfig::new().set(key, value).create_native_config() {
+                Ok(_) => {}
+                Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+                    return Err(PropertyError::Unknown(at + 1));
+                }
+                Err(_) => return Err(PropertyError::Value(key.to_owned())),
             }
+            let alias = ALIASES.iter().find(|(alias, _)| *alias == key);
+            let key = alias.map_or(key, |(_, name)| name);
             properties.insert(key.to_owned(), value.to_owned());
         }
         Self(properties).tried()
     }
 
-    /// Makes a client, without brokers, to see whether these properties fit each other, this build of
-    /// librdkafka and the files they name. Its message then names properties and files, no passwords.
+    /// Makes a producer, without brokers, to see whether these properties fit each other, ours, this
+    /// build of librdkafka and the files they name. Its message names properties and files, and shows
+    /// no password.
     fn tried(self) -> Result<Self, PropertyError> {
-        let mut config = ClientConfig::new();
-        config.set("group.id", "zim2kafka");
-        for (key, value) in &self.0 {
-            config.set(key, value);
-        }
-        let client: KafkaResult<BaseConsumer<consumer::Quiet>> =
-            config.create_with_context(consumer::Quiet);
-        match client {
+        let producer: KafkaResult<BaseProducer> = producer::config(&self.client()).create();
+        match producer {
             Ok(_) => Ok(self),
             Err(error) => Err(PropertyError::Unusable(error.to_string())),
         }
+    }
+
+    /// What every client of ours has in common, but for the brokers.
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("client.id", "zim2kafka")
+            // NAT tables and balancers drop connections that stay silent.
+            .set("socket.keepalive.enable", "true")
+            // The OpenSSL that is built in knows no folder of certificates; the system's is looked for.
+            .set("ssl.ca.location", "probe")
+            // The default of ten seconds would delay what waits after an outage.
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("enable.metrics.push", "false")
+            // Else even looking for a topic would create it, on brokers that allow it.
+            .set("allow.auto.create.topics", "false");
+        for (key, value) in &self.0 {
+            config.set(key, value);
+        }
+        config
     }
 }
 
@@ -200,21 +234,7 @@ fn refused(key: &str) -> Option<&'static str> {
 impl KafkaSettings {
     /// What every client of ours has in common.
     fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set("client.id", "zim2kafka")
-            // NAT tables and balancers drop connections that stay silent.
-            .set("socket.keepalive.enable", "true")
-            // The OpenSSL that is built in knows no folder of certificates; the system's is looked for.
-            .set("ssl.ca.location", "probe")
-            // The default of ten seconds would delay what waits after an outage.
-            .set("reconnect.backoff.max.ms", "2000")
-            .set("enable.metrics.push", "false")
-            // Else even looking for a topic would create it, on brokers that allow it.
-            .set("allow.auto.create.topics", "false");
-        for (key, value) in &self.properties.0 {
-            config.set(key, value);
-        }
+        let mut config = self.properties.client();
         config.set("bootstrap.servers", &self.brokers);
         config
     }
@@ -257,11 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn a_property_that_librdkafka_does_not_take_is_named_without_its_value() {
-        let error = Properties::parse_list("sasl.passwort=geheim").expect_err("misspelt");
-        assert_eq!(error, PropertyError::Unknown("sasl.passwort".to_owned()));
+    fn a_property_that_librdkafka_does_not_take_is_pointed_at_without_its_value() {
+        let error =
+            Properties::parse_list("linger.ms=5;sasl.passwort=geheim").expect_err("misspelt");
+        assert_eq!(error, PropertyError::Unknown(2));
+        let error = Properties::parse_list("linger.ms=geheim").expect_err("no number");
+        assert_eq!(error, PropertyError::Value("linger.ms".to_owned()));
         assert!(!error.to_string().contains("geheim"));
-        assert!(Properties::parse_list("linger.ms=soon").is_err());
         assert_eq!(
             Properties::parse_list("linger.ms=1\nnonsense").map(|_| ()),
             Err(PropertyError::Form(2))
@@ -277,6 +299,21 @@ mod tests {
         assert!(matches!(error, PropertyError::Unusable(_)), "{error}");
         assert!(error.to_string().contains("ssl.ca.location"), "{error}");
         assert!(!error.to_string().contains("geheim"));
+    }
+
+    #[test]
+    fn a_second_name_of_a_property_that_we_set_too_counts() {
+        let properties = Properties::parse_list("queue.buffering.max.ms=7").expect("valid");
+        assert_eq!(
+            producer::config(&properties.client()).get("linger.ms"),
+            Some("7")
+        );
+    }
+
+    #[test]
+    fn properties_that_contradict_our_own_are_refused_at_once() {
+        let error = Properties::parse_list("queuing.strategy=lifo").expect_err("reorders");
+        assert!(matches!(error, PropertyError::Unusable(_)), "{error}");
     }
 
     #[test]

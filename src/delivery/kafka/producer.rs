@@ -46,7 +46,7 @@ impl Producer {
             queue,
             connection: Arc::clone(connection),
         };
-        let inner = config(settings).create_with_context(reports)?;
+        let inner = config(&settings.client()).create_with_context(reports)?;
         Ok(Self { inner, generation })
     }
 
@@ -102,7 +102,7 @@ impl Producer {
 
 /// What every producer of ours is like; the operator's properties come first, because none of those
 /// that the promises rest on gets past [`super::REFUSED`].
-fn config(settings: &KafkaSettings) -> ClientConfig {
+pub(super) fn config(client: &ClientConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         // The sender waits for our answer, so a batch waits only as long as it takes to fill one
@@ -114,7 +114,7 @@ fn config(settings: &KafkaSettings) -> ClientConfig {
         // A cluster that moves is noticed within a minute, not five.
         .set("topic.metadata.refresh.interval.ms", "60000")
         .set("metadata.recovery.rebootstrap.trigger.ms", "60000");
-    for (key, value) in settings.client().config_map() {
+    for (key, value) in client.config_map() {
         config.set(key, value);
     }
     config

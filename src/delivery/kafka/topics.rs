@@ -17,6 +17,9 @@ use super::{CreateTopics, Error, KafkaSettings, MAX_MESSAGE_BYTES};
 /// Kafka's answer to a question about topics is waited for so long.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Kafka's way to say that there is no such topic.
+const MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
+
 /// Our two topics, as Kafka has them.
 pub struct Topics {
     admin: Arc<AdminClient<Quiet>>,
@@ -114,17 +117,21 @@ impl Topics {
         let mut exist = Vec::new();
         for name in &self.names {
             let mut found = self.look(name).await?;
-            if let (None, Some(create)) = (&found, self.create) {
-                findings.push(self.create(name, create).await?);
+            if let (Err(MISSING), Some(create)) = (&found, self.create) {
+                findings.push(self.create(name, create).await);
                 found = self.look(name).await?;
             }
-            exist.push(found.is_some());
+            exist.push(found.is_ok());
             match found {
-                None => findings.push(Finding::error(
+                Ok(topic) => findings.extend(self.judge(name, &topic).await),
+                Err(MISSING) => findings.push(Finding::error(
                     name,
                     "the topic does not exist: create it, or set ZIM2KAFKA_CREATE_TOPICS=true",
                 )),
-                Some(topic) => findings.extend(self.judge(name, &topic).await?),
+                Err(code) => findings.push(Finding::error(
+                    name,
+                    format!("Kafka does not show the topic: {code}"),
+                )),
             }
         }
         Ok(Inspection {
@@ -133,33 +140,41 @@ impl Topics {
         })
     }
 
-    async fn look(&self, name: &str) -> Result<Option<Topic>, Error> {
+    /// The topic as Kafka shows it, or why it does not.
+    async fn look(&self, name: &str) -> Result<Result<Topic, RDKafkaErrorCode>, Error> {
         let (admin, wanted) = (Arc::clone(&self.admin), name.to_owned());
         let ask = move || admin.inner().fetch_metadata(Some(&wanted), TIMEOUT);
         let metadata = tokio::task::spawn_blocking(ask)
             .await
             .map_err(|_| KafkaError::Canceled)??;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-        Ok(topic
-            .filter(|topic| topic.error().is_none())
-            .map(|topic| Topic {
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+            return Ok(Err(MISSING));
+        };
+        let replicas = topic
+            .partitions()
+            .iter()
+            .map(|partition| partition.replicas().len());
+        Ok(match topic.error() {
+            Some(error) => Err(error.into()),
+            None => Ok(Topic {
                 partitions: topic.partitions().len(),
-                replicas: (topic.partitions().iter())
-                    .map(|partition| partition.replicas().len())
-                    .min()
-                    .unwrap_or(0),
-            }))
+                replicas: replicas.min().unwrap_or(0),
+            }),
+        })
     }
 
-    async fn create(&self, name: &str, create: CreateTopics) -> Result<Finding, Error> {
+    async fn create(&self, name: &str, create: CreateTopics) -> Finding {
         // -1 is Kafka's way to say: the broker's default.
         let replication = TopicReplication::Fixed(create.replication.unwrap_or(-1));
         let topic = NewTopic::new(name, create.partitions, replication);
         let options = AdminOptions::new()
             .request_timeout(Some(TIMEOUT))
             .operation_timeout(Some(TIMEOUT));
-        let results = self.admin.create_topics([&topic], &options).await?;
-        Ok(match results.into_iter().next() {
+        let results = match self.admin.create_topics([&topic], &options).await {
+            Ok(results) => results,
+            Err(error) => return Finding::error(name, format!("could not be created: {error}")),
+        };
+        match results.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
                 Finding::ok(name, "created meanwhile by somebody else")
             }
@@ -168,10 +183,10 @@ impl Topics {
                 name,
                 format!("created with {} partitions", create.partitions),
             ),
-        })
+        }
     }
 
-    async fn judge(&self, name: &str, topic: &Topic) -> Result<Vec<Finding>, Error> {
+    async fn judge(&self, name: &str, topic: &Topic) -> Vec<Finding> {
         let mut findings = vec![Finding::ok(
             name,
             format!("{} partitions", topic.partitions),
@@ -187,16 +202,20 @@ impl Topics {
         });
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let asked = [ResourceSpecifier::Topic(name)];
-        let answer = self.admin.describe_configs(&asked, &options).await?;
-        findings.extend(match answer.into_iter().next() {
-            Some(Ok(config)) => judge_config(name, &config),
-            Some(Err(code)) => vec![Finding::warning(
-                name,
-                format!("its configuration could not be read ({code}): the right DescribeConfigs is missing"),
-            )],
-            None => Vec::new(),
+        let unread = |why: &dyn fmt::Display| {
+            let text = format!(
+                "its configuration could not be read ({why}): is the right DescribeConfigs missing?"
+            );
+            vec![Finding::warning(name, text)]
+        };
+        let answer = self.admin.describe_configs(&asked, &options).await;
+        findings.extend(match answer.map(|answer| answer.into_iter().next()) {
+            Ok(Some(Ok(config))) => judge_config(name, &config),
+            Ok(Some(Err(code))) => unread(&code),
+            Ok(None) => unread(&"no answer"),
+            Err(error) => unread(&error),
         });
-        Ok(findings)
+        findings
     }
 }
 
