@@ -4,24 +4,27 @@
 //! everybody on a machine can read the flags of its processes. A variable that is empty counts as
 //! not set, as compose files leave them.
 
+mod arguments;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::callback::{Secrets, TimestampUnit};
+use crate::callback::Secrets;
 use crate::delivery::kafka::{CreateTopics, KafkaSettings, Properties};
 use crate::event::MAX_RECORD_BYTES;
 use crate::http::CallbackSettings;
 use crate::intake::IntakeSettings;
+pub use arguments::{
+    AdminArgs, CallbackArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs, LogFormat, ServeArgs,
+    Size, Time, Tolerance, TopicArgs,
+};
 
 /// What every variable's name begins with.
 const PREFIX: &str = "ZIM2KAFKA_";
@@ -63,270 +66,6 @@ pub struct ConfigError {
 fn wrong(variable: &'static str, problem: impl fmt::Display) -> ConfigError {
     let problem = problem.to_string();
     ConfigError { variable, problem }
-}
-
-#[derive(Debug, Clone, Args)]
-#[expect(
-    missing_docs,
-    reason = "a doc comment here would take the place of the command's own text"
-)]
-pub struct ServeArgs {
-    #[command(flatten)]
-    pub listen: ListenArgs,
-    #[command(flatten)]
-    pub callback: CallbackArgs,
-    #[command(flatten)]
-    pub kafka: KafkaArgs,
-    #[command(flatten)]
-    pub topics: TopicArgs,
-    #[command(flatten)]
-    pub deadlines: DeadlineArgs,
-}
-
-/// The two ports.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Ports")]
-#[expect(missing_docs, reason = "the flattened part says itself what it is")]
-pub struct ListenArgs {
-    /// Where callbacks are received, and nothing else
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_LISTEN",
-        value_name = "ADDRESS:PORT",
-        default_value = "0.0.0.0:8080"
-    )]
-    pub listen: SocketAddr,
-    #[command(flatten)]
-    pub admin: AdminArgs,
-}
-
-/// The admin port.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Ports")]
-pub struct AdminArgs {
-    /// Where metrics, health and the status page are
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_ADMIN_LISTEN",
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:9464"
-    )]
-    pub admin_listen: SocketAddr,
-}
-
-/// What callbacks must be like.
-#[derive(Clone, Args)]
-#[command(next_help_heading = "Callbacks")]
-pub struct CallbackArgs {
-    /// The path that the sender posts to; may hold a segment that nobody is to guess
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_CALLBACK_PATH",
-        value_name = "PATH",
-        default_value = "/callbacks/zim"
-    )]
-    pub callback_path: String,
-    /// A file of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
-    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
-    pub callback_secrets_file: Option<PathBuf>,
-    /// What the sender's timestamps must be: auto, s or ms
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_TIMESTAMP_UNIT",
-        value_name = "UNIT",
-        default_value = "auto"
-    )]
-    pub timestamp_unit: TimestampUnit,
-    /// Callbacks older or newer go to the dead-letter topic as stale; off accepts any
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_TIMESTAMP_TOLERANCE",
-        value_name = "DURATION",
-        default_value = "10m"
-    )]
-    pub timestamp_tolerance: Tolerance,
-    /// A larger body is answered 413; at most 900000 bytes
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_BODY_LIMIT",
-        value_name = "SIZE",
-        default_value = "512KiB"
-    )]
-    pub body_limit: Size,
-}
-
-impl fmt::Debug for CallbackArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The path is a secret too.
-        f.debug_struct("CallbackArgs").finish_non_exhaustive()
-    }
-}
-
-/// Where Kafka is.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Kafka")]
-pub struct KafkaArgs {
-    /// Bootstrap servers, separated by commas
-    #[arg(long, env = "ZIM2KAFKA_KAFKA_BROKERS", value_name = "HOST:PORT,…")]
-    pub kafka_brokers: Option<String>,
-    /// A file of librdkafka properties, besides ZIM2KAFKA_KAFKA_PROPERTIES
-    #[arg(long, env = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE", value_name = "FILE")]
-    pub kafka_properties_file: Option<PathBuf>,
-    /// The topic of events
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_TOPIC",
-        value_name = "TOPIC",
-        default_value = "zim.group-joined"
-    )]
-    pub topic: String,
-    /// The topic of what is authentic but not publishable
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_DEAD_LETTER_TOPIC",
-        value_name = "TOPIC",
-        default_value = "zim.dead-letter"
-    )]
-    pub dead_letter_topic: String,
-}
-
-/// How missing topics are created.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Kafka")]
-pub struct TopicArgs {
-    /// Create missing topics at start
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_CREATE_TOPICS",
-        value_name = "true|false",
-        default_value = "false",
-        default_missing_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        action = clap::ArgAction::Set
-    )]
-    pub create_topics: bool,
-    /// Partitions of a topic that is created
-    #[arg(long, env = "ZIM2KAFKA_TOPIC_PARTITIONS", value_name = "N", default_value = "12",
-          value_parser = clap::value_parser!(i32).range(1..=10_000))]
-    pub topic_partitions: i32,
-    /// Replicas of a topic that is created [default: the broker's]
-    #[arg(long, env = "ZIM2KAFKA_TOPIC_REPLICATION", value_name = "N",
-          value_parser = clap::value_parser!(i32).range(1..=100))]
-    pub topic_replication: Option<i32>,
-}
-
-/// How long things may take.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Deadlines")]
-pub struct DeadlineArgs {
-    /// Every callback is answered within it, counted from the last byte of its body
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_ANSWER_DEADLINE",
-        value_name = "DURATION",
-        default_value = "2s"
-    )]
-    pub answer_deadline: Time,
-    /// At a stop: still accepting, but not ready
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_DRAIN_DELAY",
-        value_name = "DURATION",
-        default_value = "3s"
-    )]
-    pub drain_delay: Time,
-    /// At a stop: all in all
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_STOP_DEADLINE",
-        value_name = "DURATION",
-        default_value = "8s"
-    )]
-    pub stop_deadline: Time,
-}
-
-/// What is logged, to stderr.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Logs")]
-pub struct LogArgs {
-    /// Filter directives, such as `warn` or `info,zim2kafka::delivery=debug`
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_LOG",
-        value_name = "FILTER",
-        default_value = "info",
-        global = true
-    )]
-    pub log: String,
-    /// text for people, json for machines
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text",
-        global = true
-    )]
-    pub log_format: LogFormat,
-}
-
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
-/// A duration as `250ms` or `5m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Time(pub Duration);
-
-/// A duration, or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tolerance(pub Option<Duration>);
-
-/// A size as `512KiB`, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(pub usize);
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let duration: jiff::SignedDuration = text
-            .parse()
-            .map_err(|_| "write a duration as 250ms, 2s or 5m".to_owned())?;
-        Duration::try_from(duration)
-            .map(Self)
-            .map_err(|_| "a duration cannot be negative".to_owned())
-    }
-}
-
-impl FromStr for Tolerance {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self(None));
-        }
-        let Time(duration) = text.parse()?;
-        Ok(Self(Some(duration)))
-    }
-}
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let size: bytesize::ByteSize = text
-            .parse()
-            .map_err(|_| "write a size as 512KiB or 500000".to_owned())?;
-        usize::try_from(size.as_u64())
-            .map(Self)
-            .map_err(|_| "the size is too large for this machine".to_owned())
-    }
 }
 
 impl CallbackArgs {
@@ -426,12 +165,17 @@ impl KafkaArgs {
     ///
     /// The first setting that cannot be taken.
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigError> {
+        const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
         let brokers = self.kafka_brokers.as_deref().ok_or_else(|| {
             wrong(
-                "ZIM2KAFKA_KAFKA_BROKERS",
+                BROKERS,
                 "is not set: write the brokers as host:port,host:port",
             )
         })?;
+        if !are_brokers(brokers) {
+            let problem = "is no list of brokers: write them as host:port,host:port";
+            return Err(wrong(BROKERS, problem));
+        }
         self.settings_with(brokers, topics)
     }
 
@@ -488,6 +232,25 @@ impl KafkaArgs {
             (None, None) => Ok(Properties::default()),
         }
     }
+}
+
+/// librdkafka passes over what it cannot read, and then waits in silence for brokers that never come.
+fn are_brokers(list: &str) -> bool {
+    let is_broker = |broker: &str| {
+        let address = broker
+            .split_once("://")
+            .map_or(broker, |(_, address)| address);
+        let (host, port) = match address.rsplit_once(':') {
+            // The last colon of an IPv6 address without a port.
+            Some((_, rest)) if rest.ends_with(']') => (address, None),
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        };
+        !host.is_empty()
+            && !host.contains(char::is_whitespace)
+            && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    list.split(',').map(str::trim).all(is_broker)
 }
 
 fn is_topic_name(name: &str) -> bool {
@@ -557,7 +320,8 @@ fn name_the_variable(
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
-    let flag = argument.split([' ', '=']).next().unwrap_or_default();
+    // What follows the name depends on the kind: `--flag <VALUE>`, `--flag[=<VALUE>]`.
+    let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
     if let Some((flag, variable)) = variables.iter().find(|(name, _)| name == flag) {
         let named = ContextValue::String(format!("{flag} ({variable})"));
         error.insert(ContextKind::InvalidArg, named);

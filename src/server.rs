@@ -117,7 +117,11 @@ pub async fn run(
     admin_port.shutdown();
     topics.abort();
     let stopped = tokio::task::spawn_blocking(move || delivery.stop());
-    stopped.await.map_err(io::Error::other)?;
+    // librdkafka joins its threads, and one of them may be waiting for a name server.
+    match tokio::time::timeout(left(deadline + ending), stopped).await {
+        Ok(stopped) => stopped.map_err(io::Error::other)?,
+        Err(_) => tracing::warn!("the Kafka client did not end in time and is left behind"),
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `demo`: the whole service at work on one machine, with nothing else installed.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::client::{HttpClient, reachable};
 use super::send::sample::{Signer, curl, now};
-use super::serve::{embed, listen};
+use super::serve::{address, embed, listen};
 use super::{Failure, Stop, tail};
 use crate::callback::Secrets;
 use crate::config::{CALLBACK_SECRETS, ServeArgs};
@@ -52,14 +53,15 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let listeners = listen(&serve.listen)?;
     let url = format!(
         "http://{}{}",
-        reachable(serve.listen.listen),
+        reachable(address(&listeners.callbacks)?),
         settings.callbacks.path
     );
     let uri: Uri = url
         .parse()
         .map_err(|_| Failure::Failed("the callback path is no URL".to_owned()))?;
     let signer = Signer::new(&secrets()?, None)?;
-    introduce(&serve, &settings.kafka, &url, &pair, &signer);
+    let admin = reachable(address(&listeners.admin)?);
+    introduce(admin, &settings.kafka, &url, &pair, &signer);
 
     let mut records = subscribe(settings.kafka.clone()).await?;
     let topic = settings.kafka.topic.clone();
@@ -159,8 +161,7 @@ async fn subscribe(settings: KafkaSettings) -> Result<mpsc::Receiver<Consumed>, 
     Ok(records)
 }
 
-fn introduce(serve: &ServeArgs, kafka: &KafkaSettings, url: &str, pair: &str, signer: &Signer) {
-    let admin = reachable(serve.listen.admin.admin_listen);
+fn introduce(admin: SocketAddr, kafka: &KafkaSettings, url: &str, pair: &str, signer: &Signer) {
     let body = signer.group_joined(0, 5, now());
     let KafkaSettings { brokers, topic, .. } = kafka;
     println!("zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},");

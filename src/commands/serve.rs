@@ -75,16 +75,18 @@ fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
+/// Where a port really is: asked for port 0, the system chose one.
+pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener
+        .local_addr()
+        .map_err(|error| Failure::Failed(error.to_string()))
+}
+
 fn announce(
     serve: &ServeArgs,
     embedded: Option<&EmbeddedKafka>,
     listeners: &Listeners,
 ) -> Result<(), Failure> {
-    let address = |listener: &TcpListener| {
-        listener
-            .local_addr()
-            .map_err(|error| Failure::Failed(error.to_string()))
-    };
     // The path is not shown: it may hold a secret segment.
     tracing::info!(
         callbacks = %address(&listeners.callbacks)?,

@@ -47,6 +47,9 @@ pub async fn serve(
     server
         .map(|_| axum_server::accept::NoDelayAcceptor::new())
         .handle(handle)
+        .accept_error_handler(
+            |_, error| tracing::warn!(%error, "a connection could not be accepted"),
+        )
         .serve(router.into_make_service())
         .await
 }

@@ -19,7 +19,7 @@ use crate::commands::client::HttpClient;
 
 /// The pauses before the sender's five further attempts, by ZEGOCLOUD's page "Callback on group
 /// joined"; after the last it forgets the event.
-const RETRIES: [Duration; 5] = [
+pub(super) const RETRIES: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(4),
     Duration::from_secs(8),
@@ -42,6 +42,7 @@ pub(super) struct Load {
     pub(super) duration: Option<Duration>,
     pub(super) groups: u64,
     pub(super) concurrency: u32,
+    pub(super) pauses: [Duration; 5],
 }
 
 /// What came of it.
@@ -65,6 +66,7 @@ impl Load {
         let sender = Arc::new(Sender {
             client: HttpClient::new(),
             url: self.url.clone(),
+            pauses: self.pauses,
             slots: Semaphore::new(self.concurrency as usize),
             summary: Mutex::new(Summary::new()),
             bar: bar(self.count),
@@ -124,6 +126,7 @@ impl Load {
 struct Sender {
     client: HttpClient,
     url: Uri,
+    pauses: [Duration; 5],
     slots: Semaphore,
     summary: Mutex<Summary>,
     bar: ProgressBar,
@@ -133,7 +136,7 @@ impl Sender {
     /// Posts one callback until it is answered with 2xx, or the attempts are used up.
     async fn deliver(&self, body: Bytes) {
         self.summary().sent += 1;
-        for pause in RETRIES.into_iter().map(Some).chain([None]) {
+        for pause in self.pauses.into_iter().map(Some).chain([None]) {
             if self.attempt(&body).await {
                 self.summary().safe += 1;
                 self.bar.inc(1);
@@ -245,5 +248,44 @@ fn bar(count: Option<u64>) -> ProgressBar {
             ProgressStyle::with_template("{spinner} {pos} answered, {per_sec}")
                 .expect("a constant template is valid"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::callback::Secrets;
+
+    #[test]
+    fn the_sender_forgets_an_event_after_sixty_two_seconds() {
+        assert_eq!(RETRIES.iter().sum::<Duration>(), Duration::from_secs(62));
+    }
+
+    #[tokio::test]
+    async fn a_callback_that_nobody_takes_is_given_up_after_six_attempts() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let address = taken.local_addr().expect("it is bound");
+        // Free again, so that nobody listens there.
+        drop(taken);
+        let load = Load {
+            url: format!("http://{address}/").parse().expect("a URL"),
+            signer: Signer::new(&Secrets::parse_list("1=s").expect("valid"), None).expect("known"),
+            rate: None,
+            count: Some(2),
+            duration: None,
+            groups: 1,
+            concurrency: 1,
+            pauses: [Duration::from_millis(1); 5],
+        };
+        let summary = load.run(&Stop::listen()).await;
+        assert_eq!((summary.sent, summary.safe), (2, 0));
+        assert_eq!((summary.retried, summary.given_up), (10, 2));
+        assert_eq!(summary.cut_off, 0);
+        assert_eq!(summary.failures.values().sum::<u64>(), 12);
+        let text = summary.to_string();
+        assert!(text.contains("given up    2\n"), "{text}");
+        assert!(text.contains("12 × Connection refused"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use hyper::Uri;
 
 use super::{Failure, Stop};
 use crate::config::{self, Time};
-use load::Load;
+use load::{Load, RETRIES};
 use sample::Signer;
 
 /// The flags of `send`.
@@ -73,6 +73,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         duration: args.duration.map(|Time(duration)| duration),
         groups: args.groups,
         concurrency: args.concurrency,
+        pauses: RETRIES,
     };
     let summary = load.run(stop).await;
     println!("{summary}");
