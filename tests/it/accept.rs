@@ -1,0 +1,172 @@
+//! From a signed callback to a keyed record: freshness, order, and the one question.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use crate::partitions::Table;
+use crate::support::app::{Answer, App, Settings, callback};
+use crate::support::kafka::TestRecord;
+
+/// Nobody answers here.
+const NO_KAFKA: &str = "127.0.0.1:1";
+
+/// The series of one outcome.
+pub(crate) fn outcome(name: &str) -> String {
+    format!("zim2kafka_callbacks_total{{outcome=\"{name}\"}}")
+}
+
+/// It is safe, and so; returns its id.
+#[track_caller]
+pub(crate) fn assert_status(answer: &Answer, status: &str) -> String {
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let json = answer.json();
+    assert_eq!(json["status"], status);
+    json["event_id"].as_str().expect("an event's id").to_owned()
+}
+
+fn value(record: &TestRecord) -> Value {
+    serde_json::from_slice(&record.value).expect("a record is JSON")
+}
+
+#[tokio::test]
+async fn a_signed_callback_becomes_a_record_keyed_by_its_group() {
+    let app = App::embedded(|settings| settings);
+    let answer = app.post(callback(json!({"group_id": "g7"}))).await;
+    assert_status(&answer, "published");
+    let records = app.records(1).await;
+    let keys: Vec<_> = records.iter().map(|record| record.key.as_deref()).collect();
+    assert_eq!(keys, [Some(b"g7".as_slice())]);
+    app.stop().await.expect("it stops in order");
+}
+
+#[tokio::test]
+async fn what_is_too_old_or_from_the_future_is_a_dead_letter_and_what_is_fresh_is_not() {
+    let tolerance = Duration::from_secs(600);
+    let app = App::embedded(|settings| settings.tolerance(tolerance));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock");
+    // Minutes from the boundary, which a test with a clock in its hands looks at.
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for (group_id, time, status) in [
+        ("old", now - minutes(20), "dead_lettered"),
+        ("fresh", now - minutes(5), "published"),
+        ("a little early", now + minutes(5), "published"),
+        ("from the future", now + minutes(20), "dead_lettered"),
+    ] {
+        let body = callback(json!({"group_id": group_id, "timestamp": time.as_secs()}));
+        assert_status(&app.post(body).await, status);
+    }
+    let letters = app.dead_letters(2).await;
+    let mut keys: Vec<_> = letters.iter().map(|letter| letter.key.as_deref()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [Some(b"from the future".as_slice()), Some(b"old")]);
+    for letter in &letters {
+        assert_eq!(
+            letter.header("dead_letter_reason"),
+            Some(b"stale".as_slice())
+        );
+    }
+    let stale = "zim2kafka_dead_letters_total{reason=\"stale\"}";
+    assert_eq!(app.metric(stale).await, 2.0);
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_us_is_let_through_at_once_even_without_kafka() {
+    let app = Settings::on(NO_KAFKA, "joined", "dead")
+        .tolerance(Duration::from_secs(600))
+        .start();
+    let body = callback(json!({"event": "before_send_msg", "conv_id": "c1"}));
+    for _ in 0..2 {
+        let before = Instant::now();
+        let answer = app.post(body.clone()).await;
+        // Less than the answer deadline, after which every other callback would be told 503.
+        assert!(before.elapsed() < Duration::from_secs(2));
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.text(), r#"{"result":0}"#);
+    }
+    assert_eq!(app.metric(&outcome("passed")).await, 2.0);
+    assert_eq!(app.metric("zim2kafka_kafka_in_flight_records").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_us_is_not_stored() {
+    let app = App::embedded(|settings| settings);
+    let answer = app
+        .post(callback(json!({"event": "before_send_msg"})))
+        .await;
+    assert_eq!(answer.text(), r#"{"result":0}"#);
+    // What comes after it in either topic is the first there.
+    assert_status(&app.post(callback(json!({}))).await, "published");
+    assert_status(
+        &app.post(callback(json!({"event": "send_msg"}))).await,
+        "dead_lettered",
+    );
+    assert_eq!(app.records(1).await.len(), 1);
+    let letters = app.dead_letters(1).await;
+    let of_send_msg = |letter: &TestRecord| value(letter)["event"] == "send_msg";
+    assert!(
+        letters.len() == 1 && letters.iter().all(of_send_msg),
+        "{letters:?}"
+    );
+}
+
+#[tokio::test]
+async fn callbacks_to_one_group_stand_in_the_order_of_their_answers() {
+    let app = App::embedded(|settings| settings);
+    for number in 0..200 {
+        let body = callback(json!({"group_id": "g1", "number": number}));
+        assert_status(&app.post(body).await, "published");
+    }
+    let records = app.records(200).await;
+    let numbers = records
+        .iter()
+        .map(|record| value(record)["extra"]["number"].as_i64());
+    assert_eq!(
+        numbers.collect::<Vec<_>>(),
+        (0..200).map(Some).collect::<Vec<_>>()
+    );
+    assert_eq!(app.metric(&outcome("published")).await, 200.0);
+}
+
+#[tokio::test]
+async fn every_group_lies_where_a_java_producer_would_put_it() {
+    let app = App::embedded(|settings| settings);
+    let table = Table::committed();
+    let mut expected = table.of_topic_with(12);
+    expected.remove("").expect("no group has an empty ID");
+    for group_id in expected.keys() {
+        assert_status(
+            &app.post(callback(json!({"group_id": group_id}))).await,
+            "published",
+        );
+    }
+    let records = app.records(expected.len()).await;
+    assert_eq!(records.len(), expected.len());
+    for record in &records {
+        let key = str::from_utf8(record.key.as_deref().expect("a key")).expect("text");
+        assert_eq!(expected.get(key), Some(&record.partition), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_url_carries_behind_its_path_and_what_a_body_is_called_decide_nothing() {
+    let app = App::embedded(|settings| settings);
+    let uri = format!("http://{}/callbacks/zim?from=zego&appid=2", app.callbacks);
+    let request = hyper::Request::post(uri).body(callback(json!({})).into());
+    let answer = app.ask(request.expect("valid")).await;
+    assert_status(&answer, "published");
+    for headers in [
+        [("content-type", "image/png")],
+        [("content-type", "")],
+        [("content-encoding", "identity")],
+    ] {
+        assert_status(
+            &app.post_with(&headers, callback(json!({}))).await,
+            "published",
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! The admin port: health, the status page, and nothing of it elsewhere.
+
+use std::net::{TcpListener, TcpStream};
+use std::{io, thread};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode};
+use serde_json::json;
+
+use crate::support::app::{Answer, App, PATIENCE, Settings, callback};
+
+#[tokio::test]
+async fn the_service_is_ready_once_kafka_answers_and_not_before() {
+    // A Kafka whose door stays shut at first: it listens, and nobody lets the connections in.
+    let door = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = door.local_addr().expect("it is bound").to_string();
+    let behind = App::embedded(|settings| settings);
+    let mut settings = Settings::on(&address, &behind.topic, &behind.dead_letter_topic);
+    settings.0.inspect_topics = false;
+    let app = settings.start();
+    let answer = app.admin("/readyz").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(app.admin("/livez").await.status, StatusCode::OK);
+    assert_eq!(app.metric("zim2kafka_ready").await, 0.0);
+    assert_eq!(app.metric("zim2kafka_kafka_up").await, 0.0);
+
+    let brokers = behind.kafka.brokers().to_owned();
+    thread::spawn(move || open(&door, &brokers));
+    app.ready().await;
+    app.shows(&[("zim2kafka_ready", 1.0), ("zim2kafka_kafka_up", 1.0)])
+        .await;
+    app.stop().await.expect("it stops in order");
+    behind.stop().await.expect("it stops in order");
+}
+
+/// Lets everybody in, as long as the test's process lives.
+fn open(door: &TcpListener, to: &str) {
+    for guest in door.incoming().flatten() {
+        let host = TcpStream::connect(to).expect("the embedded Kafka listens");
+        for (mut from, mut to) in [(clone(&guest), clone(&host)), (host, guest)] {
+            thread::spawn(move || io::copy(&mut from, &mut to));
+        }
+    }
+}
+
+fn clone(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().expect("a socket can be cloned")
+}
+
+#[tokio::test]
+async fn while_it_stops_the_service_is_unready_and_still_takes_callbacks() {
+    let mut app = App::embedded(|mut settings| {
+        settings.0.drain_delay = PATIENCE;
+        settings.0.stop_deadline = 2 * PATIENCE;
+        settings
+    });
+    app.ready().await;
+    app.begin_stop();
+    app.wait_for("it is unready", async || {
+        app.admin("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    assert_eq!(app.admin("/livez").await.status, StatusCode::OK);
+    assert_eq!(app.metric("zim2kafka_ready").await, 0.0);
+    let answer = app.post(callback(json!({}))).await;
+    assert_eq!(answer.json()["status"], "published");
+}
+
+#[tokio::test]
+async fn the_status_page_is_html_that_needs_nothing_from_elsewhere() {
+    let app = App::embedded(|settings| settings);
+    let page = app.admin("/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.text().starts_with("<!doctype html>"));
+    assert!(page.text().contains("<title>zim2kafka"));
+    assert_eq!(from_elsewhere(page.text()), None);
+    app.stop().await.expect("it stops in order");
+}
+
+/// The first mention of something that a browser would fetch from another host, or as a further file.
+fn from_elsewhere(page: &str) -> Option<&str> {
+    const FETCHES: [&str; 9] = [
+        "http://", "https://", "\"//", "'//", "<link", "<iframe", "<img", "@import", "url(",
+    ];
+    let scripts = page.match_indices("<script").find(|(at, _)| {
+        page[*at..]
+            .split('>')
+            .next()
+            .is_some_and(|tag| tag.contains("src"))
+    });
+    let found = FETCHES.iter().find_map(|fetch| page.find(fetch));
+    found.or(scripts.map(|(at, _)| at)).map(|at| &page[at..])
+}
+
+#[test]
+fn a_page_that_needs_something_from_elsewhere_is_noticed() {
+    for page in [
+        "<script src=app.js></script>",
+        "<script type=module src='/app.js'>",
+        "<a href=\"https://example.org\">",
+        "<p><link rel=stylesheet href=/style.css>",
+        "<style>@import '/style.css'</style>",
+        "fetch('//example.org')",
+    ] {
+        assert!(from_elsewhere(page).is_some(), "{page}");
+    }
+    assert_eq!(
+        from_elsewhere("<script>fetch('/metrics')</script><a href=/metrics>src</a>"),
+        None
+    );
+}
+
+#[tokio::test]
+async fn the_admin_port_answers_to_get_and_head_and_says_what_it_has_not() {
+    let app = App::embedded(|settings| settings);
+    app.ready().await;
+    for path in ["/", "/livez", "/readyz", "/metrics"] {
+        let head = app.admin_with(Method::HEAD, path).await;
+        assert_eq!(
+            (head.status, head.body.len()),
+            (StatusCode::OK, 0),
+            "{path}"
+        );
+        let get = app.admin(path).await;
+        assert_eq!(get.header("content-type"), head.header("content-type"));
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            let answer = app.admin_with(method, path).await;
+            assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+            assert_eq!(answer.header("allow"), "GET, HEAD");
+            is_problem(&answer, 405);
+        }
+    }
+    for path in ["/callbacks/zim", "/metrics/", "/nothing", "/readyz/x"] {
+        let answer = app.admin(path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        is_problem(&answer, 404);
+        let posted = app.admin_with(Method::POST, path).await;
+        assert_eq!(posted.status, StatusCode::NOT_FOUND);
+    }
+    app.stop().await.expect("it stops in order");
+}
+
+#[tokio::test]
+async fn nothing_of_the_admin_port_is_on_the_callback_port() {
+    let app = App::embedded(|settings| settings);
+    for path in ["/", "/livez", "/readyz", "/metrics"] {
+        let uri = format!("http://{}{path}", app.callbacks);
+        let answer = app
+            .ask(Request::get(uri).body(Full::default()).expect("valid"))
+            .await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    app.stop().await.expect("it stops in order");
+}
+
+#[track_caller]
+fn is_problem(answer: &Answer, status: u16) {
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    let problem = answer.json();
+    assert_eq!(
+        (&problem["type"], &problem["status"]),
+        (&json!("about:blank"), &json!(status))
+    );
+    assert!(
+        problem["title"].is_string() && problem["detail"].is_string(),
+        "{problem}"
+    );
+}
+
+impl App {
+    async fn admin_with(&self, method: Method, path: &str) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.admin));
+        self.ask(request.body(Full::<Bytes>::default()).expect("valid"))
+            .await
+    }
+}

@@ -1,0 +1,242 @@
+//! The commands of operators: how they end, what they print where, how they stop.
+
+use serde_json::Value;
+
+use crate::support::kafka::kafka;
+use crate::support::process::{Ended, Service, run, taken};
+
+#[test]
+fn what_is_no_command_or_flag_is_wrong_usage() {
+    for arguments in [
+        &["publish"][..],
+        &["serve", "--spool"],
+        &["send", "--count", "x"],
+        &[],
+    ] {
+        let ended = run(arguments, &[]);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.stdout, "");
+        assert!(!ended.stderr.is_empty());
+    }
+    for (arguments, about) in [
+        (&["send", "--url", "https://h/"][..], "--url"),
+        (&["send", "--url", "/zim"], "--url"),
+        (&["send", "--rate", "0"], "--rate"),
+        (&["send", "--appid", "2"], "--appid"),
+    ] {
+        let ended = run(arguments, &[("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim")]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(about), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_said_in_one_line_with_its_address_and_variable() {
+    let (_port, address) = taken();
+    for (command, flag, variable) in [
+        ("serve", "--listen", "ZIM2KAFKA_LISTEN"),
+        ("serve", "--admin-listen", "ZIM2KAFKA_ADMIN_LISTEN"),
+        ("demo", "--listen", "ZIM2KAFKA_LISTEN"),
+    ] {
+        let free = if flag == "--listen" {
+            "--admin-listen"
+        } else {
+            "--listen"
+        };
+        let ended = run(
+            &[command, flag, &address, free, "127.0.0.1:0"],
+            &[
+                ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+                ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
+            ],
+        );
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(
+            ended.stderr.contains(&address) && ended.stderr.contains(variable),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn the_version_tells_of_the_revision_and_of_librdkafka() {
+    let ended = run(&["--version"], &[]);
+    assert_eq!(ended.code, Some(0));
+    let version = ended.stdout.trim();
+    let rest = version.strip_prefix(concat!(
+        "zim2kafka ",
+        env!("CARGO_PKG_VERSION"),
+        " (revision "
+    ));
+    let (revision, librdkafka) = rest
+        .and_then(|rest| rest.strip_suffix(')')?.split_once(", librdkafka "))
+        .unwrap_or_else(|| panic!("{version}"));
+    assert!(!revision.is_empty(), "{version}");
+    assert!(
+        librdkafka.starts_with(|first: char| first.is_ascii_digit()),
+        "{version}"
+    );
+}
+
+#[test]
+fn a_log_for_machines_is_one_json_object_a_line() {
+    let service = Service::embedded(
+        &["--drain-delay=0s"],
+        &[
+            ("ZIM2KAFKA_LOG_FORMAT", "json"),
+            ("ZIM2KAFKA_LOG", "trace"),
+            ("ZIM2KAFKA_TYPO", "x"),
+        ],
+    );
+    service.ready();
+    service.process.signal("TERM");
+    let ended = service.process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout, "", "logs go to stderr");
+    assert!(ended.stderr.lines().count() > 4, "{}", ended.stderr);
+    for line in ended.stderr.lines() {
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for field in ["timestamp", "level", "message", "target"] {
+            assert!(line[field].is_string(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn healthcheck_ends_as_the_service_answers() {
+    let service = Service::embedded(&["--drain-delay=5s"], &[]);
+    let admin = service.admin.to_string();
+    let check = |more: &[&str]| {
+        run(
+            &[&["healthcheck", "--admin-listen", &admin], more].concat(),
+            &[],
+        )
+    };
+    service.ready();
+    assert_eq!(check(&[]).code, Some(0));
+    assert_eq!(check(&["--live"]).code, Some(0));
+    service.process.signal("TERM");
+    let mut process = service.process;
+    process.logs("stopping");
+    // The flag is set right after that line.
+    while check(&[]).code == Some(0) {}
+    let ended = check(&[]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("503"), "{ended:?}");
+    assert_eq!(check(&["--live"]).code, Some(0));
+    drop(process);
+    for more in [&[][..], &["--live"]] {
+        let ended = check(more);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(&admin), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_signal_stops_the_service_in_order() {
+    for signal in ["TERM", "INT"] {
+        let service = Service::embedded(&["--drain-delay=100ms"], &[]);
+        service.ready();
+        service.process.signal(signal);
+        let ended = service.process.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let log: Vec<_> = ended.stderr.lines().collect();
+        assert!(log[log.len() - 2].contains("stopping"), "{ended:?}");
+        assert!(log[log.len() - 1].contains("stopped"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let mut service = Service::embedded(&["--drain-delay=1h", "--stop-deadline=2h"], &[]);
+    service.process.signal("TERM");
+    service.process.logs("stopping");
+    service.process.signal("TERM");
+    let ended = service.process.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("second signal"), "{ended:?}");
+}
+
+#[test]
+fn check_says_what_to_do_where_no_kafka_answers() {
+    let variables = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+        ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
+    ];
+    let ended = run(&["check"], &variables);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = ended
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("error "))
+        .expect("an error");
+    assert!(
+        line.contains("Kafka") && line.contains("check ZIM2KAFKA_KAFKA_BROKERS"),
+        "{line}"
+    );
+    assert!(
+        ended.stdout.lines().any(|line| line.starts_with("ok ")),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn check_judges_the_topics_of_a_real_kafka() {
+    let Some(kafka) = kafka() else { return };
+    let names = ["good", "small", "dead"].map(|purpose| kafka.unique_topic(purpose));
+    let [good, small, dead] = names.each_ref().map(String::as_str);
+    kafka.create_topic(good, 3, &[]);
+    kafka.create_topic(
+        small,
+        3,
+        &[
+            ("max.message.bytes", "999999"),
+            ("unclean.leader.election.enable", "true"),
+        ],
+    );
+    let check = |topic: &str, more: &[&str]| {
+        let arguments = ["check", "--topic", topic, "--dead-letter-topic", dead];
+        let variables = [
+            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+            ("ZIM2KAFKA_KAFKA_BROKERS", kafka.brokers()),
+        ];
+        run(&[&arguments, more].concat(), &variables)
+    };
+    let has = |ended: &Ended, level: &str, subject: &str, text: &str| {
+        let is =
+            |line: &str| line.starts_with(level) && line.contains(subject) && line.contains(text);
+        assert!(
+            ended.stdout.lines().any(is),
+            "{level} {subject} {text}\n{}",
+            ended.stdout
+        );
+    };
+    let ended = check(good, &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    has(&ended, "error", dead, "does not exist");
+    has(&ended, "error", dead, "ZIM2KAFKA_CREATE_TOPICS=true");
+    has(&ended, "ok", good, "3 partitions");
+
+    kafka.create_topic(dead, 1, &[]);
+    let ended = check(good, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    has(&ended, "ok", "configuration", "valid");
+    has(&ended, "ok", "Kafka", "answers");
+    has(&ended, "warning", "spool", "none");
+    has(&ended, "", good, "replication factor");
+    has(&ended, "", good, "min.insync.replicas");
+    assert_eq!(
+        check(good, &["--strict"]).code,
+        Some(1),
+        "no spool is a warning"
+    );
+
+    let ended = check(small, &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    has(&ended, "error", small, "max.message.bytes is 999999");
+    has(&ended, "warning", small, "unclean.leader.election.enable");
+}

@@ -1,0 +1,247 @@
+//! What people try out first: the demo, the sender and the subscriber that come with the service.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::app::callback;
+use crate::support::process::{Process, Service, request, run, shell, zim2kafka};
+
+const ON_FREE_PORTS: [&str; 5] = [
+    "demo",
+    "--listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "127.0.0.1:0",
+];
+
+#[test]
+fn the_demo_shows_records_and_ends_after_as_many_as_it_was_asked_for() {
+    let ended = run(&[&ON_FREE_PORTS[..], &["--count=3"]].concat(), &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let count = |text: &str| {
+        ended
+            .stdout
+            .lines()
+            .filter(|line| line.contains(text))
+            .count()
+    };
+    assert_eq!(count("answered 200 OK {\"status\":\"published\""), 3);
+    let record = |line: &&str| {
+        line.starts_with("zim.group-joined partition ")
+            && line.contains(" offset ")
+            && line.contains(" key group-")
+    };
+    assert_eq!(
+        ended.stdout.lines().filter(record).count(),
+        3,
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(count("  ce_id: "), 3);
+    assert_eq!(count("  {\"event_id\":\""), 3);
+    assert_eq!(count("  curl -sS "), 1);
+    assert_eq!(count("  kcat -C -b 127.0.0.1:"), 1);
+}
+
+#[test]
+fn what_the_demo_tells_to_run_works_and_ctrl_c_ends_it() {
+    let mut demo = Process::start(zim2kafka(&ON_FREE_PORTS, &[]));
+    let printed = demo.prints("callback 1 answered 200");
+    let line = |begin: &str| {
+        let line = printed
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with(begin));
+        line.unwrap_or_else(|| panic!("no {begin} line in {printed}"))
+    };
+    assert_eq!(curl(line("curl ")), Some("published".to_owned()));
+
+    let send = Process::start(shell(line("ZIM2KAFKA_CALLBACK_SECRETS="))).end();
+    assert_eq!(send.code, Some(0), "{send:?}");
+    assert!(send.stdout.contains("2xx         10 "), "{send:?}");
+
+    let tail = format!("{} --count 11", line("zim2kafka tail "));
+    let tail = Process::start(shell(&tail)).end();
+    assert_eq!(tail.code, Some(0), "{tail:?}");
+    assert_eq!(
+        tail.stdout.matches("zim.group-joined partition ").count(),
+        11
+    );
+
+    demo.signal("INT");
+    let ended = demo.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn what_send_posts_tail_prints() {
+    let service = Service::embedded(&[], &[]);
+    let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
+    let url = service.url();
+    let sent = run(
+        &[
+            "send",
+            "--url",
+            &url,
+            "--count=20",
+            "--rate=50",
+            "--groups=3",
+        ],
+        &secrets,
+    );
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    for line in [
+        "sent        20 in",
+        "2xx         20 (",
+        "retried     0",
+        "given up    0",
+        "answered in p50",
+    ] {
+        assert!(sent.stdout.contains(line), "{}", sent.stdout);
+    }
+    assert!(!sent.stdout.contains("cut off"), "{}", sent.stdout);
+    let records = service.tail(&["--count=20"]);
+    assert_eq!(records.len(), 20);
+    for record in &records {
+        assert_eq!(record["topic"], "zim.group-joined");
+        assert!(record["partition"].is_i64() && record["offset"].is_i64());
+        assert_eq!(record["key"], record["value"]["group_id"]);
+        assert_eq!(record["headers"]["ce_id"], record["value"]["event_id"]);
+        assert_eq!(record["timestamp"], record["value"]["timestamp"]);
+        assert_eq!(record.as_object().map(|members| members.len()), Some(7));
+    }
+    let groups = |record: &Value| record["key"].as_str().map(str::to_owned);
+    let groups: BTreeSet<_> = records.iter().filter_map(groups).collect();
+    assert_eq!(groups.len(), 3);
+
+    let pretty = [
+        "tail",
+        "--from-beginning",
+        "--count=1",
+        "--pretty",
+        "--kafka-brokers",
+        &service.brokers,
+    ];
+    let pretty = run(&pretty, &[]).stdout;
+    assert!(
+        pretty.starts_with("zim.group-joined partition "),
+        "{pretty}"
+    );
+    assert!(pretty.lines().count() > 9, "{pretty}");
+
+    let answer = service.post(callback(json!({"event": "group_exit"})));
+    assert!(answer.contains("dead_lettered"), "{answer}");
+    let dead = &service.tail(&["--dead-letter", "--count=1"])[0];
+    assert_eq!(dead["headers"]["dead_letter_reason"], "stale");
+    assert!(
+        dead["value"]
+            .as_str()
+            .is_some_and(|value| value.contains("group_exit")),
+        "{dead}"
+    );
+}
+
+#[test]
+fn tail_without_from_beginning_prints_what_comes_and_ends_with_a_signal() {
+    let service = Service::embedded(&[], &[]);
+    let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
+    let (url, brokers) = (service.url(), &service.brokers);
+    assert_eq!(
+        run(&["send", "--url", &url, "--groups=1"], &secrets).code,
+        Some(0)
+    );
+    let mut tail = Process::start(zim2kafka(&["tail", "--kafka-brokers", brokers], &[]));
+    // It does not say when it has begun, so others are sent until one of them is printed.
+    while tail.stdout().lines().count() == 0 {
+        assert_eq!(
+            run(&["send", "--url", &url, "--groups=1"], &secrets).code,
+            Some(0)
+        );
+    }
+    let first = tail.prints("\n");
+    let first: Value =
+        serde_json::from_str(first.lines().next().unwrap_or_default()).expect("JSON");
+    assert_ne!(first["offset"], 0, "the one from before is not printed");
+    tail.signal("INT");
+    assert_eq!(tail.end().code, Some(0));
+}
+
+#[test]
+fn the_curl_line_of_send_is_accepted() {
+    let service = Service::embedded(&[], &[]);
+    let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
+    let printed = run(&["send", "--print", "--url", &service.url()], &secrets);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    let (body, line) = printed
+        .stdout
+        .trim()
+        .split_once("\n\n")
+        .expect("a body and a line");
+    let body: Value = serde_json::from_str(body).expect("the body is JSON");
+    assert_eq!(body["event"], "group_join");
+    assert_eq!(curl(line), Some("published".to_owned()));
+    assert_eq!(curl(line), Some("duplicate".to_owned()));
+}
+
+/// Runs a printed curl line in a shell, and returns the `status` that it is answered with. Without
+/// curl, the shell shows what it would be given, and that is posted.
+fn curl(line: &str) -> Option<String> {
+    let answer = if Command::new("curl").arg("-V").output().is_ok() {
+        Process::start(shell(line)).end().stdout
+    } else {
+        let shown = shell(&format!("curl() {{ printf '%s\\0' \"$@\"; }}\n{line}"));
+        let shown = Process::start(shown).end().stdout;
+        let words: Vec<&str> = shown.split_terminator('\0').collect();
+        let [
+            "-sS",
+            "-H",
+            "content-type: application/json",
+            "-d",
+            body,
+            url,
+        ] = words[..]
+        else {
+            panic!("{words:?}");
+        };
+        let (address, path) = url.strip_prefix("http://")?.split_once('/')?;
+        let answer = request(
+            address.parse().ok()?,
+            "POST",
+            &format!("/{path}"),
+            body.as_bytes(),
+        );
+        answer.split_once("\r\n\r\n")?.1.to_owned()
+    };
+    let answer: Value = serde_json::from_str(&answer).ok()?;
+    Some(answer["status"].as_str()?.to_owned())
+}
+
+#[test]
+fn send_to_nobody_tries_again_and_its_summary_says_so_when_it_is_interrupted() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let url = format!("http://{}/", nobody.local_addr().expect("it is bound"));
+    let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
+    let send = Process::start(zim2kafka(&["send", "--url", &url], &secrets));
+    // Two attempts that are hung up on: the second comes after the first has failed.
+    for _ in 0..2 {
+        let (mut attempt, _) = nobody.accept().expect("an attempt comes");
+        let read = attempt.read(&mut [0; 16]).expect("it is a request");
+        assert!(read > 0);
+    }
+    send.signal("INT");
+    let ended = send.end();
+    assert!(ended.stdout.contains("sent        1 in"), "{ended:?}");
+    assert!(ended.stdout.contains("2xx         0 ("), "{ended:?}");
+    assert!(
+        ended.stdout.contains("cut off     1 without an answer"),
+        "{ended:?}"
+    );
+    assert!(
+        ended.stdout.contains(" × "),
+        "the reason is shown: {ended:?}"
+    );
+}

@@ -1,0 +1,23 @@
+//! The one integration binary: every test from outside, against a real Apache Kafka where it takes one.
+
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a test that indexes out of bounds fails, as it should"
+)]
+
+mod accept;
+mod admin;
+mod commands;
+mod demo;
+mod fixtures;
+mod harness;
+mod leaks;
+mod limits;
+mod metrics;
+mod partitions;
+mod reject;
+mod resend;
+mod rules;
+mod schemas;
+mod settings;
+mod support;

@@ -1,0 +1,288 @@
+//! The rules of the house, kept by reading the sources.
+//!
+//! A rule is a function from a source to the lines that break it. Each is tried on a source that
+//! breaks it too: a rule that nothing can break would keep nothing.
+
+use crate::support::source::Source;
+
+/// Lines that break a rule.
+type Rule = fn(&Source) -> Vec<String>;
+
+#[test]
+fn only_the_configuration_reads_the_environment() {
+    // `env!` is read when the program is built, and the arguments are main's business.
+    fn rule(source: &Source) -> Vec<String> {
+        match source.path.as_str() {
+            "src/config.rs" => Vec::new(),
+            "src/main.rs" => source.lines_with(&["env::var"]),
+            _ => source.lines_with(&["env::", "env,", "env}", "option_env!"]),
+        }
+    }
+    is_kept(rule);
+    catches(rule, "src/server.rs", "let home = std::env::var(\"HOME\");");
+    catches(
+        rule,
+        "src/main.rs",
+        "let home = std::env::var_os(\"HOME\");",
+    );
+    catches(rule, "src/http/mod.rs", "use std::{env, io};");
+}
+
+#[test]
+fn only_main_ends_the_process() {
+    fn rule(source: &Source) -> Vec<String> {
+        match source.path.as_str() {
+            "src/main.rs" => Vec::new(),
+            _ => source.lines_with(&[
+                "process::exit",
+                "process::abort",
+                "exit()",
+                "exit(1",
+                "exit(2",
+            ]),
+        }
+    }
+    is_kept(rule);
+    catches(rule, "src/commands/serve.rs", "std::process::exit(code)");
+    catches(rule, "src/config.rs", "Err(error) => error.exit(),");
+}
+
+#[test]
+fn only_the_http_room_and_the_server_know_axum() {
+    fn rule(source: &Source) -> Vec<String> {
+        if source.is_in("src/http/") || source.path == "src/server.rs" {
+            return Vec::new();
+        }
+        source.lines_with_word(&["axum", "axum_server", "tower_http"])
+    }
+    is_kept(rule);
+    catches(rule, "src/intake/mod.rs", "use axum::http::HeaderMap;");
+    catches(
+        rule,
+        "src/commands/serve.rs",
+        "let handle = axum_server::Handle::new();",
+    );
+}
+
+#[test]
+fn below_the_http_room_nobody_knows_a_status_code() {
+    // The commands' client reads the codes that others answer.
+    fn rule(source: &Source) -> Vec<String> {
+        if source.is_in("src/http/") || source.is_in("src/commands/") {
+            return Vec::new();
+        }
+        source.lines_with_word(&["StatusCode", "http_status"])
+    }
+    is_kept(rule);
+    catches(
+        rule,
+        "src/intake/mod.rs",
+        "Err(Full) => StatusCode::SERVICE_UNAVAILABLE,",
+    );
+}
+
+#[test]
+fn only_the_kafka_room_knows_rdkafka() {
+    fn rule(source: &Source) -> Vec<String> {
+        if source.is_in("src/delivery/kafka/") {
+            return Vec::new();
+        }
+        source.lines_with_word(&["rdkafka", "rdkafka_sys"])
+    }
+    is_kept(rule);
+    catches(
+        rule,
+        "src/delivery/queue.rs",
+        "use rdkafka::error::KafkaError;",
+    );
+    catches(
+        rule,
+        "src/commands/tail.rs",
+        "consumer: rdkafka::consumer::BaseConsumer,",
+    );
+}
+
+#[test]
+fn what_the_sender_sent_and_what_it_means_are_pure() {
+    const IMPURE: [&str; 18] = [
+        "async",
+        "await",
+        "env",
+        "eprintln",
+        "fs",
+        "io",
+        "metrics",
+        "net",
+        "now",
+        "println",
+        "process",
+        "rand",
+        "std::sync",
+        "thread",
+        "tokio",
+        "tracing",
+        "Instant",
+        "SystemTime",
+    ];
+    fn rule(source: &Source) -> Vec<String> {
+        if !source.is_in("src/callback/") && !source.is_in("src/event/") {
+            return Vec::new();
+        }
+        source.lines_with_word(&IMPURE)
+    }
+    is_kept(rule);
+    catches(
+        rule,
+        "src/callback/decode.rs",
+        "let now = std::time::SystemTime::now();",
+    );
+    catches(rule, "src/event/mod.rs", "use std::{fmt, fs};");
+    catches(rule, "src/event/mod.rs", "pub async fn read() {}");
+    catches(rule, "src/event/record.rs", "tracing::warn!(detail);");
+}
+
+#[test]
+fn the_pure_rooms_know_no_other_room() {
+    fn rule(source: &Source) -> Vec<String> {
+        let known: &[&str] = match source.path.as_str() {
+            path if path.starts_with("src/callback/") => &["crate::callback"],
+            path if path.starts_with("src/event/") => &["crate::callback", "crate::event"],
+            "src/metrics.rs" => &["crate::event"],
+            _ => return Vec::new(),
+        };
+        let lines = source.lines_with(&["crate::"]).into_iter();
+        lines
+            .filter(|line| !known.iter().any(|room| line.contains(room)))
+            .collect()
+    }
+    is_kept(rule);
+    catches(rule, "src/callback/mod.rs", "use crate::event::Record;");
+    catches(rule, "src/event/mod.rs", "use crate::delivery::Queue;");
+    catches(rule, "src/metrics.rs", "use crate::intake::Intake;");
+}
+
+#[test]
+fn only_authentication_makes_a_verified_callback() {
+    fn rule(source: &Source) -> Vec<String> {
+        if source.path == "src/callback/authenticate.rs" {
+            return Vec::new();
+        }
+        source.lines_with(&[" VerifiedCallback {", "(VerifiedCallback {"])
+    }
+    is_kept(rule);
+    catches(
+        rule,
+        "src/intake/mod.rs",
+        "let verified = VerifiedCallback { raw, appid };",
+    );
+    catches(
+        rule,
+        "src/callback/decode.rs",
+        "Ok(VerifiedCallback { raw })",
+    );
+}
+
+#[test]
+fn authentication_compares_in_constant_time() {
+    fn rule(source: &Source) -> Vec<String> {
+        if source.path != "src/callback/authenticate.rs" {
+            return Vec::new();
+        }
+        let mut broken = source.lines_with(&["==", "!=", ".eq(", ".ne(", "matches!", ".cmp("]);
+        if !source.code.contains(".ct_eq(") {
+            broken.push("nothing is compared with ct_eq".to_owned());
+        }
+        broken
+    }
+    is_kept(rule);
+    let path = "src/callback/authenticate.rs";
+    catches(
+        rule,
+        path,
+        "matches | sign(secret).0 == signature.0; a.ct_eq(&b)",
+    );
+    catches(rule, path, "pub fn authenticate() {}");
+}
+
+#[test]
+fn every_file_is_readable_in_one_go() {
+    fn rule(source: &Source) -> Vec<String> {
+        let lines = source.text.lines().count();
+        if lines > 450 {
+            vec![format!("{lines} lines")]
+        } else {
+            Vec::new()
+        }
+    }
+    is_kept(rule);
+    catches(rule, "src/long.rs", &"fn f() {}\n".repeat(451));
+}
+
+#[test]
+fn every_bound_that_others_rely_on_is_listed_in_the_map() {
+    fn rule(source: &Source) -> Vec<String> {
+        let map = include_str!("../../src/lib.rs");
+        let bound = |line: &str| {
+            let (name, _) = line.trim().strip_prefix("pub const ")?.split_once(':')?;
+            (name.contains("MAX_") && !map.contains(&format!("::{name}`]")))
+                .then(|| name.to_owned())
+        };
+        source.code.lines().filter_map(bound).collect()
+    }
+    is_kept(rule);
+    catches(
+        rule,
+        "src/http/mod.rs",
+        "pub const MAX_OF_SOMETHING: usize = 7;",
+    );
+}
+
+#[test]
+fn the_reader_of_sources_sees_the_program_alone() {
+    let text = r##"
+        //! axum in a comment
+        /* and /* nested */ axum */
+        let quoted = "axum \" axum"; let raw = r#"axum "axum" "#;
+        let (quote, life): (char, &'static str) = ('"', "axum");
+        use tokio;
+        #[cfg(test)]
+        mod tests { fn f() { axum::serve("}"); } }
+        #[cfg(test)]
+        mod elsewhere;
+        fn after() {}
+    "##;
+    let source = Source::new("src/a.rs", text);
+    assert_eq!(source.lines_with(&["axum"]), Vec::<String>::new());
+    assert_eq!(source.lines_with_word(&["tokio"]), ["line 6: use tokio;"]);
+    assert_eq!(
+        source.lines_with_word(&["toki", "okio"]),
+        Vec::<String>::new()
+    );
+    assert_eq!(source.lines_with(&["elsewhere"]), Vec::<String>::new());
+    assert_eq!(source.lines_with(&["fn after"]), ["line 11: fn after() {}"]);
+}
+
+#[track_caller]
+fn is_kept(rule: Rule) {
+    let sources = Source::all();
+    assert!(sources.len() > 20, "the sources are found");
+    let broken = sources.iter().flat_map(|source| {
+        rule(source)
+            .into_iter()
+            .map(|line| format!("{}: {line}", source.path))
+    });
+    let broken: Vec<String> = broken.collect();
+    assert!(
+        broken.is_empty(),
+        "the rule is broken by\n{}",
+        broken.join("\n")
+    );
+}
+
+#[track_caller]
+fn catches(rule: Rule, path: &str, text: &str) {
+    assert!(
+        !rule(&Source::new(path, text)).is_empty(),
+        "the rule lets {path} pass: {text}"
+    );
+}

@@ -1,0 +1,63 @@
+//! HTTP as no client would speak it.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::app::{Answer, App, PATIENCE};
+
+/// A connection on which a test says what it likes.
+pub(crate) struct Wire(TcpStream);
+
+impl Wire {
+    /// To the callback port.
+    pub(crate) async fn to(app: &App) -> Self {
+        let stream = TcpStream::connect(app.callbacks).await;
+        Self(stream.expect("the service listens"))
+    }
+
+    pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.expect("it is heard");
+    }
+
+    /// The next answer on this connection.
+    pub(crate) async fn hear(&mut self) -> Answer {
+        let hear = tokio::time::timeout(PATIENCE, self.hear_patiently());
+        hear.await.expect("the service answers")
+    }
+
+    /// As [`Wire::hear`], however long it takes.
+    pub(crate) async fn hear_patiently(&mut self) -> Answer {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.expect("an answer has a head"));
+        }
+        let head = String::from_utf8(head).expect("a head is text");
+        let (status, fields) = head.split_once("\r\n").expect("a status line");
+        let status = status.split(' ').nth(1).expect("a status").parse();
+        let mut response = hyper::Response::builder().status::<u16>(status.expect("a number"));
+        for field in fields.lines().filter(|line| !line.is_empty()) {
+            let (name, value) = field.split_once(": ").expect("a field");
+            response = response.header(name, value);
+        }
+        let (head, ()) = response.body(()).expect("a response").into_parts();
+        let length = head.headers.get("content-length");
+        let length = length.map_or("0", |length| length.to_str().expect("a length"));
+        let mut body = vec![0; length.parse().expect("a length")];
+        self.0.read_exact(&mut body).await.expect("the whole body");
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.into(),
+        }
+    }
+}
+
+/// A callback's head, but for these fields.
+pub(crate) fn head(fields: &str) -> String {
+    format!("POST /callbacks/zim HTTP/1.1\r\nHost: here\r\n{fields}\r\n\r\n")
+}
+
+/// The head of a callback with a body of so many bytes.
+pub(crate) fn of_length(length: usize) -> String {
+    head(&format!("Content-Length: {length}"))
+}
