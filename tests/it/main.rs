@@ -15,6 +15,7 @@ mod leaks;
 mod limits;
 mod metrics;
 mod partitions;
+mod readme;
 mod reject;
 mod resend;
 mod rules;

@@ -1,0 +1,145 @@
+//! What the README says that the code says too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::CommandFactory;
+use zim2kafka::callback::sign;
+use zim2kafka::commands::Cli;
+use zim2kafka::config::{CALLBACK_SECRETS, KAFKA_PROPERTIES, NOT_BUILT, variables};
+use zim2kafka::delivery::kafka::REFUSED;
+use zim2kafka::event::Reason;
+use zim2kafka::metrics::Metrics;
+
+const README: &str = include_str!("../../README.md");
+
+/// The rows of the table whose head begins with this cell, without their backquotes.
+fn table(first_head: &str) -> Vec<Vec<String>> {
+    let head = format!("| {first_head} |");
+    let rows = README
+        .lines()
+        .skip_while(|line| !line.starts_with(&head))
+        .skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells = row.trim_matches('|').split(" | ");
+        cells
+            .map(|cell| cell.trim_matches([' ', '|', '`']).to_owned())
+            .collect()
+    })
+    .collect()
+}
+
+/// The words in backquotes in the paragraph that begins so.
+fn quoted(beginning: &str) -> BTreeSet<&'static str> {
+    let (_, text) = README
+        .split_once(beginning)
+        .expect("the README has the paragraph");
+    let (paragraph, _) = text.split_once("\n\n").expect("it ends");
+    paragraph.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_table_of_settings_is_the_one_that_the_command_line_has() {
+    let mut settings = BTreeMap::new();
+    let command = Cli::command();
+    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        for argument in command.get_arguments() {
+            if let Some(variable) = argument.get_env().and_then(|name| name.to_str()) {
+                let default = argument.get_default_values().first();
+                let default = default.map_or("none", |value| value.to_str().expect("text"));
+                settings.insert(variable.to_owned(), default.to_owned());
+            }
+        }
+    }
+    for variable in [CALLBACK_SECRETS, KAFKA_PROPERTIES] {
+        settings.insert(variable.to_owned(), "none".to_owned());
+    }
+    let told: BTreeMap<_, _> = table("variable")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect();
+    assert_eq!(told, settings);
+    assert!(variables(&command).len() > 10);
+}
+
+#[test]
+fn the_refused_properties_are_those_of_the_code() {
+    let refused = REFUSED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        quoted("These are refused, because the promises rest on them:"),
+        refused
+    );
+}
+
+#[test]
+fn the_settings_that_are_not_built_are_those_of_the_code() {
+    let told = quoted("setting one is refused with exit code 2:");
+    assert_eq!(told, NOT_BUILT.into_iter().collect());
+}
+
+#[test]
+fn the_table_of_metrics_is_what_the_service_shows() {
+    let text = Metrics::new().text();
+    let types = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE zim2kafka_"));
+    let shown: BTreeSet<_> = types.map(|line| format!("zim2kafka_{line}")).collect();
+    let told: BTreeSet<_> = table("metric")
+        .iter()
+        .map(|row| format!("{} {}", row[0], row[1]))
+        .collect();
+    assert_eq!(told, shown);
+    for row in table("metric") {
+        for label in row
+            .get(2)
+            .into_iter()
+            .flat_map(|cell| cell.split('`'))
+            .step_by(2)
+        {
+            let label = label.trim_matches([' ', ',', ':']);
+            assert!(text.contains(label), "{label} of {}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn the_reasons_of_dead_letters_are_those_of_the_code() {
+    let told = quoted("Its reasons are");
+    for reason in Reason::ALL {
+        assert!(told.contains(reason.as_str()), "{reason}");
+    }
+}
+
+#[test]
+fn the_table_of_commands_names_every_command() {
+    let commands = Cli::command();
+    let commands: BTreeSet<_> = commands
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    let told: BTreeSet<_> = table("command")
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect();
+    assert_eq!(told, commands);
+}
+
+#[test]
+fn the_sample_of_the_page_is_signed_as_it_says() {
+    let signature = sign("secret", "1499676978", "350176").to_hex();
+    assert!(README.contains(&format!("\"signature\":\"{signature}\"")));
+}
+
+#[test]
+fn every_file_that_the_readme_points_at_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let targets = README
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    let files: Vec<_> = targets.filter(|target| !target.contains("://")).collect();
+    assert!(files.len() > 5, "{files:?}");
+    for file in files {
+        assert!(root.join(file).exists(), "{file}");
+    }
+}
