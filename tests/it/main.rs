@@ -7,6 +7,7 @@
 
 mod accept;
 mod admin;
+mod broker;
 mod commands;
 mod demo;
 mod fixtures;

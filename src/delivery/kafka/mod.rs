@@ -187,7 +187,7 @@ impl Properties {
     /// build of librdkafka and the files they name. Its message names properties and files, and shows
     /// no password.
     fn tried(self) -> Result<Self, PropertyError> {
-        let producer: KafkaResult<BaseProducer> = producer::config(&self.client()).create();
+        let producer: KafkaResult<BaseProducer> = producer::config(self.client()).create();
         match producer {
             Ok(_) => Ok(self),
             Err(error) => Err(PropertyError::Unusable(error.to_string())),
@@ -305,7 +305,7 @@ mod tests {
     fn a_second_name_of_a_property_that_we_set_too_counts() {
         let properties = Properties::parse_list("queue.buffering.max.ms=7").expect("valid");
         assert_eq!(
-            producer::config(&properties.client()).get("linger.ms"),
+            producer::config(properties.client()).get("linger.ms"),
             Some("7")
         );
     }

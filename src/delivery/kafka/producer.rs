@@ -46,7 +46,7 @@ impl Producer {
             queue,
             connection: Arc::clone(connection),
         };
-        let inner = config(&settings.client()).create_with_context(reports)?;
+        let inner = config(settings.client()).create_with_context(reports)?;
         Ok(Self { inner, generation })
     }
 
@@ -100,24 +100,29 @@ impl Producer {
     }
 }
 
-/// What every producer of ours is like; the operator's properties come first, because none of those
-/// that the promises rest on gets past [`super::REFUSED`].
-pub(super) fn config(client: &ClientConfig) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
+/// What every producer of ours is like. The operator's properties, which are in `client`, go before
+/// our defaults; none of those that the promises rest on gets past [`super::REFUSED`].
+pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
+    let (messages, kilobytes) = ((2 * MAX_IN_FLIGHT).to_string(), (256 * 1024).to_string());
+    for (key, default) in [
         // The sender waits for our answer, so a batch waits only as long as it takes to fill one
-        // under load; the default is 5.
-        .set("linger.ms", "1")
-        .set("compression.type", "lz4")
-        .set("request.timeout.ms", "5000")
-        .set("socket.timeout.ms", "10000")
+        // under load; librdkafka's own is 5.
+        ("linger.ms", "1"),
+        ("compression.type", "lz4"),
+        ("request.timeout.ms", "5000"),
+        ("socket.timeout.ms", "10000"),
         // A cluster that moves is noticed within a minute, not five.
-        .set("topic.metadata.refresh.interval.ms", "60000")
-        .set("metadata.recovery.rebootstrap.trigger.ms", "60000");
-    for (key, value) in client.config_map() {
-        config.set(key, value);
+        ("topic.metadata.refresh.interval.ms", "60000"),
+        ("metadata.recovery.rebootstrap.trigger.ms", "60000"),
+        // The window is the queue's; librdkafka only has to be wide enough for it.
+        ("queue.buffering.max.messages", &messages),
+        ("queue.buffering.max.kbytes", &kilobytes),
+    ] {
+        if client.get(key).is_none() {
+            client.set(key, default);
+        }
     }
-    config
+    client
         .set("enable.idempotence", "true")
         .set("enable.gapless.guarantee", "true")
         // The longest there is. Not 0, which means endless too, because librdkafka computes its
@@ -126,16 +131,7 @@ pub(super) fn config(client: &ClientConfig) -> ClientConfig {
         .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string())
         .set("partitioner", "murmur2_random")
         .set("statistics.interval.ms", "1000");
-    // The window is the queue's; librdkafka only has to be wide enough for it.
-    for (key, least) in [
-        ("queue.buffering.max.messages", 2 * MAX_IN_FLIGHT),
-        ("queue.buffering.max.kbytes", 256 * 1024),
-    ] {
-        if config.get(key).is_none() {
-            config.set(key, least.to_string());
-        }
-    }
-    config
+    client
 }
 
 /// Brings a producer's reports to the queue, with the producer's generation.

@@ -220,6 +220,11 @@ impl App {
             .await
     }
 
+    /// Its HTTP client, for requests beside one another.
+    pub(crate) fn client(&self) -> Client<HttpConnector, Full<Bytes>> {
+        self.client.clone()
+    }
+
     /// Any request to any port.
     pub(crate) async fn ask(&self, request: Request<Full<Bytes>>) -> Answer {
         let response = self
