@@ -1,1 +1,329 @@
+use proptest::prelude::*;
+use serde_json::json;
 
+use super::*;
+use crate::callback::{RawCallback, Secrets, TimestampUnit, sign};
+use crate::event::{self, Event};
+
+/// A record of a real callback, with a note that makes it as large as wanted.
+fn record(note: usize) -> Record {
+    let (timestamp, nonce) = ("1757577600123", "1");
+    let body = json!({
+        "appid": "1", "event": "group_join", "group_id": "g", "join_type": "Apply",
+        "new_user_ids": ["u"], "note": "x".repeat(note), "timestamp": timestamp, "nonce": nonce,
+        "signature": sign("s", timestamp, nonce).to_hex(),
+    });
+    let raw = RawCallback {
+        body: body.to_string().into(),
+        content_type: None,
+        received_at: 0,
+    };
+    let json = raw.json().expect("JSON");
+    let secrets = Secrets::parse_list("1=s").expect("valid");
+    let callback = json.decode().expect("a callback");
+    let callback = secrets
+        .authenticate(callback, TimestampUnit::Auto)
+        .expect("authentic");
+    let Event::GroupJoined(_) = event::read(&callback).expect("an event");
+    event::read(&callback)
+        .and_then(|event| event.record())
+        .expect("a record")
+}
+
+/// A queue of events and one of dead letters, each with its first producer.
+fn queues() -> (Arc<Queue>, Arc<Queue>) {
+    let metrics = Arc::new(Metrics::new());
+    let dead = Arc::new(Queue::new(Arc::clone(&metrics), None));
+    let events = Arc::new(Queue::new(metrics, Some(Arc::clone(&dead))));
+    assert_eq!((events.start_over(), dead.start_over()), (1, 1));
+    (events, dead)
+}
+
+fn enqueue(queue: &Queue, count: usize) -> Vec<Arc<Ticket>> {
+    (0..count)
+        .map(|_| queue.enqueue(record(0)).expect("there is room"))
+        .collect()
+}
+
+/// The numbers that are handed over now, if any are.
+fn handed_over(queue: &Queue) -> Vec<u64> {
+    let batch = queue.lock().hand_over();
+    queue.metrics.entered_flight(batch.len());
+    batch.into_iter().map(|(number, _)| number).collect()
+}
+
+/// The first number, and how many entries there are.
+fn extent(queue: &Queue) -> (u64, usize) {
+    let state = queue.lock();
+    (state.first, state.entries.len())
+}
+
+fn is_safe(ticket: &Ticket, wanted: Safe) -> bool {
+    matches!(ticket.get(), Some(Settled::Safe(safe, _)) if *safe == wanted)
+}
+
+#[test]
+fn numbers_are_handed_over_in_order_and_leave_at_the_front_only() {
+    let (queue, _) = queues();
+    let tickets = enqueue(&queue, 3);
+    assert_eq!(handed_over(&queue), [0, 1, 2]);
+    assert_eq!(handed_over(&queue), [0_u64; 0]);
+    queue.report(1, 1, Report::Acked);
+    assert!(is_safe(&tickets[1], Safe::Published));
+    assert_eq!(extent(&queue), (0, 3));
+    queue.report(1, 0, Report::Acked);
+    assert_eq!(extent(&queue), (2, 1));
+    queue.report(1, 2, Report::Acked);
+    assert!(queue.is_empty());
+    assert_eq!(queue.lock().bytes, 0);
+}
+
+#[test]
+fn a_full_queue_refuses_before_it_numbers_and_has_room_again_after_acknowledgements() {
+    let (queue, _) = queues();
+    let cost = record(500_000).size() + COST_OF_A_RECORD;
+    let fit = MAX_QUEUE_BYTES / cost;
+    for _ in 0..fit {
+        queue.enqueue(record(500_000)).expect("there is room");
+    }
+    assert_eq!(queue.enqueue(record(500_000)).map(|_| ()), Err(Full));
+    assert_eq!(queue.lock().entries.len(), fit);
+    handed_over(&queue);
+    queue.report(1, 0, Report::Acked);
+    queue.enqueue(record(500_000)).expect("there is room again");
+    assert_eq!(queue.enqueue(record(500_000)).map(|_| ()), Err(Full));
+}
+
+#[test]
+fn what_is_settled_behind_a_stuck_record_still_counts_for_what_its_entry_takes() {
+    let (queue, _) = queues();
+    enqueue(&queue, 3);
+    handed_over(&queue);
+    queue.report(1, 1, Report::Acked);
+    queue.report(1, 2, Report::Acked);
+    assert_eq!(queue.lock().bytes, record(0).size() + 3 * COST_OF_A_RECORD);
+}
+
+#[test]
+fn a_new_producer_gets_everything_that_is_not_settled_from_the_front() {
+    let (queue, _) = queues();
+    enqueue(&queue, 4);
+    handed_over(&queue);
+    queue.report(1, 1, Report::Acked);
+    queue.report(1, 0, Report::Failed("no more"));
+    let Work::StartOver { reason, progress } = queue.next() else {
+        panic!("it has failed")
+    };
+    assert_eq!((reason.as_str(), progress), ("no more", true));
+    assert_eq!(queue.start_over(), 2);
+    // What the old producer says counts where it says acked, and nowhere else.
+    queue.report(1, 3, Report::Acked);
+    queue.report(1, 2, Report::Failed("late"));
+    assert_eq!(handed_over(&queue), [0, 2]);
+    queue.report(2, 0, Report::Acked);
+    queue.report(2, 2, Report::Acked);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_refused_batch_is_sent_again_one_by_one_and_only_one_refused_alone_is_a_dead_letter() {
+    let (queue, dead) = queues();
+    let tickets = enqueue(&queue, 3);
+    handed_over(&queue);
+    for number in 0..2 {
+        queue.report(1, number, Report::Unacceptable("too large"));
+    }
+    queue.report(1, 2, Report::Failed("purged"));
+    assert!(tickets.iter().all(|ticket| ticket.get().is_none()));
+    queue.start_over();
+    assert_eq!(handed_over(&queue), [0]);
+    queue.report(2, 0, Report::Acked);
+    assert_eq!(handed_over(&queue), [1]);
+    assert_eq!(
+        handed_over(&queue),
+        [0_u64; 0],
+        "nothing follows one that travels alone"
+    );
+    queue.report(2, 1, Report::Unacceptable("too large"));
+    assert!(tickets[1].get().is_none(), "its dead letter is on its way");
+    assert!(
+        matches!(queue.next(), Work::StartOver { .. }),
+        "the producer is done for"
+    );
+    queue.start_over();
+    assert_eq!(handed_over(&queue), [2]);
+    queue.report(3, 2, Report::Acked);
+    assert!(queue.is_empty());
+
+    assert_eq!(handed_over(&dead), [0]);
+    dead.report(1, 0, Report::Acked);
+    assert!(is_safe(&tickets[0], Safe::Published));
+    assert!(is_safe(&tickets[1], Safe::DeadLettered));
+    assert!(is_safe(&tickets[2], Safe::Published));
+}
+
+#[test]
+fn nobody_joins_one_that_travels_alone_also_where_the_one_behind_it_is_settled() {
+    let (queue, _) = queues();
+    enqueue(&queue, 4);
+    handed_over(&queue);
+    // 0, 1 and 3 are on one partition, 2 is on another and through.
+    queue.report(1, 2, Report::Acked);
+    queue.report(1, 0, Report::Unacceptable("too large"));
+    queue.report(1, 1, Report::Unacceptable("too large"));
+    queue.report(1, 3, Report::Failed("purged"));
+    queue.start_over();
+    assert_eq!(handed_over(&queue), [0]);
+    queue.report(2, 0, Report::Acked);
+    assert_eq!(handed_over(&queue), [1]);
+    assert_eq!(handed_over(&queue), [0_u64; 0]);
+    queue.report(2, 1, Report::Acked);
+    assert_eq!(handed_over(&queue), [3]);
+}
+
+#[test]
+fn an_event_whose_dead_letter_is_refused_too_is_not_safe() {
+    let (queue, dead) = queues();
+    let tickets = enqueue(&queue, 1);
+    handed_over(&queue);
+    queue.report(1, 0, Report::Unacceptable("too old"));
+    queue.start_over();
+    handed_over(&queue);
+    queue.report(2, 0, Report::Unacceptable("too old"));
+    for generation in 1..=2 {
+        assert!(tickets[0].get().is_none());
+        assert_eq!(handed_over(&dead), [0]);
+        dead.report(generation, 0, Report::Unacceptable("too large"));
+        dead.start_over();
+    }
+    assert_eq!(tickets[0].get(), Some(&Settled::Refused));
+    assert!(dead.is_empty());
+}
+
+#[test]
+fn a_producer_that_acknowledges_nothing_is_replaced_and_each_time_more_patiently() {
+    let (queue, _) = queues();
+    enqueue(&queue, 1);
+    handed_over(&queue);
+    assert!(!queue.lock().is_stalled());
+    queue.lock().patience = Duration::ZERO;
+    assert!(matches!(
+        queue.next(),
+        Work::StartOver {
+            progress: false,
+            ..
+        }
+    ));
+    queue.start_over();
+    queue.lock().patience = PATIENCE;
+    handed_over(&queue);
+    queue.lock().last_progress -= PATIENCE;
+    assert!(matches!(queue.next(), Work::StartOver { .. }));
+    assert_eq!(queue.lock().patience, 2 * PATIENCE);
+    queue.start_over();
+    handed_over(&queue);
+    queue.report(3, 0, Report::Acked);
+    assert_eq!(queue.lock().patience, PATIENCE);
+}
+
+#[test]
+fn what_could_not_be_handed_over_ends_the_producer_and_is_handed_to_the_next() {
+    let (queue, _) = queues();
+    enqueue(&queue, 3);
+    handed_over(&queue);
+    queue.not_handed_over(1, 2, "fatal");
+    assert!(matches!(queue.next(), Work::StartOver { .. }));
+    queue.start_over();
+    assert_eq!(handed_over(&queue), [0, 1, 2]);
+}
+
+#[test]
+fn a_stopped_queue_ends_its_feeder() {
+    let (queue, _) = queues();
+    enqueue(&queue, 1);
+    queue.stop();
+    assert!(matches!(queue.next(), Work::Stop));
+    assert!(queue.stopped_within(Duration::ZERO));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Enqueue,
+    HandOver,
+    /// Of the oldest record in flight, or of a later one.
+    Report(usize, bool, bool),
+    StartOver,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => Just(Step::Enqueue),
+        3 => Just(Step::HandOver),
+        5 => (0..3_usize, prop::bool::weighted(0.7), any::<bool>()).prop_map(|(at, acked, refused)| Step::Report(at, acked, refused)),
+        1 => Just(Step::StartOver),
+    ]
+}
+
+proptest! {
+    /// Whatever comes: numbers go out in order within a producer's life, nothing else flies with one
+    /// that travels alone, and once everything is reported on, everybody has heard.
+    #[test]
+    fn nothing_is_lost_and_nothing_overtakes(steps in prop::collection::vec(step(), 1..120)) {
+        let (queue, dead) = queues();
+        let (mut tickets, mut flying, mut generation, mut last) = (Vec::new(), Vec::<u64>::new(), 1, None);
+        let hand_over = |flying: &mut Vec<u64>, last: &mut Option<u64>| {
+            let batch = handed_over(&queue);
+            for number in &batch {
+                assert!(last.is_none_or(|last| last < *number), "{number} overtakes {last:?}");
+                *last = Some(*number);
+            }
+            flying.extend(batch);
+            let alone = flying.iter().any(|number| queue.lock().is_alone(*number));
+            assert!(!alone || flying.len() == 1, "{flying:?}");
+        };
+        let start_over = |flying: &mut Vec<u64>, last: &mut Option<u64>, generation: &mut u64| {
+            flying.clear();
+            *last = None;
+            *generation = queue.start_over();
+        };
+        for step in steps {
+            match step {
+                Step::Enqueue => tickets.extend(enqueue(&queue, 1)),
+                Step::HandOver => hand_over(&mut flying, &mut last),
+                Step::Report(at, acked, refused) if at < flying.len() => {
+                    let number = flying.remove(at);
+                    let report = match (acked, refused) {
+                        (true, _) => Report::Acked,
+                        (false, true) => Report::Unacceptable("refused"),
+                        (false, false) => Report::Failed("failed"),
+                    };
+                    queue.report(generation, number, report);
+                }
+                Step::Report(..) => {}
+                Step::StartOver => start_over(&mut flying, &mut last, &mut generation),
+            }
+        }
+        // Kafka is well again.
+        while !queue.is_empty() {
+            start_over(&mut flying, &mut last, &mut generation);
+            loop {
+                hand_over(&mut flying, &mut last);
+                if flying.is_empty() {
+                    break;
+                }
+                for number in flying.drain(..) {
+                    queue.report(generation, number, Report::Acked);
+                }
+            }
+        }
+        for number in handed_over(&dead) {
+            dead.report(1, number, Report::Acked);
+        }
+        prop_assert!(tickets.iter().all(|ticket| matches!(ticket.get(), Some(Settled::Safe(..)))));
+        prop_assert_eq!(queue.lock().bytes, 0);
+        prop_assert_eq!(queue.lock().in_flight, 0);
+        prop_assert_eq!(dead.lock().bytes, 0);
+        let text = queue.metrics.text();
+        prop_assert!(text.contains("zim2kafka_kafka_in_flight_records 0\n"));
+    }
+}
