@@ -1,5 +1,10 @@
 //! Who is in which group, as far as joins tell: `cargo run --example consumer -- localhost:9092`.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a JSON value that is missing is null"
+)]
+
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 

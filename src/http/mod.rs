@@ -22,7 +22,7 @@ pub use callbacks::{CallbackSettings, Edge, callbacks};
 /// so that it is they who close, and never we while a callback is on its way.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// hyper's own bounds, above those that [`callbacks`] answers with a proper problem.
+/// hyper's own bounds, above those that the callback port answers with a proper problem.
 const MAX_HEADERS: usize = 128;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 

@@ -296,6 +296,10 @@ impl App {
 }
 
 /// A signed group-joined callback, with whatever else a test puts in.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "tests write the fields in place"
+)]
 pub(crate) fn callback(fields: Value) -> Vec<u8> {
     let mut body = serde_json::json!({
         "appid": APPID,
