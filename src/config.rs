@@ -12,18 +12,20 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::callback::Secrets;
+use crate::delivery::SpoolSettings;
 use crate::delivery::kafka::{CreateTopics, KafkaSettings, Properties};
 use crate::event::MAX_RECORD_BYTES;
 use crate::http::CallbackSettings;
 use crate::intake::IntakeSettings;
 pub use arguments::{
     AdminArgs, CallbackArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs, LogFormat, ServeArgs,
-    Size, Time, Tolerance, TopicArgs,
+    Size, SpoolArgs, Time, Tolerance, TopicArgs,
 };
 
 /// What every variable's name begins with.
@@ -36,10 +38,7 @@ pub const CALLBACK_SECRETS: &str = "ZIM2KAFKA_CALLBACK_SECRETS";
 pub const KAFKA_PROPERTIES: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
 
 /// Settings of features that are not built yet. They are refused: who sets one relies on it.
-pub const NOT_BUILT: [&str; 10] = [
-    "ZIM2KAFKA_SPOOL_DIR",
-    "ZIM2KAFKA_SPOOL_MAX_BYTES",
-    "ZIM2KAFKA_SPOOL_AFTER",
+pub const NOT_BUILT: [&str; 7] = [
     "ZIM2KAFKA_MAX_CONNECTIONS",
     "ZIM2KAFKA_MAX_CONNECTIONS_PER_ADDRESS",
     "ZIM2KAFKA_IDLE_TIMEOUT",
@@ -80,11 +79,14 @@ impl CallbackArgs {
             drain_delay: Time(drain_delay),
             stop_deadline: Time(stop_deadline),
         } = *deadlines;
-        if answer_deadline.is_zero() {
+        if answer_deadline.is_zero() || answer_deadline > LONGEST {
             return Err(wrong(
                 "ZIM2KAFKA_ANSWER_DEADLINE",
-                "must be longer than nothing",
+                "must be longer than nothing, and at most 1h",
             ));
+        }
+        if stop_deadline > LONGEST {
+            return Err(wrong("ZIM2KAFKA_STOP_DEADLINE", "must be at most 1h"));
         }
         if stop_deadline <= drain_delay {
             let problem = "must be longer than ZIM2KAFKA_DRAIN_DELAY, which is a part of it";
@@ -155,6 +157,39 @@ pub fn secrets(file: Option<&Path>) -> Result<Secrets, ConfigError> {
             CALLBACK_SECRETS,
             "is not set: write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console",
         )),
+    }
+}
+
+/// The least that the spool must be allowed: SQLite's own pages and a full-size record or so.
+const LEAST_SPOOL: usize = 4 * 1024 * 1024;
+
+/// No deadline needs to be longer.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+impl SpoolArgs {
+    /// Where the spool is, and how it is used; none where no folder is set.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be taken.
+    pub fn settings(&self, deadlines: &DeadlineArgs) -> Result<Option<SpoolSettings>, ConfigError> {
+        let (Time(after), Time(deadline)) = (self.spool_after, deadlines.answer_deadline);
+        let Size(max_bytes) = self.spool_max_bytes;
+        if max_bytes < LEAST_SPOOL {
+            return Err(wrong("ZIM2KAFKA_SPOOL_MAX_BYTES", "must be at least 4MiB"));
+        }
+        let Some(folder) = &self.spool_dir else {
+            return Ok(None);
+        };
+        if after >= deadline {
+            let problem = "must be shorter than ZIM2KAFKA_ANSWER_DEADLINE, or the spool comes too late for the answer";
+            return Err(wrong("ZIM2KAFKA_SPOOL_AFTER", problem));
+        }
+        Ok(Some(SpoolSettings {
+            folder: folder.clone(),
+            max_bytes: max_bytes as u64,
+            after,
+        }))
     }
 }
 

@@ -30,9 +30,9 @@ impl Health {
 
     /// Whether an event that came now could be made safe, as far as one can know.
     pub fn is_ready(&self) -> bool {
+        let topic_exists = self.topic_exists.load(Ordering::Relaxed);
         let ready = !self.stopping.load(Ordering::Relaxed)
-            && self.topic_exists.load(Ordering::Relaxed)
-            && self.delivery.can_make_safe(self.patience);
+            && self.delivery.can_make_safe(self.patience, topic_exists);
         self.metrics.ready(ready);
         ready
     }

@@ -6,7 +6,7 @@
 //! ```text
 //! bytes ──► callback::decode ──► callback::authenticate ──► event::GroupJoined ──► delivery::Queue ──► Kafka
 //!           RawCallback          UnverifiedCallback          VerifiedCallback        numbered, in order
-//!           → Unverified…        → Verified…                 → Record
+//!           → Unverified…        → Verified…                 → Record                  └─► disk, when Kafka is late
 //! ```
 //!
 //! [`intake::Intake::accept`] is that line as code. The rooms below are in reading order.
@@ -16,7 +16,8 @@
 //! `main → commands → server → http → intake → {callback, event, delivery}`; `config` and `metrics`
 //! are known by many and know little. The rules that keep it so are a test, `tests/it/rules.rs`:
 //! only `config` and `main` read the environment, only `main` exits; only `http` and `server` know
-//! axum; only `delivery::kafka` knows rdkafka; `callback` and `event` are pure.
+//! axum; only `delivery::kafka` knows rdkafka, and only
+//! `delivery::spool` SQLite; `callback` and `event` are pure.
 //!
 //! # Every bound
 //!
@@ -24,8 +25,10 @@
 //! | --- | --- |
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`] |
-//! | records of a lane that wait for Kafka | [`delivery::MAX_QUEUE_BYTES`], two lanes |
-//! | records of a lane with the producer | [`delivery::MAX_IN_FLIGHT`], copied by librdkafka |
+//! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`], two lanes |
+//! | records of a lane with the producer | [`delivery::MAX_IN_FLIGHT`] and [`delivery::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
+//! | records read from disk at once | [`delivery::MAX_READ_RECORDS`] and [`delivery::MAX_READ_BYTES`] |
+//! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`delivery::BALLAST_BYTES`] |
 //! | remembered callbacks | [`intake::REMEMBERED_EVENTS`], and those on their way |
 
 pub mod intake;

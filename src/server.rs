@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum_server::Handle;
 
-use crate::delivery::Delivery;
 use crate::delivery::kafka::{self, Finding, Inspection, KafkaSettings, Level, Topics};
+use crate::delivery::{Delivery, Spool};
 use crate::health::Health;
 use crate::http::{self, CallbackSettings, Edge};
 use crate::intake::{Intake, IntakeSettings};
@@ -22,6 +22,8 @@ pub struct ServerSettings {
     pub intake: IntakeSettings,
     /// Where Kafka is.
     pub kafka: KafkaSettings,
+    /// Where events are made safe while Kafka is late; none where nothing is.
+    pub spool: Option<Spool>,
     /// Whether the topics are looked at: an embedded Kafka makes its own.
     pub inspect_topics: bool,
     /// At a stop: still accepting, but not ready.
@@ -44,6 +46,11 @@ pub enum ServerError {
     /// The settings for Kafka cannot be used.
     #[error("the Kafka client could not be made: {0}")]
     Kafka(#[from] kafka::Error),
+    /// The spool was found damaged. The next start saves what can be read.
+    #[error(
+        "{0}. Start the service again: it moves the damaged files aside and saves what can be read. Check the disk"
+    )]
+    Spool(String),
     /// A listener failed.
     #[error("a port failed: {0}")]
     Port(#[from] io::Error),
@@ -67,7 +74,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     let metrics = Arc::new(Metrics::new());
-    let delivery = Arc::new(Delivery::start(&settings.kafka, &metrics)?);
+    let delivery = Arc::new(Delivery::start(&settings.kafka, settings.spool, &metrics)?);
     let patience = settings.callbacks.answer_deadline;
     let health = Arc::new(Health::new(
         Arc::clone(&delivery),
@@ -94,6 +101,7 @@ pub async fn run(
         () = shutdown => {}
         failed = &mut callbacks => return Err(port_failed(failed)),
         failed = &mut admin => return Err(port_failed(failed)),
+        damage = delivery.damaged() => return Err(ServerError::Spool(damage.to_string())),
     }
 
     let ending = ENDING.min(settings.stop_deadline / 4);
@@ -106,12 +114,13 @@ pub async fn run(
     tokio::time::sleep(settings.drain_delay).await;
     callback_port.graceful_shutdown(Some(left(deadline)));
     let requests = tokio::time::timeout(left(deadline), callbacks).await;
-    while !delivery.is_empty() && !left(deadline).is_zero() {
+    delivery.finish();
+    while !delivery.is_at_rest() && !left(deadline).is_zero() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    if requests.is_err() || !delivery.is_empty() {
+    if requests.is_err() || !delivery.is_at_rest() {
         tracing::warn!(
-            "the stop deadline is over: callbacks that were not answered with 2xx are left to the sender's retries"
+            "the stop deadline is over: callbacks that were not answered with 2xx are left to the sender's retries, and what Kafka has not acknowledged is published again from the spool"
         );
     }
     admin_port.shutdown();

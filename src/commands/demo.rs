@@ -46,6 +46,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         callbacks: serve.callback.edge(&serve.deadlines)?,
         intake: serve.callback.intake_with(secrets()?),
         kafka: serve.kafka.settings_with(kafka.brokers(), None)?,
+        spool: None,
         inspect_topics: false,
         drain_delay: Duration::ZERO,
         stop_deadline: serve.deadlines.stop_deadline.0,

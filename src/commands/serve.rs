@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use super::{Failure, Stop};
 use crate::config::{ListenArgs, ServeArgs};
 use crate::delivery::kafka::EmbeddedKafka;
+use crate::delivery::{Spool, SpoolSettings};
 use crate::server::{self, Listeners, ServerSettings};
 
 /// The flags of `serve`.
@@ -23,11 +24,30 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         embedded_kafka,
     } = args;
     let embedded = embedded_kafka.then(|| embed(&serve)).transpose()?;
-    let settings = settings(&serve, embedded.as_ref())?;
+    let mut settings = settings(&serve, embedded.as_ref())?;
+    // Before the ports are bound: where an older process still has both, the spool is waited for.
+    if let Some(spool) = serve.spool.settings(&serve.deadlines)? {
+        tokio::select! {
+            spool = open(spool) => settings.spool = Some(spool?),
+            () = stop.first() => return Ok(()),
+        }
+    }
     let listeners = listen(&serve.listen)?;
-    announce(&serve, embedded.as_ref(), &listeners)?;
+    announce(&serve, &settings, embedded.as_ref(), &listeners)?;
     server::run(settings, listeners, stop.first()).await?;
     Ok(())
+}
+
+async fn open(settings: SpoolSettings) -> Result<Spool, Failure> {
+    let open = move || Spool::open(&settings).map_err(|error| (settings.folder, error));
+    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = opened.map_err(|error| Failure::Failed(error.to_string()))?;
+    opened.map_err(|(folder, error)| {
+        Failure::Failed(format!(
+            "ZIM2KAFKA_SPOOL_DIR: the spool in {} cannot be used: {error}",
+            folder.display()
+        ))
+    })
 }
 
 /// Starts a Kafka in this process, with our two topics.
@@ -53,6 +73,7 @@ fn settings(
         callbacks: serve.callback.edge(&serve.deadlines)?,
         intake: serve.callback.intake()?,
         kafka,
+        spool: None,
         inspect_topics: embedded.is_none(),
         drain_delay: serve.deadlines.drain_delay.0,
         stop_deadline: serve.deadlines.stop_deadline.0,
@@ -84,6 +105,7 @@ pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 
 fn announce(
     serve: &ServeArgs,
+    settings: &ServerSettings,
     embedded: Option<&EmbeddedKafka>,
     listeners: &Listeners,
 ) -> Result<(), Failure> {
@@ -100,9 +122,22 @@ fn announce(
             "the embedded Kafka is for trying out: on this machine only, in memory only, the last 5 MiB a partition"
         );
     }
-    tracing::warn!(
-        "there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender tries for 62 s, so a longer outage of Kafka loses events",
-        serve.deadlines.answer_deadline.0
-    );
+    match &settings.spool {
+        Some(spool) => say_what_is_left(spool),
+        None => tracing::warn!(
+            "ZIM2KAFKA_SPOOL_DIR is not set, so there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender tries for 62 s, so a longer outage of Kafka loses events",
+            serve.deadlines.answer_deadline.0
+        ),
+    }
     Ok(())
+}
+
+fn say_what_is_left(spool: &Spool) {
+    let (records, _) = spool.records();
+    if records > 0 {
+        tracing::info!(
+            records,
+            "the spool holds records of an earlier run; they go first"
+        );
+    }
 }

@@ -25,6 +25,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub topics: TopicArgs,
     #[command(flatten)]
+    pub spool: SpoolArgs,
+    #[command(flatten)]
     pub deadlines: DeadlineArgs,
 }
 
@@ -159,6 +161,31 @@ pub struct TopicArgs {
     #[arg(long, env = "ZIM2KAFKA_TOPIC_REPLICATION", value_name = "N",
           value_parser = clap::value_parser!(i32).range(1..=100))]
     pub topic_replication: Option<i32>,
+}
+
+/// What is made safe on disk while Kafka is late.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Spool")]
+pub struct SpoolArgs {
+    /// Folder of the spool, on a disk that stays; without one, an event that Kafka does not take in time is answered 503
+    #[arg(long, env = "ZIM2KAFKA_SPOOL_DIR", value_name = "FOLDER")]
+    pub spool_dir: Option<PathBuf>,
+    /// What the spool may use on disk; over it new events are answered 503
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_SPOOL_MAX_BYTES",
+        value_name = "SIZE",
+        default_value = "1GiB"
+    )]
+    pub spool_max_bytes: Size,
+    /// How long Kafka may take before an event is also made safe on disk
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_SPOOL_AFTER",
+        value_name = "DURATION",
+        default_value = "250ms"
+    )]
+    pub spool_after: Time,
 }
 
 /// How long things may take.

@@ -35,6 +35,7 @@ fn the_defaults_are_those_of_the_contract() {
         callback,
         kafka,
         topics,
+        spool,
         deadlines,
     } = serve;
     assert_eq!(listen.listen.to_string(), "0.0.0.0:8080");
@@ -54,6 +55,9 @@ fn the_defaults_are_those_of_the_contract() {
         (topics.topic_partitions, topics.topic_replication),
         (12, None)
     );
+    assert_eq!(spool.spool_dir, None);
+    assert_eq!(spool.spool_max_bytes, Size(1 << 30));
+    assert_eq!(spool.spool_after, Time(Duration::from_millis(250)));
     assert_eq!(deadlines.answer_deadline, Time(Duration::from_secs(2)));
     assert_eq!(deadlines.drain_delay, Time(Duration::from_secs(3)));
     assert_eq!(deadlines.stop_deadline, Time(Duration::from_secs(8)));

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::kafka::{Connection, Error, KafkaSettings, Producer, SendError};
 use super::queue::{Queue, Work};
+use super::spool::Lane;
+use super::spooler::Doorbell;
 use crate::event::Record;
 use crate::metrics::Metrics;
 
@@ -20,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// is narrower than that queue, unless the operator narrows the queue.
 const FULL: Duration = Duration::from_millis(5);
 
+/// The pause before the disk is asked again, after it could not be read.
+const UNREADABLE: Duration = Duration::from_millis(500);
+
 /// The thread that feeds one lane.
 pub(super) struct Feeder {
     thread: JoinHandle<()>,
@@ -27,24 +32,11 @@ pub(super) struct Feeder {
 
 impl Feeder {
     /// Makes the lane's first producer and starts to feed it.
-    pub(super) fn start(
-        queue: &Arc<Queue>,
-        topic: &str,
-        settings: &KafkaSettings,
-        connection: &Arc<Connection>,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Self, Error> {
-        let lane = Lane {
-            queue: Arc::clone(queue),
-            topic: topic.to_owned(),
-            settings: settings.clone(),
-            connection: Arc::clone(connection),
-            metrics: Arc::clone(metrics),
-        };
-        let producer = lane.producer()?;
+    pub(super) fn start(feed: Feed) -> Result<Self, Error> {
+        let producer = feed.producer()?;
         let thread = thread::Builder::new()
-            .name(format!("feeder {topic}"))
-            .spawn(move || lane.feed(producer))
+            .name(format!("feeder {}", feed.topic))
+            .spawn(move || feed.run(producer))
             .map_err(Error::Thread)?;
         Ok(Self { thread })
     }
@@ -56,20 +48,30 @@ impl Feeder {
     }
 }
 
-struct Lane {
-    queue: Arc<Queue>,
-    topic: String,
-    settings: KafkaSettings,
-    connection: Arc<Connection>,
-    metrics: Arc<Metrics>,
+/// What is fed from where to where.
+pub(super) struct Feed {
+    pub(super) lane: Lane,
+    pub(super) queue: Arc<Queue>,
+    pub(super) topic: String,
+    pub(super) settings: KafkaSettings,
+    pub(super) connection: Arc<Connection>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Where to ask for what is on disk.
+    pub(super) disk: Arc<Doorbell>,
 }
 
-impl Lane {
-    fn feed(&self, mut producer: Producer) {
+impl Feed {
+    fn run(&self, mut producer: Producer) {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.queue.next() {
                 Work::Send(batch) => self.send(&producer, &batch),
+                Work::Read { after } => match self.disk.read(self.lane, after) {
+                    Some(records) => self.queue.loaded(records),
+                    // The spooler has said why.
+                    None if self.queue.stopped_within(UNREADABLE) => return,
+                    None => {}
+                },
                 Work::Stop => return,
                 Work::StartOver { reason, progress } => {
                     pause = if progress { FIRST_PAUSE } else { pause };

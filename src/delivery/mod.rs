@@ -3,21 +3,32 @@
 //! There are two lanes, one for events and one for dead letters, each with a queue, a feeder and a
 //! producer of its own: a dead-letter topic that is missing, forbidden or refusing never delays an
 //! event. There is one path, not "try Kafka, else something else": a switch would have a race at
-//! each switching.
+//! each switching. Every record is in its queue, in order; the feeder takes it to Kafka from there, and
+//! if that takes too long, the spooler also writes it to disk.
 
 mod feeder;
 pub mod kafka;
 mod queue;
+mod spool;
+mod spooler;
 mod ticket;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::SetOnce;
+
 use crate::event::Record;
 use crate::metrics::Metrics;
-use feeder::Feeder;
+use feeder::{Feed, Feeder};
 use kafka::{Connection, KafkaSettings};
-pub use queue::{Full, MAX_IN_FLIGHT, MAX_QUEUE_BYTES, Queue};
+use queue::{Disk, Numbers};
+pub use queue::{Full, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_QUEUE_BYTES, Queue};
+use spool::Lane;
+pub use spool::{
+    BALLAST_BYTES, Error as SpoolError, MAX_READ_BYTES, MAX_READ_RECORDS, Spool, SpoolSettings,
+};
+use spooler::{Doorbell, Spooler};
 pub use ticket::{Safe, Settled, Ticket};
 
 /// Both lanes, running.
@@ -26,36 +37,87 @@ pub struct Delivery {
     dead_letters: Arc<Queue>,
     connection: Arc<Connection>,
     feeders: Mutex<Vec<Feeder>>,
+    spooler: Mutex<Option<Spooler>>,
+    damage: Arc<SetOnce<SpoolError>>,
 }
 
 impl Delivery {
-    /// Starts both lanes. Kafka need not be there yet.
+    /// Starts both lanes, with what is in the spool. Kafka need not be there yet.
     ///
     /// # Errors
     ///
     /// Where the settings are such that no producer can be made from them.
-    pub fn start(settings: &KafkaSettings, metrics: &Arc<Metrics>) -> Result<Self, kafka::Error> {
+    pub fn start(
+        settings: &KafkaSettings,
+        spool: Option<Spool>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, kafka::Error> {
         let connection = Arc::new(Connection::new(Some(Arc::clone(metrics))));
         let unwatched = Arc::new(Connection::new(None));
-        let dead_letters = Arc::new(Queue::new(Arc::clone(metrics), None));
-        let events = Arc::new(Queue::new(
-            Arc::clone(metrics),
-            Some(Arc::clone(&dead_letters)),
-        ));
-        let feeders = [
-            (&events, &settings.topic, &connection),
-            (&dead_letters, &settings.dead_letter_topic, &unwatched),
-        ]
-        .into_iter()
-        .map(|(queue, topic, connection)| {
-            Feeder::start(queue, topic, settings, connection, metrics)
-        })
-        .collect::<Result<_, _>>()?;
+        let doorbell = Arc::new(Doorbell::default());
+        let (left, last) = spool.as_ref().map_or(([0, 0], None), Spool::left);
+        let numbers = Arc::new(Numbers::after(last));
+        let queue = |connection: &Arc<Connection>, dead_letters, left| {
+            let queue = Queue::new(
+                Arc::clone(&numbers),
+                Arc::clone(metrics),
+                Arc::clone(connection),
+                dead_letters,
+            );
+            Arc::new(match &spool {
+                Some(spool) => {
+                    let disk = Disk {
+                        doorbell: Arc::clone(&doorbell),
+                        after: spool.settings().after,
+                    };
+                    queue.with_disk(disk, left, last)
+                }
+                None => queue,
+            })
+        };
+        let [events_left, dead_letters_left] = left;
+        let dead_letters = queue(&unwatched, None, dead_letters_left);
+        let events = queue(&connection, Some(Arc::clone(&dead_letters)), events_left);
+        let feed = |lane, queue: &Arc<Queue>, topic: &String, connection: &Arc<Connection>| {
+            Feeder::start(Feed {
+                lane,
+                queue: Arc::clone(queue),
+                topic: topic.clone(),
+                settings: settings.clone(),
+                connection: Arc::clone(connection),
+                metrics: Arc::clone(metrics),
+                disk: Arc::clone(&doorbell),
+            })
+        };
+        let damage = Arc::new(SetOnce::new());
+        let spooler = (spool.map(|spool| {
+            report_salvage(&spool, metrics);
+            let queues = [Arc::clone(&events), Arc::clone(&dead_letters)];
+            let (damage, metrics) = (Arc::clone(&damage), Arc::clone(metrics));
+            let damaged = move |error| {
+                // There is one spooler, and it ends with this.
+                drop(damage.set(error));
+            };
+            Spooler::start(spool, Arc::clone(&doorbell), queues, metrics, damaged)
+        }))
+        .transpose()
+        .map_err(kafka::Error::Thread)?;
+        let feeders = vec![
+            feed(Lane::Events, &events, &settings.topic, &connection)?,
+            feed(
+                Lane::DeadLetters,
+                &dead_letters,
+                &settings.dead_letter_topic,
+                &unwatched,
+            )?,
+        ];
         Ok(Self {
             events,
             dead_letters,
             connection,
             feeders: Mutex::new(feeders),
+            spooler: Mutex::new(spooler),
+            damage,
         })
     }
 
@@ -73,26 +135,63 @@ impl Delivery {
         lane.enqueue(record)
     }
 
-    /// Whether an event that came now could be made safe, as far as one can know: a broker is
-    /// connected, and no event has waited for longer than `patience`. Dead letters do not count: a
-    /// trouble of theirs must not turn the events away.
-    pub fn can_make_safe(&self, patience: Duration) -> bool {
-        self.connection.is_up() && self.events.oldest_age() < patience
+    /// Whether an event that came now could be made safe, as far as one can know: no event has waited
+    /// for longer than `patience`, and the spool works or a broker is connected and has the topic. Dead
+    /// letters do not count: a trouble of theirs must not turn the events away.
+    pub fn can_make_safe(&self, patience: Duration, topic_exists: bool) -> bool {
+        let spools = (self.spooler().as_ref()).is_some_and(Spooler::works);
+        let publishes = topic_exists && self.connection.is_up();
+        (spools || publishes) && self.events.oldest_age() < patience
     }
 
-    /// Whether nothing waits in any lane.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.dead_letters.is_empty()
+    /// Makes everything safe that is not, and begins nothing new: the service is stopping.
+    pub fn finish(&self) {
+        self.events.finish();
+        self.dead_letters.finish();
     }
 
-    /// Ends both lanes, whatever still waits. Blocks for up to a second or so.
+    /// Whether every record is safe, and Kafka has answered for all that it was given.
+    pub fn is_at_rest(&self) -> bool {
+        self.events.is_at_rest() && self.dead_letters.is_at_rest()
+    }
+
+    /// Completes when the spool is found damaged, which only a new start can mend.
+    pub async fn damaged(&self) -> &SpoolError {
+        self.damage.wait().await
+    }
+
+    /// Ends both lanes, whatever still waits, and closes the spool. Blocks for up to a second or so.
     pub fn stop(&self) {
         self.events.stop();
         self.dead_letters.stop();
         let feeders =
             std::mem::take(&mut *self.feeders.lock().unwrap_or_else(PoisonError::into_inner));
+        // A feeder may be waiting for the spooler, so that ends last, and so does what it still reads.
         for feeder in feeders {
             feeder.join();
         }
+        if let Some(spooler) = self.spooler().take() {
+            spooler.stop();
+        }
     }
+
+    fn spooler(&self) -> std::sync::MutexGuard<'_, Option<Spooler>> {
+        self.spooler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn report_salvage(spool: &Spool, metrics: &Metrics) {
+    metrics.spool().may_use(spool.settings().max_bytes);
+    let Some(salvage) = spool.salvage() else {
+        return;
+    };
+    metrics.spool().corrupted(salvage.lost.len());
+    let numbers: Vec<String> = salvage.lost.iter().take(20).map(u64::to_string).collect();
+    tracing::error!(
+        saved = salvage.saved,
+        lost = salvage.lost.len(),
+        numbers = numbers.join(" "),
+        "the spool was damaged: what could be read is published, the rest is lost. The damaged files are in {}; check the disk",
+        salvage.aside.display()
+    );
 }

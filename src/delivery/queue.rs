@@ -5,33 +5,46 @@
 //! can be tested, and checked against a model, without a broker.
 //!
 //! ```text
-//!   first          next             first + entries.len()
-//!     │ handed over  │ waits for the feeder │
-//!     ▼              ▼                      ▼
-//!   [ acked? acked? … │ …                   ]
+//!   window                         backlog            tail
+//! [ handed over │ to hand over ]  [ on disk only ]  [ in memory only ]
+//!   oldest ──────────────────────────────────────────────► newest
 //! ```
 //!
-//! A number leaves at the front once it is settled, so the front is always the oldest record that is
-//! not safe yet, and starting again from the front after a failure repeats as little as possible
-//! without ever letting a later record of a group overtake an earlier one.
+//! A number leaves at the front once it is settled, so the front is always the oldest record that
+//! Kafka does not have, and starting again from the front after a failure repeats as little as
+//! possible without ever letting a later record of a group overtake an earlier one. When records have
+//! waited for too long, the spooler takes all that are not safe, in order, and writes them to disk;
+//! those at the end of the queue then leave the memory, and the feeder reads them back when it is
+//! their turn. While Kafka is fast there is no backlog, and a record goes from the tail to the window.
 
+mod reports;
 mod state;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::kafka::Connection;
+use super::spool::Row;
+use super::spooler::Doorbell;
 use super::ticket::{Safe, Settled, Ticket, settle};
 use crate::event::{Kind, Record};
 use crate::metrics::Metrics;
-use state::{COST_OF_A_RECORD, Entry, MOST_PATIENCE, PATIENCE, State};
+use state::{COST_OF_A_RECORD, Entry, MOST_PATIENCE, State};
 
 /// The records of a lane that are in memory only may have so many bytes, what they cost besides
 /// their own included. A full queue refuses before it numbers.
 pub const MAX_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
-/// So many records may be with the producer, unacknowledged: a window, not a buffer. It also bounds
-/// how many duplicates a crash or a new producer can make.
+/// From the oldest record that the producer has, unacknowledged, to the newest there may be so many:
+/// a window, not a buffer. It also bounds how many duplicates a crash or a new producer can make.
 pub const MAX_IN_FLIGHT: usize = 10_000;
+
+/// Or less, where the records are large.
+pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+
+/// So many rows wait to be deleted at most, before the spooler is woken to do it.
+const MAX_DONE: usize = 10_000;
 
 /// There is no room for another record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +67,11 @@ pub(super) enum Report<'a> {
 pub(super) enum Work {
     /// Hand these to the producer, in this order.
     Send(Vec<(u64, Arc<Record>)>),
+    /// Read what follows this number from disk, and bring it to [`Queue::loaded`].
+    Read {
+        /// None: from the beginning.
+        after: Option<u64>,
+    },
     /// Throw the producer away and start again from the front with a new one.
     StartOver {
         /// What went wrong.
@@ -65,25 +83,67 @@ pub(super) enum Work {
     Stop,
 }
 
+/// Who comes first, over both lanes.
+#[derive(Debug, Default)]
+pub(super) struct Numbers(AtomicU64);
+
+impl Numbers {
+    /// Those that follow this one.
+    pub(super) fn after(last: Option<u64>) -> Self {
+        Self(AtomicU64::new(last.map_or(0, |last| last + 1)))
+    }
+
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What a lane of the queue needs to know of the disk.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) doorbell: Arc<Doorbell>,
+    /// How long Kafka may take before a record is also made safe on disk.
+    pub(super) after: Duration,
+}
+
 /// The ordered queue of one lane.
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    numbers: Arc<Numbers>,
     metrics: Arc<Metrics>,
+    connection: Arc<Connection>,
+    disk: Option<Disk>,
     /// Where records go that Kafka finally refuses; the dead letters' own queue has no further one.
     dead_letters: Option<Arc<Queue>>,
 }
 
 impl Queue {
-    /// An empty queue, and what takes the records that Kafka refuses for good.
-    pub fn new(metrics: Arc<Metrics>, dead_letters: Option<Arc<Self>>) -> Self {
+    /// An empty queue without a disk, and what takes the records that Kafka refuses for good.
+    pub(super) fn new(
+        numbers: Arc<Numbers>,
+        metrics: Arc<Metrics>,
+        connection: Arc<Connection>,
+        dead_letters: Option<Arc<Self>>,
+    ) -> Self {
         Self {
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(0, None)),
             changed: Condvar::new(),
+            numbers,
             metrics,
+            connection,
+            disk: None,
             dead_letters,
         }
+    }
+
+    /// With a disk, on which earlier runs have left so many records, up to this number.
+    #[must_use]
+    pub(super) fn with_disk(mut self, disk: Disk, backlog: usize, last: Option<u64>) -> Self {
+        self.state = Mutex::new(State::new(backlog, last));
+        self.disk = Some(disk);
+        self
     }
 
     /// Gives the record the next number. From here on it belongs to the queue: whoever waits on the
@@ -94,44 +154,115 @@ impl Queue {
     /// [`Full`], and then the record has no number and will not be published.
     pub fn enqueue(&self, record: Record) -> Result<Arc<Ticket>, Full> {
         let ticket = Arc::new(Ticket::new());
-        self.enqueue_for(record, Arc::clone(&ticket))?;
+        self.enqueue_for(record, Arc::clone(&ticket), None)?;
         Ok(ticket)
     }
 
-    fn enqueue_for(&self, record: Record, ticket: Arc<Ticket>) -> Result<(), Full> {
-        let now = Instant::now();
+    fn enqueue_for(
+        &self,
+        record: Record,
+        ticket: Arc<Ticket>,
+        replaces: Option<u64>,
+    ) -> Result<(), Full> {
         let cost = record.size() + COST_OF_A_RECORD;
+        let record = Arc::new(record);
         let mut state = self.lock();
         if state.bytes + cost > MAX_QUEUE_BYTES {
             return Err(Full);
         }
-        if state.entries.is_empty() {
-            state.last_progress = now;
-        }
         state.bytes += cost;
-        state.entries.push_back(Entry {
-            record: Some(Arc::new(record)),
-            ticket,
-            accepted: now,
-            handed_over: now,
-            alone: false,
-        });
+        let mut entry = Entry::new(self.numbers.next(), record, Some(ticket));
+        entry.replaces = replaces;
+        state.tail.push_back(entry);
         self.wake(&mut state);
+        let urgent = self.is_late(&state);
+        drop(state);
+        if urgent && let Some(disk) = &self.disk {
+            disk.doorbell.ring();
+        }
         Ok(())
+    }
+
+    /// Whether a record that comes now need not wait for Kafka before it is written to disk.
+    fn is_late(&self, state: &State) -> bool {
+        state.backlog > 0
+            || self.connection.is_down()
+            || self.disk.as_ref().is_some_and(|disk| disk.after.is_zero())
+    }
+
+    /// When the oldest record that is not safe is to be written to disk; none where all are safe.
+    pub(super) fn spool_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        let oldest = state.oldest_unsafe()?;
+        match &self.disk {
+            Some(disk) if !self.is_late(&state) && !state.finishing => {
+                oldest.checked_add(disk.after)
+            }
+            _ => Some(oldest),
+        }
+    }
+
+    /// What is not safe, in order, or as much of it as fits into so many bytes.
+    pub(super) fn rows(&self, limit: usize) -> Vec<Row> {
+        self.lock().rows(limit)
+    }
+
+    /// These rows are on disk, synced.
+    pub(super) fn spooled(&self, rows: &[Row]) {
+        let mut state = self.lock();
+        let safe = state.spooled(rows);
+        self.wake(&mut state);
+        drop(state);
+        for (record, ticket) in safe {
+            let safe = match record.kind {
+                Kind::GroupJoined { .. } => Safe::Spooled,
+                Kind::DeadLetter(_) => Safe::DeadLettered,
+            };
+            self.tell(&record, &ticket, safe);
+        }
+    }
+
+    /// Rows on disk that can be deleted, and those that are to be marked as refused.
+    pub(super) fn take_done(&self) -> (Vec<u64>, Vec<u64>) {
+        let mut state = self.lock();
+        (
+            std::mem::take(&mut state.done),
+            std::mem::take(&mut state.refused),
+        )
+    }
+
+    /// The disk did not take them; they are still to be deleted or marked.
+    pub(super) fn give_back_done(&self, done: &[u64], refused: &[u64]) {
+        let mut state = self.lock();
+        state.done.extend(done);
+        state.refused.extend(refused);
+    }
+
+    /// Takes in what was read from disk, in order.
+    pub(super) fn loaded(&self, records: Vec<(u64, Record)>) {
+        self.lock().loaded(records);
     }
 
     /// How long the oldest record that is not safe has waited.
     pub fn oldest_age(&self) -> Duration {
-        let state = self.lock();
-        state
-            .entries
-            .front()
-            .map_or(Duration::ZERO, |entry| entry.accepted.elapsed())
+        let oldest = self.lock().oldest_unsafe();
+        oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed())
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.lock().entries.is_empty()
+    /// Whether every record is safe, and none is with the producer without an answer. What is on disk
+    /// may wait there.
+    pub fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        let in_flight = state.in_flight > 0 && !self.connection.is_down();
+        state.oldest_unsafe().is_none() && !in_flight
+    }
+
+    /// The service is stopping: what is not safe becomes so at once, and nothing more is read from disk.
+    pub fn finish(&self) {
+        self.lock().finishing = true;
+        if let Some(disk) = &self.disk {
+            disk.doorbell.ring();
+        }
     }
 
     /// Ends the feeder, whatever still waits.
@@ -146,7 +277,7 @@ impl Queue {
         let mut state = self.lock();
         self.metrics.left_flight(state.in_flight);
         state.generation += 1;
-        state.next = state.first;
+        state.next = 0;
         state.in_flight = 0;
         state.failure = None;
         state.progress = false;
@@ -176,6 +307,11 @@ impl Queue {
             if !batch.is_empty() {
                 self.metrics.entered_flight(batch.len());
                 return Work::Send(batch);
+            }
+            if state.wants_backlog() {
+                return Work::Read {
+                    after: state.taken_to,
+                };
             }
             state.feeder_waits = true;
             let timeout = Duration::from_secs(1);
@@ -235,91 +371,10 @@ impl Queue {
         until(&state)
     }
 
-    /// Takes down what a producer says of one record.
-    pub(super) fn report(&self, generation: u64, number: u64, report: Report<'_>) {
-        let mut state = self.lock();
-        let current = generation == state.generation;
-        let alone = state.is_alone(number);
-        if current {
-            state.in_flight = state.in_flight.saturating_sub(1);
-            self.metrics.left_flight(1);
-        }
-        let settled = match report {
-            Report::Acked => {
-                state.patience = PATIENCE;
-                state.settle(number)
-            }
-            Report::Unacceptable(_) if current && alone => state.settle(number),
-            Report::Unacceptable(reason) | Report::Failed(reason) if current => {
-                if matches!(report, Report::Unacceptable(_)) {
-                    state.alone_below = state.alone_below.max(number + 1);
-                }
-                state.failure.get_or_insert_with(|| reason.to_owned());
-                None
-            }
-            Report::Unacceptable(_) | Report::Failed(_) => None,
-        };
-        if let Report::Unacceptable(reason) = report
-            && settled.is_some()
-        {
-            // A refused batch is fatal to a gapless producer, even where it held one record.
-            state.failure.get_or_insert_with(|| reason.to_owned());
-        }
-        self.wake(&mut state);
-        drop(state);
-        if let Some((record, ticket, handed_over)) = settled {
-            self.tell(&record, &ticket, handed_over, report);
-        }
-    }
-
-    /// The record could not even be given to the producer, and never will be.
-    pub(super) fn refuse(&self, generation: u64, number: u64, reason: &str) {
-        let mut state = self.lock();
-        if generation == state.generation {
-            state.in_flight -= 1;
-            self.metrics.left_flight(1);
-        }
-        let settled = state.settle(number);
-        drop(state);
-        if let Some((record, ticket, handed_over)) = settled {
-            self.tell(&record, &ticket, handed_over, Report::Unacceptable(reason));
-        }
-    }
-
-    /// Tells those who wait, and the metrics. Not under the lock: it may enter another queue's.
-    fn tell(
-        &self,
-        record: &Record,
-        ticket: &Arc<Ticket>,
-        handed_over: Instant,
-        report: Report<'_>,
-    ) {
-        match (report, &self.dead_letters) {
-            (Report::Acked, _) => {
-                self.metrics.delivered(handed_over.elapsed());
-                let safe = match record.kind {
-                    Kind::GroupJoined { .. } => Safe::Published,
-                    Kind::DeadLetter(_) => Safe::DeadLettered,
-                };
-                settle(ticket, Settled::Safe(safe, record.event_id));
-                self.metrics.made_safe(record.kind);
-            }
-            (Report::Unacceptable(reason) | Report::Failed(reason), Some(dead_letters)) => {
-                self.metrics.rejected();
-                let letter = record.rejected(reason);
-                tracing::warn!(event_id = %record.event_id, reason, "Kafka refuses a record; it becomes a dead letter");
-                if dead_letters
-                    .enqueue_for(letter, Arc::clone(ticket))
-                    .is_err()
-                {
-                    settle(ticket, Settled::Refused);
-                }
-            }
-            (Report::Unacceptable(_) | Report::Failed(_), None) => {
-                self.metrics.rejected();
-                settle(ticket, Settled::Refused);
-            }
-        }
+    /// Tells those who wait that their record is safe, and the metrics.
+    fn tell(&self, record: &Record, ticket: &Ticket, safe: Safe) {
+        settle(ticket, Settled::Safe(safe, record.event_id));
+        self.metrics.made_safe(record.kind);
     }
 
     fn wake(&self, state: &mut State) {
@@ -337,3 +392,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod model;

@@ -20,7 +20,9 @@ pub enum Settled {
 pub enum Safe {
     /// In the topic, acknowledged by all in-sync replicas.
     Published,
-    /// In the dead-letter topic, likewise.
+    /// On this machine's disk, synced; it will be in the topic when Kafka is back.
+    Spooled,
+    /// In the dead-letter topic, acknowledged likewise, or on this machine's disk on its way there.
     DeadLettered,
 }
 

@@ -52,7 +52,7 @@ pub struct GroupJoined<'a> {
 }
 
 /// How users came into a group. Every version of the page knows these two and no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JoinType {
     /// By a request of their own.
     Apply,
@@ -158,10 +158,10 @@ impl<'a> GroupJoined<'a> {
                 header("ce_id", self.event_id.to_string().into()),
                 header("ce_type", TYPE.into()),
                 header("ce_source", source.into()),
-                ("ce_subject", group_id.clone()),
+                ("ce_subject".into(), group_id.clone()),
                 header("ce_time", format!("{time:.3}").into()),
                 header("ce_dataschema", SCHEMA.into()),
-                ("content-type", Bytes::from_static(JSON)),
+                ("content-type".into(), Bytes::from_static(JSON)),
             ],
             key: Some(group_id),
             value: value.into_boxed_slice().into(),

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use crate::callback::VerifiedCallback;
 
 pub use group_joined::{GroupJoined, JoinType};
-pub use record::{Header, Kind, MAX_RECORD_BYTES, Reason, Record};
+pub use record::{Header, Kind, MAX_RECORD_BYTES, Reason, Record, Times};
 
 /// What a callback says, once it is known to be authentic.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{JoinType, Unpublishable};
@@ -37,20 +38,24 @@ pub struct Record {
     pub kind: Kind,
     /// When the callback was signed to have happened, and when it had arrived: what a later dead
     /// letter of this record tells. Milliseconds since 1970-01-01 UTC.
-    pub(super) times: Times,
+    pub times: Times,
 }
 
-/// A record's header.
-pub type Header = (&'static str, Bytes);
+/// A record's header. Its name is known, but for a record that comes back from disk.
+pub type Header = (Cow<'static, str>, Bytes);
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
-    pub(super) callback: i64,
-    pub(super) received: i64,
+/// When a record's callback happened and arrived, in milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// By the callback's own timestamp.
+    pub callback: i64,
+    /// By our clock.
+    pub received: i64,
 }
 
 /// What a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Users joined a group.
     GroupJoined {
@@ -64,7 +69,8 @@ pub enum Kind {
 }
 
 /// Why a callback became a dead letter: the header `dead_letter_reason` and the metric's label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The event is none that this service publishes.
     UnsupportedEvent,
@@ -163,19 +169,13 @@ impl Record {
     ) -> Self {
         let event_id = Uuid::new_v5(&DEAD_LETTER_IDS, &value);
         let mut headers = vec![
-            ("event_id", Bytes::from(event_id.to_string())),
-            (
-                "dead_letter_reason",
-                Bytes::from_static(reason.as_str().as_bytes()),
-            ),
-            ("dead_letter_detail", Bytes::from(detail.to_owned())),
-            (
-                "callback_timestamp",
-                Bytes::from(times.callback.to_string()),
-            ),
-            ("received_at", Bytes::from(times.received.to_string())),
+            header("event_id", event_id.to_string().into()),
+            header("dead_letter_reason", reason.as_str().into()),
+            header("dead_letter_detail", detail.to_owned().into()),
+            header("callback_timestamp", times.callback.to_string().into()),
+            header("received_at", times.received.to_string().into()),
         ];
-        headers.extend(content_type.map(|text| ("content-type", text)));
+        headers.extend(content_type.map(|text| ("content-type".into(), text)));
         Self {
             event_id,
             key,
@@ -193,7 +193,7 @@ impl Record {
     pub fn marked_as_reuse(mut self) -> Self {
         if !self.is_dead_letter() {
             self.headers
-                .push(("ce_signaturereused", Bytes::from_static(b"true")));
+                .push(header("ce_signaturereused", "true".into()));
         }
         self
     }
@@ -219,7 +219,7 @@ pub(super) const JSON: &[u8] = b"application/json";
 /// A header's value from text that is either known or made for this record.
 pub(super) fn header(name: &'static str, value: Cow<'static, str>) -> Header {
     match value {
-        Cow::Borrowed(text) => (name, Bytes::from_static(text.as_bytes())),
-        Cow::Owned(text) => (name, Bytes::from(text)),
+        Cow::Borrowed(text) => (name.into(), Bytes::from_static(text.as_bytes())),
+        Cow::Owned(text) => (name.into(), Bytes::from(text)),
     }
 }

@@ -107,6 +107,7 @@ impl Edge {
         match tokio::time::timeout_at(deadline, ticket.wait()).await {
             Ok(Settled::Safe(_, id)) if duplicate => Ok(Answer::Safe(Outcome::Duplicate, *id)),
             Ok(Settled::Safe(Safe::Published, id)) => Ok(Answer::Safe(Outcome::Published, *id)),
+            Ok(Settled::Safe(Safe::Spooled, id)) => Ok(Answer::Safe(Outcome::Spooled, *id)),
             Ok(Settled::Safe(Safe::DeadLettered, id)) => {
                 Ok(Answer::Safe(Outcome::DeadLettered, *id))
             }

@@ -32,7 +32,7 @@ fn intake_at(brokers: &str) -> Intake {
         timestamp_tolerance: Some(Duration::from_millis(TOLERANCE.unsigned_abs())),
     };
     let metrics = Arc::new(Metrics::new());
-    let delivery = Delivery::start(&kafka, &metrics).expect("it starts");
+    let delivery = Delivery::start(&kafka, None, &metrics).expect("it starts");
     Intake::new(settings, Arc::new(delivery), metrics)
 }
 

@@ -1,7 +1,7 @@
 //! Whether Kafka can be reached, as a lane's own producer tells.
 
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
@@ -11,12 +11,16 @@ use serde::Deserialize;
 use crate::metrics::Metrics;
 
 /// The state of a lane's connections, through all of its producers.
+#[derive(Debug)]
 pub struct Connection {
     state: Mutex<State>,
+    /// Whether no broker can be reached. Not at first, when nobody has tried yet.
+    down: AtomicBool,
     /// Those of the lane of events, whose connection stands for that of the service.
     metrics: Option<Arc<Metrics>>,
 }
 
+#[derive(Debug)]
 struct State {
     up: bool,
     complaint: Option<(RDKafkaErrorCode, Instant)>,
@@ -33,6 +37,7 @@ impl Connection {
         };
         Self {
             state: Mutex::new(state),
+            down: AtomicBool::new(false),
             metrics,
         }
     }
@@ -40,6 +45,11 @@ impl Connection {
     /// Whether a connection to a broker is up.
     pub fn is_up(&self) -> bool {
         self.lock().up
+    }
+
+    /// Whether it is known that no broker can be reached.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
     }
 
     /// Reads librdkafka's statistics, which come every second. Only their brokers' states count.
@@ -55,7 +65,11 @@ impl Connection {
         }
         if let Ok(statistics) = serde_json::from_slice::<Statistics<'_>>(json) {
             let up = |broker: &Broker<'_>| matches!(broker.state, "UP" | "REAUTH");
-            self.set(statistics.brokers.values().any(up));
+            let up = statistics.brokers.values().any(up);
+            // A client that has not connected yet is not one that cannot.
+            if up || self.is_up() {
+                self.set(up);
+            }
         }
     }
 
@@ -75,8 +89,9 @@ impl Connection {
 
     fn set(&self, up: bool) {
         let mut state = self.lock();
-        let changed = state.up != up;
+        let changed = state.up != up || !up && !self.is_down();
         state.up = up;
+        self.down.store(!up, Ordering::Relaxed);
         if changed && let Some(metrics) = &self.metrics {
             metrics.kafka_up(up);
             if up {

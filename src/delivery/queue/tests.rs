@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::state::PATIENCE;
 use super::*;
 use crate::callback::{RawCallback, Secrets, TimestampUnit, sign};
 use crate::event::{self, Event};
@@ -33,8 +34,14 @@ fn record(note: usize) -> Record {
 /// A queue of events and one of dead letters, each with its first producer.
 fn queues() -> (Arc<Queue>, Arc<Queue>) {
     let metrics = Arc::new(Metrics::new());
-    let dead = Arc::new(Queue::new(Arc::clone(&metrics), None));
-    let events = Arc::new(Queue::new(metrics, Some(Arc::clone(&dead))));
+    let queue = |dead_letters| {
+        let connection = Arc::new(Connection::new(None));
+        let numbers = Arc::new(Numbers::default());
+        let queue = Queue::new(numbers, Arc::clone(&metrics), connection, dead_letters);
+        Arc::new(queue)
+    };
+    let dead = queue(None);
+    let events = queue(Some(Arc::clone(&dead)));
     assert_eq!((events.start_over(), dead.start_over()), (1, 1));
     (events, dead)
 }
@@ -52,10 +59,18 @@ fn handed_over(queue: &Queue) -> Vec<u64> {
     batch.into_iter().map(|(number, _)| number).collect()
 }
 
-/// The first number, and how many entries there are.
-fn extent(queue: &Queue) -> (u64, usize) {
+/// The first number in the window, and how many entries there are in it.
+fn extent(queue: &Queue) -> (Option<u64>, usize) {
     let state = queue.lock();
-    (state.first, state.entries.len())
+    (
+        state.window.front().map(|entry| entry.number),
+        state.window.len(),
+    )
+}
+
+fn is_empty(queue: &Queue) -> bool {
+    let state = queue.lock();
+    state.window.is_empty() && state.backlog == 0 && state.tail.is_empty()
 }
 
 fn is_safe(ticket: &Ticket, wanted: Safe) -> bool {
@@ -70,11 +85,11 @@ fn numbers_are_handed_over_in_order_and_leave_at_the_front_only() {
     assert_eq!(handed_over(&queue), [0_u64; 0]);
     queue.report(1, 1, Report::Acked);
     assert!(is_safe(&tickets[1], Safe::Published));
-    assert_eq!(extent(&queue), (0, 3));
+    assert_eq!(extent(&queue), (Some(0), 3));
     queue.report(1, 0, Report::Acked);
-    assert_eq!(extent(&queue), (2, 1));
+    assert_eq!(extent(&queue), (Some(2), 1));
     queue.report(1, 2, Report::Acked);
-    assert!(queue.is_empty());
+    assert!(is_empty(&queue));
     assert_eq!(queue.lock().bytes, 0);
 }
 
@@ -87,7 +102,7 @@ fn a_full_queue_refuses_before_it_numbers_and_has_room_again_after_acknowledgeme
         queue.enqueue(record(500_000)).expect("there is room");
     }
     assert_eq!(queue.enqueue(record(500_000)).map(|_| ()), Err(Full));
-    assert_eq!(queue.lock().entries.len(), fit);
+    assert_eq!(queue.lock().tail.len(), fit);
     handed_over(&queue);
     queue.report(1, 0, Report::Acked);
     queue.enqueue(record(500_000)).expect("there is room again");
@@ -95,13 +110,23 @@ fn a_full_queue_refuses_before_it_numbers_and_has_room_again_after_acknowledgeme
 }
 
 #[test]
-fn what_is_settled_behind_a_stuck_record_still_counts_for_what_its_entry_takes() {
+fn what_is_settled_behind_a_stuck_record_still_takes_its_place_in_the_window() {
     let (queue, _) = queues();
-    enqueue(&queue, 3);
-    handed_over(&queue);
-    queue.report(1, 1, Report::Acked);
-    queue.report(1, 2, Report::Acked);
-    assert_eq!(queue.lock().bytes, record(0).size() + 3 * COST_OF_A_RECORD);
+    enqueue(&queue, MAX_IN_FLIGHT + 1);
+    let mut handed = Vec::new();
+    while handed.len() < MAX_IN_FLIGHT {
+        handed.extend(handed_over(&queue));
+    }
+    for number in 1..MAX_IN_FLIGHT as u64 {
+        queue.report(1, number, Report::Acked);
+    }
+    assert_eq!(
+        queue.lock().bytes,
+        2 * (record(0).size() + COST_OF_A_RECORD)
+    );
+    assert_eq!(handed_over(&queue), [0_u64; 0]);
+    queue.report(1, 0, Report::Acked);
+    assert_eq!(handed_over(&queue), [MAX_IN_FLIGHT as u64]);
 }
 
 #[test]
@@ -122,7 +147,7 @@ fn a_new_producer_gets_everything_that_is_not_settled_from_the_front() {
     assert_eq!(handed_over(&queue), [0, 2]);
     queue.report(2, 0, Report::Acked);
     queue.report(2, 2, Report::Acked);
-    assert!(queue.is_empty());
+    assert!(is_empty(&queue));
 }
 
 #[test]
@@ -153,7 +178,7 @@ fn a_refused_batch_is_sent_again_one_by_one_and_only_one_refused_alone_is_a_dead
     queue.start_over();
     assert_eq!(handed_over(&queue), [2]);
     queue.report(3, 2, Report::Acked);
-    assert!(queue.is_empty());
+    assert!(is_empty(&queue));
 
     assert_eq!(handed_over(&dead), [0]);
     dead.report(1, 0, Report::Acked);
@@ -197,7 +222,7 @@ fn an_event_whose_dead_letter_is_refused_too_is_not_safe() {
         dead.start_over();
     }
     assert_eq!(tickets[0].get(), Some(&Settled::Refused));
-    assert!(dead.is_empty());
+    assert!(is_empty(&dead));
 }
 
 #[test]
@@ -278,7 +303,7 @@ proptest! {
                 *last = Some(*number);
             }
             flying.extend(batch);
-            let alone = flying.iter().any(|number| queue.lock().is_alone(*number));
+            let alone = flying.iter().any(|number| queue.lock().entry(*number).is_some_and(|entry| entry.alone));
             assert!(!alone || flying.len() == 1, "{flying:?}");
         };
         let start_over = |flying: &mut Vec<u64>, last: &mut Option<u64>, generation: &mut u64| {
@@ -304,7 +329,7 @@ proptest! {
             }
         }
         // Kafka is well again.
-        while !queue.is_empty() {
+        while !is_empty(&queue) {
             start_over(&mut flying, &mut last, &mut generation);
             loop {
                 hand_over(&mut flying, &mut last);

@@ -92,6 +92,7 @@ impl Settings {
                 dead_letter_topic: dead_letter_topic.to_owned(),
                 create_topics: None,
             },
+            spool: None,
             inspect_topics: true,
             drain_delay: Duration::ZERO,
             stop_deadline: Duration::from_secs(8),

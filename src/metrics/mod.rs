@@ -4,6 +4,8 @@
 //! closed sets, nothing is taken from a request, and every series exists from the start, so that a
 //! rate over it works from the first event on.
 
+mod spool;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use prometheus::{
 };
 
 use crate::event::{JoinType, Kind, Reason};
+pub use spool::SpoolMetrics;
 
 /// How a callback ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +107,7 @@ pub struct Metrics {
     kafka_up: IntGauge,
     records_in_flight: IntGauge,
     producer_recreations: IntCounter,
+    spool: SpoolMetrics,
     ready: IntGauge,
 }
 
@@ -190,6 +194,7 @@ impl Metrics {
                 "zim2kafka_producer_recreations_total",
                 "Producers thrown away and made anew, after a failed delivery or a stall.",
             ),
+            spool: SpoolMetrics::new(&registry),
             ready: gauge(
                 &registry,
                 "zim2kafka_ready",
@@ -201,46 +206,13 @@ impl Metrics {
         metrics
     }
 
-    /// Series that stand still until their feature is built: the spool, TLS, reloading.
+    /// Series that stand still, some until their feature is built: TLS, reloading.
     fn register_constants(&self) {
-        for (name, help) in [
-            ("zim2kafka_spool_records", "Records in the spool."),
-            (
-                "zim2kafka_spool_bytes",
-                "Bytes that the spool uses on disk.",
-            ),
-            (
-                "zim2kafka_spool_max_bytes",
-                "Bytes that the spool may use on disk.",
-            ),
-            (
-                "zim2kafka_spool_oldest_record_age_seconds",
-                "Age of the oldest record in the spool.",
-            ),
-            (
-                "zim2kafka_tls_certificate_not_after_timestamp_seconds",
-                "When the TLS certificate ends, in seconds since 1970-01-01 UTC; 0 without TLS.",
-            ),
-        ] {
-            gauge(&self.registry, name, help);
-        }
-        for (name, help) in [
-            ("zim2kafka_spool_syncs_total", "Syncs of the spool to disk."),
-            (
-                "zim2kafka_spool_replayed_records_total",
-                "Records published from the spool.",
-            ),
-            (
-                "zim2kafka_spool_lost_records_total",
-                "Records that disk damage has cost.",
-            ),
-            (
-                "zim2kafka_spool_corruptions_total",
-                "Times that the spool was found damaged.",
-            ),
-        ] {
-            counter(&self.registry, name, help);
-        }
+        gauge(
+            &self.registry,
+            "zim2kafka_tls_certificate_not_after_timestamp_seconds",
+            "When the TLS certificate ends, in seconds since 1970-01-01 UTC; 0 without TLS.",
+        );
         gauge(
             &self.registry,
             "zim2kafka_config_last_reload_successful",
@@ -326,6 +298,11 @@ impl Metrics {
         self.kafka_up.set(up.into());
     }
 
+    /// Of the spool.
+    pub fn spool(&self) -> &SpoolMetrics {
+        &self.spool
+    }
+
     /// Whether events can be made safe.
     pub fn ready(&self, ready: bool) {
         self.ready.set(ready.into());
@@ -333,6 +310,7 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     pub fn text(&self) -> String {
+        self.spool.grow_older();
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)

@@ -1,0 +1,319 @@
+//! The spool: what is on disk because Kafka was late, and the only room that knows SQLite.
+//!
+//! SQLite, because it is the best-tested storage there is, an operator can open it with `sqlite3`, and
+//! few lines use it. It is off the way of an event that Kafka takes in time, so its cost does not
+//! matter.
+
+mod folder;
+mod log;
+mod row;
+mod salvage;
+mod store;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use folder::BALLAST_BYTES;
+use folder::{Folder, LOCK_PATIENCE};
+pub(super) use salvage::Salvage;
+pub use store::Error;
+use store::Store;
+
+use crate::event::Record;
+
+/// The file, and the log that SQLite keeps beside it.
+const FILE: &str = "spool.db";
+const LOG: &str = "spool.db-wal";
+
+/// So much is read from disk at once.
+pub const MAX_READ_RECORDS: usize = 1000;
+/// Or less, where the records are large.
+pub const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// After the ballast was given up, it is tried to load it again so often.
+const BALLAST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A file with so much unused room is made smaller once it holds hardly anything.
+const SPACIOUS_PAGES: i64 = 4096;
+const HARDLY_ANY: i64 = 1000;
+
+/// Where the spool is, and how it is used.
+#[derive(Debug, Clone)]
+pub struct SpoolSettings {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Bytes that it may use on disk.
+    pub max_bytes: u64,
+    /// How long Kafka may take before an event is also made safe on disk.
+    pub after: Duration,
+}
+
+/// Which queue a record belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Events = 0,
+    DeadLetters = 1,
+}
+
+impl Lane {
+    fn of(record: &Record) -> Self {
+        match record.is_dead_letter() {
+            true => Self::DeadLetters,
+            false => Self::Events,
+        }
+    }
+}
+
+/// A record to be written.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) number: u64,
+    pub(super) lane: Lane,
+    pub(super) record: Arc<Record>,
+    /// Kafka refuses it for good: it stays on disk and is not read again in this run.
+    pub(super) refused: bool,
+    /// The row of the event whose dead letter this is; it goes in the same transaction.
+    pub(super) replaces: Option<u64>,
+}
+
+impl Row {
+    pub(super) fn new(number: u64, record: impl Into<Arc<Record>>) -> Self {
+        let record = record.into();
+        Self {
+            number,
+            lane: Lane::of(&record),
+            record,
+            refused: false,
+            replaces: None,
+        }
+    }
+}
+
+/// An open spool. It belongs to this process until it is dropped.
+#[derive(Debug)]
+pub struct Spool {
+    settings: SpoolSettings,
+    store: Store,
+    ballast: Result<(), Instant>,
+    /// Set by a write that failed, whose leavings are still in the log.
+    untidy: bool,
+    /// Whether anything was written since the last [`Spool::tidy`].
+    written: bool,
+    refused: i64,
+    contents: store::Contents,
+    salvage: Option<Salvage>,
+    // Last, so that the lock outlives the file.
+    folder: Folder,
+}
+
+impl Spool {
+    /// Opens the spool, with what earlier runs have left in it. Waits up to 30 s for another process
+    /// to let go of it, and reads all of it once. What is damaged is moved aside, and what can still be
+    /// read of it is kept. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Where another process keeps it, or it cannot be read or written.
+    pub fn open(settings: &SpoolSettings) -> Result<Self, Error> {
+        Self::open_within(settings, LOCK_PATIENCE)
+    }
+
+    /// As [`Spool::open`], with another patience for the lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spool::open`].
+    pub fn open_within(settings: &SpoolSettings, patience: Duration) -> Result<Self, Error> {
+        let failed = |error: io::Error| {
+            Error::Failed(match error.kind() {
+                io::ErrorKind::WouldBlock => format!(
+                    "another process still has it after {} s; a spool belongs to one process",
+                    patience.as_secs()
+                ),
+                _ => format!("{error}; the folder must exist or be creatable, and be writable"),
+            })
+        };
+        let folder = Folder::claim(&settings.folder, patience).map_err(failed)?;
+        salvage::finish(&folder).map_err(failed)?;
+        let (store, contents, salvage) = open(&folder)?;
+        let ballast = match folder.load_ballast() {
+            true => Ok(()),
+            false => Err(Instant::now()),
+        };
+        folder.sync().map_err(failed)?;
+        Ok(Self {
+            settings: settings.clone(),
+            store,
+            ballast,
+            untidy: false,
+            written: true,
+            refused: 0,
+            contents,
+            salvage,
+            folder,
+        })
+    }
+
+    /// What the spool is to be like.
+    pub fn settings(&self) -> &SpoolSettings {
+        &self.settings
+    }
+
+    /// What was saved, where the spool was found damaged.
+    pub(super) fn salvage(&self) -> Option<&Salvage> {
+        self.salvage.as_ref()
+    }
+
+    /// Rows that earlier runs have left, by lane, and the highest number.
+    pub(super) fn left(&self) -> ([usize; 2], Option<u64>) {
+        (self.contents.waiting, self.contents.last)
+    }
+
+    /// How many records are on disk, and how many of them Kafka refuses for good.
+    pub fn records(&self) -> (i64, i64) {
+        (self.store.records(), self.refused)
+    }
+
+    /// Bytes in use: pages that hold something, and the log.
+    ///
+    /// # Errors
+    ///
+    /// SQLite's.
+    pub fn used_bytes(&self) -> Result<u64, Error> {
+        self.store.used_bytes()
+    }
+
+    /// When the oldest record arrived, in ms since 1970-01-01 UTC.
+    pub(super) fn oldest(&self) -> Result<Option<i64>, Error> {
+        self.store.oldest()
+    }
+
+    /// Whether so many bytes more are within the limit.
+    pub(super) fn has_room(&self, bytes: usize) -> Result<bool, Error> {
+        let fits = |used: u64| used + bytes as u64 <= self.settings.max_bytes;
+        if fits(self.store.used_bytes()?) {
+            return Ok(true);
+        }
+        // The log may hold what is deleted by now.
+        self.store.checkpoint()?;
+        Ok(fits(self.store.used_bytes()?))
+    }
+
+    /// Writes rows and deletes others, in one transaction. What is written is on disk when this
+    /// returns: synced, by SQLite's word and the system's.
+    pub(super) fn write(&mut self, rows: &[Row], delete: &[u64]) -> Result<(), Error> {
+        let written = match self.store.write(rows, delete) {
+            // Deleting needs room in the log too.
+            Err(Error::Full) if rows.is_empty() && self.drop_ballast() => {
+                self.store.write(rows, delete)
+            }
+            written => written,
+        };
+        self.tidy_after(&written);
+        if written.is_ok() {
+            self.refused += rows.iter().filter(|row| row.refused).count() as i64;
+        }
+        written
+    }
+
+    /// Marks rows that Kafka refuses for good.
+    pub(super) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
+        let marked = self.store.mark_refused(numbers);
+        if marked.is_ok() {
+            self.refused += numbers.len() as i64;
+        }
+        self.tidy_after(&marked);
+        marked
+    }
+
+    /// Writes and syncs something that means nothing: whether a write would succeed.
+    pub(super) fn probe(&mut self) -> Result<(), Error> {
+        let written = self.store.probe();
+        self.tidy_after(&written);
+        written
+    }
+
+    /// Reads the next rows of a lane, in order.
+    pub(super) fn read(&self, lane: Lane, after: Option<u64>) -> Result<Vec<(u64, Record)>, Error> {
+        self.store
+            .read(lane, after, MAX_READ_RECORDS, MAX_READ_BYTES)
+    }
+
+    /// Gives room back to the disk, once there is hardly anything left.
+    pub(super) fn tidy(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.written) {
+            return Ok(());
+        }
+        if self.store.records() == 0 {
+            self.store.checkpoint()?;
+        }
+        if self.store.records() < HARDLY_ANY && self.store.free_pages()? > SPACIOUS_PAGES {
+            self.store.compact()?;
+        }
+        Ok(())
+    }
+
+    fn tidy_after(&mut self, written: &Result<(), Error>) {
+        self.written = true;
+        match (written, self.ballast) {
+            (Err(_), _) => self.untidy = true,
+            (Ok(()), Err(tried)) if tried.elapsed() >= BALLAST_PAUSE => {
+                self.ballast = match self.folder.load_ballast() {
+                    true => Ok(()),
+                    false => Err(Instant::now()),
+                };
+            }
+            (Ok(()), _) => {}
+        }
+        // A failed write leaves frames behind the end of the log, where the next start would take
+        // them for damage.
+        if written.is_ok() && self.untidy && self.store.checkpoint().is_ok() {
+            self.untidy = false;
+        }
+    }
+
+    fn drop_ballast(&mut self) -> bool {
+        self.ballast = Err(Instant::now());
+        let dropped = self.folder.drop_ballast();
+        if dropped {
+            tracing::warn!(
+                "the disk of the spool is full; its ballast is given up so that records can still be deleted"
+            );
+        }
+        dropped
+    }
+}
+
+/// Opens the file, and salvages it where it is damaged.
+fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<Salvage>), Error> {
+    let io = |error: io::Error| Error::Failed(error.to_string());
+    let file = folder.create(FILE).map_err(io)?;
+    let sound = || -> Result<(Store, store::Contents), Error> {
+        if salvage::log_is_damaged(folder).map_err(io)? {
+            return Err(Error::Damaged("its log is not what was written".to_owned()));
+        }
+        let mut store = Store::open(&file)?;
+        let contents = store.examine()?;
+        match store.checkpoint() {
+            // A full disk is no reason not to start: what is on disk can be published and deleted.
+            Err(Error::Full) | Ok(()) => Ok((store, contents)),
+            Err(error) => Err(error),
+        }
+    };
+    match sound() {
+        Ok((store, contents)) => Ok((store, contents, None)),
+        Err(Error::Damaged(what)) => {
+            tracing::error!("the spool is damaged ({what}); saving what can be read");
+            let salvage = salvage::salvage(folder)?;
+            let mut store = Store::open(&file)?;
+            let contents = store.examine()?;
+            Ok((store, contents, Some(salvage)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! The records on disk, in SQLite: append a batch, read forward, delete.
+//!
+//! One connection, used by one thread at a time. Every commit is one sync of the write-ahead log
+//! (`synchronous=FULL`), and returns only after it.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+
+use super::{Lane, Row, row};
+use crate::event::Record;
+
+/// Written into each file: whose it is, and in the last byte what its tables mean.
+const FORMAT: i64 = 0x7a32_6b01;
+/// A format that a later version of ours may use, and that no single damaged byte is likely to make.
+const LATER: RangeInclusive<i64> = FORMAT + 1..=FORMAT + 14;
+
+/// The log is copied into the file after so many pages, about 4 MB.
+const LOG_PAGES: u32 = 1000;
+
+/// What SQLite's pages take.
+pub(super) const PAGE_BYTES: u64 = 4096;
+
+/// Why the spool could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no room on the disk.
+    #[error("the disk is full")]
+    Full,
+    /// What is on disk is not what was written.
+    #[error("the spool is damaged: {0}")]
+    Damaged(String),
+    /// A later version wrote it.
+    #[error(
+        "the spool was written by a later version (format {0}); use that version, or one that follows it"
+    )]
+    Later(i64),
+    /// Anything else that the system or SQLite says.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            // Read-only by its own header, since the file has been opened for writing; and what SQLite
+            // calls unknown is an SQL error, while our SQL fits the tables that we made.
+            Some(
+                ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ReadOnly
+                | ErrorCode::Unknown,
+            ) => Self::Damaged(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// An open spool file.
+#[derive(Debug)]
+pub(super) struct Store {
+    connection: Connection,
+    log: PathBuf,
+    records: i64,
+}
+
+/// What is in the file at its opening.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Contents {
+    /// Rows to be published, by lane.
+    pub(super) waiting: [usize; 2],
+    /// The highest number of all rows.
+    pub(super) last: Option<u64>,
+}
+
+impl Store {
+    /// Opens the file, and makes its tables where it is new. Looks at nothing else.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        // Without it, SQLite shares an index of the log with other processes in a mapped file.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let journal: String =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+        // A log that one large batch made long is cut again.
+        connection.pragma_update(None, "journal_size_limit", LOG_PAGES * PAGE_BYTES as u32)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        let synchronous = pragma(&connection, "synchronous")?;
+        if (journal.as_str(), synchronous) != ("wal", 2) {
+            return Err(Error::Failed(format!(
+                "SQLite would not sync each commit here (journal {journal}, synchronous {synchronous})"
+            )));
+        }
+        match pragma(&connection, "user_version")? {
+            0 => {
+                let new = connection.transaction()?;
+                new.execute_batch(row::SCHEMA)?;
+                new.pragma_update(None, "user_version", FORMAT)?;
+                new.commit()?;
+            }
+            FORMAT => {}
+            later if LATER.contains(&later) => return Err(Error::Later(later - FORMAT + 1)),
+            other => return Err(Error::Damaged(format!("format {other} is none of ours"))),
+        }
+        let records = connection.query_row("SELECT count(*) FROM records", [], |row| row.get(0))?;
+        let log = PathBuf::from(format!("{}-wal", path.display()));
+        Ok(Self {
+            connection,
+            log,
+            records,
+        })
+    }
+
+    /// Reads everything once, so that damage is found now and not in the middle of an outage, and
+    /// lets rows that Kafka refused in an earlier run be tried again.
+    pub(super) fn examine(&mut self) -> Result<Contents, Error> {
+        let verdict: String =
+            (self.connection).query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            return Err(Error::Damaged(verdict));
+        }
+        (self.connection).execute("UPDATE records SET refused = 0 WHERE refused = 1", [])?;
+        let mut contents = Contents::default();
+        let mut statement = (self.connection).prepare(&format!(
+            "SELECT {} FROM records ORDER BY number",
+            row::COLUMNS
+        ))?;
+        let mut rows = statement.query([])?;
+        while let Some(next) = rows.next()? {
+            let (number, Ok(record)) = row::read(next)? else {
+                return Err(Error::Damaged(
+                    "a record is not what was written".to_owned(),
+                ));
+            };
+            contents.last = Some(number);
+            if let Some(waiting) = contents.waiting.get_mut(Lane::of(&record) as usize) {
+                *waiting += 1;
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Appends and deletes in one transaction, and returns when that is synced.
+    pub(super) fn write(&mut self, append: &[Row], delete: &[u64]) -> Result<(), Error> {
+        let (mut appended, mut deleted) = (0, 0);
+        let transaction = self.connection.transaction()?;
+        {
+            let mut statement = transaction.prepare_cached(&format!(
+                "INSERT INTO records ({}, refused) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                row::COLUMNS
+            ))?;
+            for Row {
+                number,
+                lane,
+                record,
+                refused,
+                ..
+            } in append
+            {
+                row::insert(&mut statement, *number, *lane, record, *refused)?;
+                appended += 1;
+            }
+            let mut statement =
+                transaction.prepare_cached("DELETE FROM records WHERE number = ?1")?;
+            let replaced = append.iter().filter_map(|row| row.replaces);
+            for number in delete.iter().copied().chain(replaced) {
+                deleted += statement.execute([number as i64])? as i64;
+            }
+        }
+        transaction.commit()?;
+        self.records += appended - deleted;
+        Ok(())
+    }
+
+    /// Marks rows that Kafka refuses for good, so that they wait and hold up nothing.
+    pub(super) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut statement =
+                transaction.prepare_cached("UPDATE records SET refused = 1 WHERE number = ?1")?;
+            for number in numbers {
+                statement.execute([*number as i64])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Writes the format again, where it stands already.
+    pub(super) fn probe(&self) -> Result<(), Error> {
+        Ok(self
+            .connection
+            .pragma_update(None, "user_version", FORMAT)?)
+    }
+
+    /// Reads the rows of a lane that follow a number, in order: so many at most, and no further one
+    /// once they hold so many bytes.
+    pub(super) fn read(
+        &self,
+        lane: Lane,
+        after: Option<u64>,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<(u64, Record)>, Error> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {} FROM records INDEXED BY records_by_lane
+             WHERE lane = ?1 AND number > ?2 AND refused = 0 ORDER BY number LIMIT ?3",
+            row::COLUMNS
+        ))?;
+        let after = after.map_or(-1, |number| number as i64);
+        let mut rows = statement.query(params![lane as i64, after, limit as i64])?;
+        let (mut records, mut size) = (Vec::new(), 0);
+        while let Some(next) = rows.next()? {
+            let (number, record) = row::read(next)?;
+            let record = record
+                .map_err(|_| Error::Damaged(format!("record {number} is not what was written")))?;
+            size += record.size();
+            records.push((number, record));
+            if size >= bytes {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    /// Copies the log into the file and cuts it.
+    pub(super) fn checkpoint(&self) -> Result<(), Error> {
+        let busy: i64 =
+            (self.connection).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        match busy {
+            0 => Ok(()),
+            _ => Err(Error::Failed("the log could not be cut".to_owned())),
+        }
+    }
+
+    /// Gives room that is not used any more back to the disk. Takes as long as copying what is left.
+    pub(super) fn compact(&self) -> Result<(), Error> {
+        self.connection.execute_batch("VACUUM")?;
+        self.checkpoint()
+    }
+
+    /// How many rows there are.
+    pub(super) fn records(&self) -> i64 {
+        self.records
+    }
+
+    /// Bytes in use: pages that hold something, and the log.
+    pub(super) fn used_bytes(&self) -> Result<u64, Error> {
+        let pages = pragma(&self.connection, "page_count")? - self.free_pages()?;
+        let log = fs::metadata(&self.log).map_or(0, |file| file.len());
+        Ok(pages.unsigned_abs() * PAGE_BYTES + log)
+    }
+
+    /// Pages of the file that hold nothing.
+    pub(super) fn free_pages(&self) -> Result<i64, Error> {
+        Ok(pragma(&self.connection, "freelist_count")?)
+    }
+
+    /// When the oldest record arrived, in ms since 1970-01-01 UTC.
+    pub(super) fn oldest(&self) -> Result<Option<i64>, Error> {
+        let mut statement = (self.connection)
+            .prepare_cached("SELECT received_at FROM records ORDER BY number LIMIT 1")?;
+        let mut rows = statement.query([])?;
+        Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+    }
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}

@@ -1,0 +1,351 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::event::{JoinType, Kind, Reason, Times};
+
+fn record(number: u64, size: usize) -> Record {
+    let kind = match number % 4 {
+        3 => Kind::DeadLetter(Reason::Stale),
+        _ => Kind::GroupJoined {
+            join_type: JoinType::Invited,
+            users: number as usize,
+        },
+    };
+    Record {
+        event_id: Uuid::from_u128(u128::from(number) << 64 | 7),
+        key: (number % 5 != 4).then(|| Bytes::from(format!("group {}", number % 7))),
+        timestamp: 1_757_577_600_123 + number as i64,
+        headers: vec![
+            ("ce_id".into(), Bytes::from(number.to_string())),
+            ("content-type".into(), Bytes::from_static(b"\xff")),
+        ],
+        value: format!("{number} ").repeat(size / 4 + 1).into(),
+        kind,
+        times: Times {
+            callback: 5,
+            received: 1_757_577_600_000 + number as i64,
+        },
+    }
+}
+
+fn rows(numbers: impl IntoIterator<Item = u64>, size: usize) -> Vec<Row> {
+    let row = |number| Row::new(number, record(number, size));
+    numbers.into_iter().map(row).collect()
+}
+
+fn settings(folder: &Path) -> SpoolSettings {
+    SpoolSettings {
+        folder: folder.to_owned(),
+        max_bytes: 1 << 30,
+        after: Duration::from_millis(250),
+    }
+}
+
+fn open(folder: &Path) -> Spool {
+    Spool::open_within(&settings(folder), Duration::ZERO).expect("it opens")
+}
+
+/// Everything in it, by number.
+fn contents(spool: &Spool) -> BTreeMap<u64, Record> {
+    let mut contents = BTreeMap::new();
+    for lane in [Lane::Events, Lane::DeadLetters] {
+        let mut after = None;
+        loop {
+            let read = spool.read(lane, after).expect("it can be read");
+            let Some((last, _)) = read.last() else { break };
+            assert!(Some(*last) > after);
+            after = Some(*last);
+            assert!(read.is_sorted_by_key(|(number, _)| *number));
+            contents.extend(read);
+        }
+    }
+    contents
+}
+
+fn is_same(one: &Record, two: &Record) -> bool {
+    format!("{one:?}") == format!("{two:?}")
+        && (&one.key, one.timestamp, &one.headers, &one.value, one.times)
+            == (&two.key, two.timestamp, &two.headers, &two.value, two.times)
+}
+
+/// What is on disk now, as a process finds it that starts after this one was killed.
+fn killed(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    for name in [FILE, LOG] {
+        if folder.join(name).exists() {
+            fs::copy(folder.join(name), copy.path().join(name)).expect("it can be copied");
+        }
+    }
+    copy
+}
+
+#[test]
+fn records_come_back_as_they_were_and_in_order_also_after_a_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..40, 10), &[]).expect("it writes");
+    spool.write(&rows(40..60, 3000), &[]).expect("it writes");
+    for spool in [&open(killed(folder.path()).path()), &spool] {
+        let contents = contents(spool);
+        assert!(contents.keys().copied().eq(0..60));
+        for (number, found) in &contents {
+            let size = if *number < 40 { 10 } else { 3000 };
+            assert!(is_same(found, &record(*number, size)), "{number}");
+        }
+        assert!(spool.salvage().is_none());
+        assert_eq!(spool.records(), (60, 0));
+    }
+    assert_eq!(
+        open(killed(folder.path()).path()).left(),
+        ([45, 15], Some(59))
+    );
+}
+
+#[test]
+fn what_is_deleted_is_gone_and_a_dead_letter_takes_the_place_of_its_event_in_one_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..10, 10), &[]).expect("it writes");
+    spool.write(&[], &[0, 1, 99]).expect("it deletes");
+    let mut letter = Row::new(11, record(11, 10));
+    letter.replaces = Some(5);
+    spool.write(&[letter], &[]).expect("it writes");
+    let numbers: Vec<u64> = contents(&spool).into_keys().collect();
+    assert_eq!(numbers, [2, 3, 4, 6, 7, 8, 9, 11]);
+    assert_eq!(spool.records(), (8, 0));
+    assert_eq!(
+        spool.oldest().expect("it can be asked"),
+        Some(record(2, 0).times.received)
+    );
+}
+
+#[test]
+fn what_kafka_refuses_is_not_read_again_before_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    let mut all = rows(0..8, 10);
+    all[7].refused = true;
+    spool.write(&all, &[]).expect("it writes");
+    spool.mark_refused(&[3]).expect("it marks");
+    assert!(contents(&spool).into_keys().eq([0, 1, 2, 4, 5, 6]));
+    assert_eq!(spool.records(), (8, 2));
+    drop(spool);
+    let spool = open(folder.path());
+    assert!(contents(&spool).into_keys().eq(0..8));
+    assert_eq!((spool.records(), spool.left()), ((8, 0), ([6, 2], Some(7))));
+}
+
+#[test]
+fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limit = 8 << 20;
+    let mut settings = settings(folder.path());
+    settings.max_bytes = limit;
+    let mut spool = Spool::open_within(&settings, Duration::ZERO).expect("it opens");
+    let mut number = 0;
+    while spool.has_room(1 << 20).expect("it can be asked") {
+        spool
+            .write(&rows(number..number + 10, 100_000), &[])
+            .expect("it writes");
+        number += 10;
+        assert!(spool.used_bytes().expect("it can be asked") <= limit + (2 << 20));
+    }
+    assert!(number >= 40, "{number}");
+    let all: Vec<u64> = (0..number).collect();
+    spool.write(&[], &all).expect("it deletes");
+    assert!(spool.has_room(7 << 20).expect("it can be asked"));
+    spool.tidy().expect("it tidies");
+    assert!(spool.used_bytes().expect("it can be asked") < 1 << 16);
+}
+
+#[test]
+fn a_large_file_is_made_smaller_once_it_holds_hardly_anything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..300, 100_000), &[]).expect("it writes");
+    let all: Vec<u64> = (1..300).collect();
+    spool.write(&[], &all).expect("it deletes");
+    spool.tidy().expect("it tidies");
+    let length = |name: &str| fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
+    assert!(length(FILE) < 1 << 20, "{}", length(FILE));
+    assert!(contents(&spool).into_keys().eq([0]));
+    // The next damage is salvaged by where tables begin.
+    drop(spool);
+    flip(folder.path(), FILE, 20);
+    let spool = open(folder.path());
+    assert!(
+        contents(&spool).into_keys().eq([0]),
+        "{:?}",
+        spool.salvage()
+    );
+}
+
+#[test]
+fn a_second_process_cannot_have_it_and_others_cannot_read_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    let refused = Spool::open_within(&settings(folder.path()), Duration::ZERO).map(|_| ());
+    let refused = refused.expect_err("it is taken").to_string();
+    assert!(refused.contains("another process"), "{refused}");
+    spool.write(&rows(0..3, 10), &[]).expect("it writes");
+    for name in [FILE, LOG, "lock", "ballast"] {
+        let mode = fs::metadata(folder.path().join(name))
+            .expect(name)
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let names = fs::read_dir(folder.path())
+        .expect("it can be listed")
+        .count();
+    assert_eq!(names, 4, "no mapped file");
+}
+
+#[test]
+fn a_file_of_a_later_version_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()));
+    let file = rusqlite::Connection::open(folder.path().join(FILE)).expect("it opens");
+    file.pragma_update(None, "user_version", 0x7a32_6b02)
+        .expect("it can be set");
+    drop(file);
+    let refused = Spool::open_within(&settings(folder.path()), Duration::ZERO).map(|_| ());
+    let refused = refused.expect_err("it is another format").to_string();
+    assert!(refused.contains("later version"), "{refused}");
+}
+
+fn flip(folder: &Path, name: &str, at: usize) {
+    let mut bytes = fs::read(folder.join(name)).expect("it can be read");
+    bytes[at] ^= 0x55;
+    fs::write(folder.join(name), bytes).expect("it can be written");
+}
+
+/// Flips single bytes all over a file: whatever is hit, each record comes back as it was or is named
+/// as lost, and few are.
+fn survives_flips(original: &Path, name: &str, numbers: std::ops::Range<u64>, size: usize) {
+    let length = fs::metadata(original.join(name))
+        .expect("it is there")
+        .len() as usize;
+    // All of what is dense with meaning, and samples of the rest.
+    let dense = (0..108).chain(4096..4124).chain(8192..8220);
+    let places = dense
+        .chain((200..length).step_by(length / 60))
+        .chain(length - 40..length);
+    for at in places.filter(|at| *at < length) {
+        let folder = killed(original);
+        flip(folder.path(), name, at);
+        let spool = open(folder.path());
+        let contents = contents(&spool);
+        let lost = spool.salvage().map_or(&[][..], |salvage| &salvage.lost);
+        for number in numbers.clone() {
+            let found = contents.get(&number);
+            assert!(
+                found.is_some_and(|found| is_same(found, &record(number, size)))
+                    || found.is_none() && lost.contains(&number),
+                "{name} at {at}: {number} is neither there nor named as lost ({:?})",
+                spool.salvage()
+            );
+        }
+        assert!(
+            contents.keys().all(|number| numbers.contains(number)),
+            "{name} at {at}"
+        );
+        if let Some(salvage) = spool.salvage() {
+            assert!(salvage.aside.join(FILE).exists());
+        }
+        drop(spool);
+        assert!(
+            open(folder.path()).salvage().is_none(),
+            "{name} at {at}: saved once, and well then"
+        );
+    }
+}
+
+#[test]
+fn a_flipped_byte_of_the_file_costs_what_it_hit_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..300, 200), &[]).expect("it writes");
+    drop(spool);
+    survives_flips(folder.path(), FILE, 0..300, 200);
+}
+
+#[test]
+fn a_flipped_byte_of_the_log_costs_what_it_hit_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    for from in (0..100).step_by(10) {
+        spool
+            .write(&rows(from..from + 10, 200), &[])
+            .expect("it writes");
+    }
+    let copy = killed(folder.path());
+    survives_flips(copy.path(), LOG, 0..100, 200);
+}
+
+#[test]
+fn a_log_cut_short_by_a_crash_is_not_damage_and_costs_only_what_was_not_synced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..10, 200), &[]).expect("it writes");
+    let synced = fs::metadata(folder.path().join(LOG))
+        .expect("it is there")
+        .len() as usize;
+    spool.write(&rows(10..60, 200), &[]).expect("it writes");
+    let log = fs::read(folder.path().join(LOG)).expect("it can be read");
+    for end in (synced..log.len()).step_by(997) {
+        let copy = killed(folder.path());
+        fs::write(copy.path().join(LOG), &log[..end]).expect("it can be written");
+        let spool = open(copy.path());
+        assert!(spool.salvage().is_none(), "{end} of {}", log.len());
+        assert!(
+            contents(&spool).into_keys().eq(0..10),
+            "{end} of {}",
+            log.len()
+        );
+    }
+}
+
+#[test]
+fn frames_of_an_earlier_round_behind_the_end_of_the_log_are_not_damage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    // Beyond the automatic checkpoint, after which SQLite begins at the front of the log again.
+    for from in (0..600).step_by(60) {
+        spool
+            .write(&rows(from..from + 60, 10_000), &[])
+            .expect("it writes");
+    }
+    spool.write(&rows(600..601, 10), &[]).expect("it writes");
+    let spool = open(killed(folder.path()).path());
+    assert!(spool.salvage().is_none());
+    assert_eq!(contents(&spool).len(), 601);
+}
+
+#[test]
+fn a_salvage_that_was_cut_short_is_begun_or_ended_by_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..100, 200), &[]).expect("it writes");
+    drop(spool);
+    // Before the new file was whole.
+    let copy = killed(folder.path());
+    fs::write(copy.path().join("spool.new"), b"half").expect("it can be written");
+    fs::create_dir(copy.path().join("salvage")).expect("it can be made");
+    let spool = open(copy.path());
+    assert_eq!(contents(&spool).len(), 100);
+    assert!(!copy.path().join("spool.new").exists() && !copy.path().join("salvage").exists());
+    drop(spool);
+    // After the damaged file was moved, before its log was.
+    fs::rename(copy.path().join(FILE), copy.path().join("spool.new")).expect("it can be moved");
+    fs::write(copy.path().join(LOG), b"of the damaged one").expect("it can be written");
+    let spool = open(copy.path());
+    assert_eq!(contents(&spool).len(), 100);
+}

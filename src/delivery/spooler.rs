@@ -1,0 +1,328 @@
+//! The spooler: one thread that writes to disk what Kafka does not take in time, and deletes what it
+//! has taken. All use of the spool is here.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::queue::Queue;
+use super::spool::{Error, Lane, Row, Spool};
+use crate::event::{MAX_RECORD_BYTES, Record};
+use crate::metrics::Metrics;
+
+/// One transaction holds so much of a lane; the next one follows at once.
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// What Kafka has is deleted after so long at the latest.
+const DELETE_AFTER: Duration = Duration::from_secs(1);
+
+/// The pause after a write that failed, or while there is no room.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A trouble that lasts is said again so often.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// Wakes the spooler. Who does not ring is found by it within the time that Kafka may take.
+#[derive(Debug, Default)]
+pub(super) struct Doorbell {
+    /// Whether it has rung since the spooler last looked; then nobody needs to ring again.
+    rung: AtomicBool,
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    rung: bool,
+    reads: Vec<Read>,
+    stop: bool,
+    /// Nobody will answer any more.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Read {
+    lane: Lane,
+    after: Option<u64>,
+    reply: mpsc::Sender<Vec<(u64, Record)>>,
+}
+
+impl Doorbell {
+    /// Something is to be written now.
+    pub(super) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.lock().rung = true;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Reads the next rows of a lane; none where the spool could not be read now.
+    pub(super) fn read(&self, lane: Lane, after: Option<u64>) -> Option<Vec<(u64, Record)>> {
+        let (reply, answer) = mpsc::channel();
+        {
+            let mut wanted = self.lock();
+            if wanted.closed {
+                return None;
+            }
+            wanted.reads.push(Read { lane, after, reply });
+        }
+        self.changed.notify_one();
+        answer.recv().ok()
+    }
+
+    /// Waits until something is asked for, or until then.
+    fn wait(&self, until: Instant) -> Wanted {
+        let mut wanted = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if wanted.rung || wanted.stop || !wanted.reads.is_empty() || left.is_zero() {
+                self.rung.store(false, Ordering::Release);
+                let stop = wanted.stop;
+                return std::mem::replace(
+                    &mut wanted,
+                    Wanted {
+                        stop,
+                        ..Wanted::default()
+                    },
+                );
+            }
+            wanted = (self.changed.wait_timeout(wanted, left))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn close(&self) {
+        let mut wanted = self.lock();
+        wanted.closed = true;
+        wanted.reads.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The running spooler.
+pub(super) struct Spooler {
+    doorbell: Arc<Doorbell>,
+    works: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Spooler {
+    /// Starts to serve these queues, in the order of [`Lane`]. `damaged` is told of damage that is
+    /// found while the service runs: what was promised can then be saved only by a new start.
+    pub(super) fn start(
+        spool: Spool,
+        doorbell: Arc<Doorbell>,
+        queues: [Arc<Queue>; 2],
+        metrics: Arc<Metrics>,
+        damaged: impl Fn(Error) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let works = Arc::new(AtomicBool::new(true));
+        let mut work = Work {
+            spool,
+            doorbell: Arc::clone(&doorbell),
+            queues,
+            metrics,
+            works: Arc::clone(&works),
+            damaged: Box::new(damaged),
+            deleted: Instant::now(),
+            paused: None,
+            said: None,
+        };
+        let thread = thread::Builder::new()
+            .name("spooler".to_owned())
+            .spawn(move || {
+                work.run();
+                work.doorbell.close();
+            })?;
+        Ok(Self {
+            doorbell,
+            works,
+            thread,
+        })
+    }
+
+    /// Whether the last write succeeded, and there was room for it.
+    pub(super) fn works(&self) -> bool {
+        self.works.load(Ordering::Relaxed)
+    }
+
+    /// Writes and deletes a last time, and closes the spool.
+    pub(super) fn stop(self) {
+        self.doorbell.lock().stop = true;
+        self.doorbell.changed.notify_one();
+        self.thread
+            .join()
+            .expect("a panic in the spooler ends the process");
+    }
+}
+
+struct Work {
+    spool: Spool,
+    doorbell: Arc<Doorbell>,
+    queues: [Arc<Queue>; 2],
+    metrics: Arc<Metrics>,
+    works: Arc<AtomicBool>,
+    damaged: Box<dyn Fn(Error) + Send>,
+    deleted: Instant,
+    /// Nothing is written until then.
+    paused: Option<Instant>,
+    said: Option<Instant>,
+}
+
+impl Work {
+    fn run(&mut self) {
+        self.count();
+        loop {
+            let Wanted {
+                rung, reads, stop, ..
+            } = self.doorbell.wait(self.next());
+            let done = self.serve(reads).and_then(|()| self.turn(rung, stop));
+            match done {
+                Ok(()) if stop => return,
+                Ok(()) => {}
+                Err(error @ Error::Damaged(_)) => {
+                    // Nothing may be read from it or written to it any more.
+                    (self.damaged)(error);
+                    return;
+                }
+                Err(error) => {
+                    self.failed(&format!(
+                        "the spool cannot be used: {error}. Give ZIM2KAFKA_SPOOL_DIR a disk that works and has room; it is tried again all the time"
+                    ));
+                    if stop {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When something is to be done next, if nobody rings.
+    fn next(&self) -> Instant {
+        let now = Instant::now();
+        let oldest = self
+            .queues
+            .iter()
+            .filter_map(|queue| queue.spool_at())
+            .min();
+        let idle = now + self.spool.settings().after.clamp(PAUSE, DELETE_AFTER);
+        let next = oldest.map_or(idle, |oldest| oldest.min(idle));
+        self.paused.map_or(next, |paused| next.max(paused))
+    }
+
+    fn serve(&self, reads: Vec<Read>) -> Result<(), Error> {
+        for read in reads {
+            let records = self.spool.read(read.lane, read.after)?;
+            if records.is_empty() {
+                return Err(Error::Damaged("records are missing from it".to_owned()));
+            }
+            // A feeder that is gone needs none.
+            drop(read.reply.send(records));
+        }
+        Ok(())
+    }
+
+    /// Writes what is due, and with that, or at its own time, deletes what Kafka has.
+    fn turn(&mut self, rung: bool, stop: bool) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.paused.is_some_and(|paused| now < paused) && !stop {
+            return Ok(());
+        }
+        let is_due = |queue: &Queue| queue.spool_at().is_some_and(|at| at <= now || stop);
+        let rows: Vec<Vec<Row>> = (self.queues.iter())
+            .map(|queue| {
+                if is_due(queue) {
+                    queue.rows(MAX_BATCH_BYTES)
+                } else {
+                    Vec::new()
+                }
+            })
+            .collect();
+        let all = rows.concat();
+        if all.is_empty() && !rung && !stop && now < self.deleted + DELETE_AFTER {
+            return Ok(());
+        }
+        self.deleted = now;
+        let bytes = all.iter().map(|row| row.record.size()).sum();
+        if !all.is_empty() && !self.spool.has_room(bytes)? {
+            self.write(&[])?;
+            self.count();
+            self.failed("the spool has reached ZIM2KAFKA_SPOOL_MAX_BYTES: new events are answered 503 until Kafka takes what is in it. Look at Kafka, or allow the spool more");
+            return Ok(());
+        }
+        self.write(&all)?;
+        if all.is_empty() {
+            self.look_again()?;
+        } else {
+            self.well();
+            for (queue, rows) in self.queues.iter().zip(&rows) {
+                queue.spooled(rows);
+            }
+        }
+        self.spool.tidy()?;
+        self.count();
+        Ok(())
+    }
+
+    /// One transaction; where there is no room for the rows, at least the deletions.
+    fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
+        for queue in &self.queues {
+            let (done, refused) = queue.take_done();
+            if !refused.is_empty()
+                && let Err(error) = self.spool.mark_refused(&refused)
+            {
+                queue.give_back_done(&done, &refused);
+                return Err(error);
+            }
+            if !done.is_empty()
+                && let Err(error) = self.spool.write(&[], &done)
+            {
+                queue.give_back_done(&done, &[]);
+                return Err(error);
+            }
+        }
+        if !rows.is_empty() {
+            self.spool.write(rows, &[])?;
+            self.metrics.spool().synced();
+        }
+        Ok(())
+    }
+
+    /// After a failure, with nothing to write: whether it would work now.
+    fn look_again(&mut self) -> Result<(), Error> {
+        if !self.works.load(Ordering::Relaxed) && self.spool.has_room(MAX_RECORD_BYTES)? {
+            self.spool.probe()?;
+            self.well();
+        }
+        Ok(())
+    }
+
+    fn count(&self) {
+        let used = self.spool.used_bytes().unwrap_or_default();
+        let oldest = self.spool.oldest().unwrap_or_default();
+        let (records, refused) = self.spool.records();
+        self.metrics.spool().holds(records, refused, used, oldest);
+    }
+
+    fn well(&mut self) {
+        self.paused = None;
+        self.said = None;
+        if !self.works.swap(true, Ordering::Relaxed) {
+            tracing::info!("the spool works again");
+        }
+    }
+
+    fn failed(&mut self, what: &str) {
+        self.paused = Some(Instant::now() + PAUSE);
+        self.works.store(false, Ordering::Relaxed);
+        if self.said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
+            self.said = Some(Instant::now());
+            tracing::error!("{what}");
+        }
+    }
+}

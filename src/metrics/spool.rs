@@ -1,0 +1,115 @@
+//! What Prometheus sees of the spool.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+
+use super::{counter, gauge, register};
+
+/// The metrics of the spool. All stay at zero where there is none.
+#[derive(Debug)]
+pub struct SpoolMetrics {
+    records: IntGauge,
+    refused: IntGauge,
+    bytes: IntGauge,
+    max_bytes: IntGauge,
+    /// When the oldest record arrived, in ms since 1970-01-01 UTC; 0 where there is none.
+    oldest: AtomicI64,
+    oldest_age: Gauge,
+    syncs: IntCounter,
+    replayed: IntCounter,
+    lost: IntCounter,
+    corruptions: IntCounter,
+}
+
+impl SpoolMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            records: gauge(registry, "zim2kafka_spool_records", "Records in the spool."),
+            refused: gauge(
+                registry,
+                "zim2kafka_spool_refused_records",
+                "Records in the spool that Kafka has refused for good; the next start tries them again.",
+            ),
+            bytes: gauge(
+                registry,
+                "zim2kafka_spool_bytes",
+                "Bytes that the spool uses on disk.",
+            ),
+            max_bytes: gauge(
+                registry,
+                "zim2kafka_spool_max_bytes",
+                "Bytes that the spool may use on disk.",
+            ),
+            oldest: AtomicI64::new(0),
+            oldest_age: register(
+                registry,
+                Gauge::new(
+                    "zim2kafka_spool_oldest_record_age_seconds",
+                    "Age of the oldest record in the spool; 0 where there is none.",
+                ),
+            ),
+            syncs: counter(
+                registry,
+                "zim2kafka_spool_syncs_total",
+                "Batches of records written to the spool and synced to disk.",
+            ),
+            replayed: counter(
+                registry,
+                "zim2kafka_spool_replayed_records_total",
+                "Records that were in the spool and are in Kafka by now.",
+            ),
+            lost: counter(
+                registry,
+                "zim2kafka_spool_lost_records_total",
+                "Records that damage of the disk has cost.",
+            ),
+            corruptions: counter(
+                registry,
+                "zim2kafka_spool_corruptions_total",
+                "Times that the spool was found damaged.",
+            ),
+        }
+    }
+
+    /// There is a spool, and it may use so many bytes.
+    pub fn may_use(&self, bytes: u64) {
+        self.max_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// What is in it: so many records, some of them refused for good, in so many bytes; and when the
+    /// oldest arrived, in ms since 1970-01-01 UTC.
+    pub fn holds(&self, records: i64, refused: i64, bytes: u64, oldest: Option<i64>) {
+        self.records.set(records);
+        self.refused.set(refused);
+        self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.oldest.store(oldest.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Records were written and synced.
+    pub fn synced(&self) {
+        self.syncs.inc();
+    }
+
+    /// A record that was on disk is in Kafka.
+    pub fn replayed(&self) {
+        self.replayed.inc();
+    }
+
+    /// The spool was found damaged, and so many records could not be saved.
+    pub fn corrupted(&self, lost: usize) {
+        self.corruptions.inc();
+        self.lost.inc_by(lost as u64);
+    }
+
+    /// Brings the age up to date.
+    pub(super) fn grow_older(&self) {
+        let oldest = self.oldest.load(Ordering::Relaxed);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let age = (now.as_secs_f64() - oldest as f64 / 1000.0).max(0.0);
+        self.oldest_age.set(if oldest == 0 { 0.0 } else { age });
+    }
+}
