@@ -1,4 +1,8 @@
-//! The ruler is measured first: what `support::kafka` promises the other tests.
+//! The ruler is measured first: what `support` promises the other tests.
+
+mod disk;
+mod proxy;
+mod volume;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -17,22 +17,22 @@ mod left_out;
 mod machine;
 mod records;
 mod security;
+mod topics;
 
 use std::env;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub(crate) use cluster::Cluster;
 use machine::Machine;
 pub(crate) use records::TestRecord;
 pub(crate) use security::SaslSsl;
+pub(crate) use topics::Partition;
 
 /// For what a healthy cluster does at once, and a busy machine some time later.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -146,45 +146,6 @@ impl Kafka {
     /// A topic's name that no other test and no other run uses.
     pub(crate) fn unique_topic(&self, purpose: &str) -> String {
         format!("{purpose}-{:016x}", rand::random::<u64>())
-    }
-
-    /// Creates a topic, replicated as the cluster does by default, and waits until every partition
-    /// has a leader.
-    pub(crate) fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let replicas_by_default = TopicReplication::Fixed(-1);
-        let mut topic = NewTopic::new(name, partitions, replicas_by_default);
-        for (setting, value) in settings {
-            topic = topic.set(setting, value);
-        }
-        let admin: AdminClient<DefaultClientContext> =
-            self.client().create().expect("the settings are sound");
-        let created = wait_for(admin.create_topics([&topic], &AdminOptions::new()));
-        let refused = created
-            .expect("the cluster answers")
-            .into_iter()
-            .find_map(Result::err);
-        assert_eq!(refused, None, "topic {name} was not created");
-
-        let deadline = Instant::now() + PATIENCE;
-        while self.leaders(&admin, name) != usize::try_from(partitions).ok() {
-            assert!(
-                Instant::now() < deadline,
-                "topic {name} has no leaders after {PATIENCE:?}"
-            );
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// How many partitions of a topic have a leader.
-    fn leaders(&self, admin: &AdminClient<DefaultClientContext>, topic: &str) -> Option<usize> {
-        let metadata = admin.inner().fetch_metadata(Some(topic), PATIENCE).ok()?;
-        let partitions = metadata.topics().first()?.partitions();
-        Some(
-            partitions
-                .iter()
-                .filter(|partition| partition.leader() >= 0)
-                .count(),
-        )
     }
 }
 

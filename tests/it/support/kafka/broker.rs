@@ -1,7 +1,7 @@
 //! One broker: its settings, its process, and what its log says when it does not come up.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::distribution::{FILES, said_by};
 use super::machine::Machine;
+use crate::support::proxy::Proxy;
 
 /// Below the ports that systems choose for outgoing connections. One of those could be taken while
 /// its broker is stopped; worse, a client that keeps dialling one on loopback may connect to
@@ -21,6 +22,8 @@ const PORTS: RangeInclusive<u16> = 15_000..=31_999;
 pub(crate) struct Broker {
     pub(crate) id: usize,
     pub(crate) ports: Ports,
+    /// Before a listener of its own, which advertises the proxy's address.
+    pub(crate) proxy: Proxy,
     folder: PathBuf,
     process: Mutex<Option<Child>>,
 }
@@ -29,6 +32,8 @@ pub(crate) struct Broker {
 pub(crate) struct Ports {
     pub(crate) plain: u16,
     pub(crate) secure: u16,
+    /// Where the proxy finds it. Clients go to the proxy.
+    pub(crate) proxied: u16,
     pub(crate) controller: u16,
 }
 
@@ -37,6 +42,8 @@ impl Broker {
         Broker {
             id,
             ports,
+            proxy: Proxy::start((Ipv4Addr::LOCALHOST, ports.proxied).into())
+                .expect("loopback has free ports"),
             folder: machine.folder().join(id.to_string()),
             process: Mutex::new(None),
         }
@@ -152,15 +159,17 @@ impl Broker {
         let Ports {
             plain,
             secure,
+            proxied,
             controller,
         } = self.ports;
-        let plain_to_secure = format!("PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}");
+        let proxy = self.proxy.address();
         Ok(format!(
             "{of_all}\n{of_the_cluster}
 node.id={id}
 log.dirs={data}
-listeners=PLAIN://{listen}:{plain},SECURE://{listen}:{secure},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={plain_to_secure}
+listeners=PLAIN://{listen}:{plain},SECURE://{listen}:{secure},PROXIED://{listen}:{proxied},\
+CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},PROXIED://{proxy}
 ",
             data = data.display(),
         ))
@@ -186,6 +195,7 @@ impl Ports {
             .map(|_| Ports {
                 plain: port(),
                 secure: port(),
+                proxied: port(),
                 controller: port(),
             })
             .collect()

@@ -9,7 +9,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::broker::{Broker, Ports};
 use super::machine::Machine;
 use super::security::{self, SaslSsl};
+use super::topics::Partition;
 use super::{Kafka, left_out, run_java_on};
+use crate::support::proxy::Proxy;
 
 /// How long brokers may take to come up: some seconds on an idle machine, much more beside a
 /// compiler.
@@ -58,7 +60,8 @@ impl Cluster {
     }
 
     fn start_on(ports: &[Ports]) -> Result<Cluster, String> {
-        let to_publish: Vec<u16> = ports.iter().flat_map(|of| [of.plain, of.secure]).collect();
+        let of_clients = |of: &Ports| [of.plain, of.secure, of.proxied];
+        let to_publish: Vec<u16> = ports.iter().flat_map(of_clients).collect();
         let machine = Machine::start(&to_publish)?;
         let brokers = (1..)
             .zip(ports)
@@ -105,6 +108,18 @@ impl Cluster {
         thawed.unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// The bootstrap servers for clients that go through the proxies, one before each broker. What
+    /// [`Kafka`] offers goes past them, whatever they do.
+    pub(crate) fn proxied(&self) -> String {
+        let proxies = self.brokers.iter().map(|broker| broker.proxy.address());
+        addresses(proxies.map(|address| address.port()))
+    }
+
+    /// The proxy before one broker. Those of the shared cluster are for the harness's own tests.
+    pub(crate) fn proxy(&self, broker: usize) -> &Proxy {
+        &self.broker(broker).proxy
+    }
+
     /// The listener with TLS and passwords.
     pub(crate) fn sasl_ssl(&self) -> SaslSsl {
         SaslSsl {
@@ -124,6 +139,36 @@ impl Cluster {
         self.change_acl("allow-again", topic, operation);
     }
 
+    /// Makes another broker the leader of every partition of a topic, while it serves, and waits
+    /// until every running broker says so. Wants two brokers in sync at least.
+    pub(crate) fn move_leaders(&self, topic: &str) {
+        let before: Vec<_> = self.kafka.partitions(topic);
+        self.java("Leaders.java", &[self.kafka.brokers(), topic]);
+        self.wait_until(topic, |now| {
+            let mut both = before.iter().zip(now);
+            both.all(|(before, now)| now.leader.is_some() && now.leader != before.leader)
+        });
+    }
+
+    /// Waits until every running broker says so of a topic's partitions, as after one of
+    /// [`Cluster::stop`] and [`Cluster::start_again`]: brokers learn it one by one.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, topic: &str, is_so: impl Fn(&[Partition]) -> bool) {
+        let deadline = Instant::now() + START_PATIENCE;
+        for broker in self.brokers.iter().filter(|broker| broker.is_wanted()) {
+            let kafka = Kafka::at(&addresses([broker.ports.plain]));
+            loop {
+                let partitions = kafka.partitions(topic);
+                if is_so(&partitions) {
+                    break;
+                }
+                let now = format!("broker {} still says {partitions:?}", broker.id);
+                assert!(Instant::now() < deadline, "{now}");
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
     fn change_acl(&self, action: &str, topic: &str, operation: &str) {
         let arguments = [
             action,
@@ -132,8 +177,12 @@ impl Cluster {
             topic,
             operation,
         ];
-        let changed = run_java_on(&self.machine, "Acls.java", &arguments);
-        changed.unwrap_or_else(|error| panic!("{error}"));
+        self.java("Acls.java", &arguments);
+    }
+
+    fn java(&self, source: &str, arguments: &[&str]) {
+        let done = run_java_on(&self.machine, source, arguments);
+        done.unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn broker(&self, id: usize) -> &Broker {

@@ -1,0 +1,105 @@
+//! Topics come and go, and their partitions have leaders.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataPartition;
+
+use super::{Kafka, PATIENCE, wait_for};
+
+/// What a broker says of one partition, brokers by their ids.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Partition {
+    pub(crate) id: i32,
+    pub(crate) leader: Option<usize>,
+    /// The replicas that have all acknowledged records, the leader's included; sorted.
+    pub(crate) in_sync: Vec<usize>,
+}
+
+impl Kafka {
+    /// Creates a topic, replicated as the cluster does by default, and waits until every partition
+    /// has a leader.
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let replicas_by_default = TopicReplication::Fixed(-1);
+        let mut topic = NewTopic::new(name, partitions, replicas_by_default);
+        for (setting, value) in settings {
+            topic = topic.set(setting, value);
+        }
+        let created = wait_for(self.admin().create_topics([&topic], &AdminOptions::new()));
+        let refused = created
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "topic {name} was not created");
+        self.wait_for_partitions(name, |found| {
+            let led = found.iter().filter(|partition| partition.leader.is_some());
+            Some(led.count()) == usize::try_from(partitions).ok()
+        });
+    }
+
+    /// Deletes a topic, and waits until it is gone.
+    pub(crate) fn delete_topic(&self, name: &str) {
+        let deleted = wait_for(self.admin().delete_topics(&[name], &AdminOptions::new()));
+        let refused = deleted
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "topic {name} was not deleted");
+        self.wait_for_partitions(name, <[Partition]>::is_empty);
+    }
+
+    /// The broker that leads a partition at this moment, if one does.
+    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<usize> {
+        let partitions = self.partitions(topic);
+        let found = partitions.into_iter().find(|found| found.id == partition);
+        found.expect("the topic has this partition").leader
+    }
+
+    /// All partitions of a topic in order; none of one that does not exist.
+    pub(crate) fn partitions(&self, topic: &str) -> Vec<Partition> {
+        let client: BaseConsumer = self.client().create().expect("the settings are sound");
+        let metadata = client.fetch_metadata(Some(topic), PATIENCE);
+        let metadata = metadata.expect("the cluster answers");
+        let topics = metadata.topics().iter();
+        let partitions = topics.flat_map(|topic| topic.partitions());
+        let mut partitions: Vec<Partition> = partitions.map(Partition::of).collect();
+        partitions.sort_by_key(|partition| partition.id);
+        partitions
+    }
+
+    fn wait_for_partitions(&self, topic: &str, is_so: impl Fn(&[Partition]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let partitions = self.partitions(topic);
+            if is_so(&partitions) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "topic {topic}: {partitions:?} after {PATIENCE:?}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().expect("the settings are sound")
+    }
+}
+
+impl Partition {
+    fn of(partition: &MetadataPartition) -> Self {
+        let broker = |id: &i32| usize::try_from(*id).ok();
+        let mut in_sync: Vec<_> = partition.isr().iter().filter_map(broker).collect();
+        in_sync.sort_unstable();
+        Self {
+            id: partition.id(),
+            // -1 where there is none.
+            leader: broker(&partition.leader()),
+            in_sync,
+        }
+    }
+}
