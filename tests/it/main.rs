@@ -7,9 +7,11 @@
 
 mod accept;
 mod admin;
+mod audit;
 mod broker;
 mod commands;
 mod demo;
+mod faults;
 mod fixtures;
 mod harness;
 mod leaks;

@@ -213,11 +213,20 @@ impl Service {
 
     /// On whatever the arguments and variables say.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_on("127.0.0.1:0", arguments, variables)
+    }
+
+    /// The same, with callbacks at this address: where an earlier one had them, too.
+    pub(crate) fn start_on(
+        callbacks: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         const PATH: &str = "ZIM2KAFKA_CALLBACK_PATH";
         let ports = [
             "serve",
             "--listen",
-            "127.0.0.1:0",
+            callbacks,
             "--admin-listen",
             "127.0.0.1:0",
         ];
@@ -316,6 +325,17 @@ pub(crate) fn request(to: SocketAddr, method: &str, path: &str, body: &[u8]) -> 
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// An address that is free now, and that no outgoing connection takes while its service is down: below
+/// the ports that systems choose for those.
+pub(crate) fn free_address() -> String {
+    loop {
+        let address = format!("127.0.0.1:{}", rand::random_range(10_000..15_000));
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// A port that is taken for as long as the listener lives.

@@ -1,0 +1,217 @@
+//! Plays a consumer: takes the whole of both topics, and compares each record with what was sent.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::Value;
+
+use super::plan::marker;
+use super::sender::{Log, group_name};
+
+/// Without a further record for so long, a topic that should have more cannot be read.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One record, judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    /// Of which callback it is; none where it is of none that was sent.
+    pub(crate) number: Option<u64>,
+    /// In what it differs from what was sent.
+    pub(crate) altered: Option<String>,
+}
+
+/// Both topics, whole.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Contents {
+    pub(crate) events: Vec<Found>,
+    pub(crate) dead_letters: Vec<Found>,
+}
+
+/// A record as Kafka gave it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Raw {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Vec<u8>,
+    pub(super) timestamp: i64,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Reads both topics from their beginning to where they end now. Blocks.
+///
+/// # Panics
+///
+/// Where Kafka does not give all that it says it has.
+pub(crate) fn read(brokers: &str, topics: [&str; 2], log: &Log) -> Contents {
+    let [events, dead_letters] = topics;
+    let mut contents = Contents::default();
+    each(brokers, events, |raw| {
+        contents.events.push(judge_event(log, &raw))
+    });
+    each(brokers, dead_letters, |raw| {
+        contents.dead_letters.push(judge_dead_letter(log, &raw))
+    });
+    contents
+}
+
+fn each(brokers: &str, topic: &str, mut take: impl FnMut(Raw)) {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "auditor")
+        .set("enable.auto.commit", "false")
+        .set("check.crcs", "true")
+        .set("reconnect.backoff.max.ms", "200");
+    let consumer: BaseConsumer = config.create().expect("sound settings");
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .expect("Kafka answers");
+    let mut assignment = TopicPartitionList::new();
+    let mut ends = Vec::new();
+    for partition in metadata.topics()[0].partitions() {
+        let id = partition.id();
+        let (low, high) = (consumer.fetch_watermarks(topic, id, PATIENCE)).expect("Kafka answers");
+        assert_eq!(low, 0, "records of {topic} {id} are gone already");
+        if high > 0 {
+            let begin = assignment.add_partition_offset(topic, id, Offset::Beginning);
+            begin.expect("a valid offset");
+            ends.push((id, high));
+        }
+    }
+    consumer.assign(&assignment).expect("a valid assignment");
+    let mut last = Instant::now();
+    while !ends.is_empty() {
+        assert!(
+            last.elapsed() < PATIENCE,
+            "Kafka does not give {topic} to its end: {ends:?}"
+        );
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+            continue;
+        };
+        // Errors of the connection are retried by the client; a lasting one ends in the line above.
+        let Ok(message) = message else { continue };
+        last = Instant::now();
+        let (partition, offset) = (message.partition(), message.offset());
+        take(raw(&message));
+        ends.retain(|(id, high)| *id != partition || offset + 1 < *high);
+    }
+}
+
+fn raw(message: &BorrowedMessage<'_>) -> Raw {
+    let headers = message
+        .headers()
+        .into_iter()
+        .flat_map(|headers| headers.iter());
+    let header = |header: rdkafka::message::Header<'_, &[u8]>| {
+        (
+            header.key.to_owned(),
+            header.value.unwrap_or_default().to_vec(),
+        )
+    };
+    Raw {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().unwrap_or_default().to_vec(),
+        timestamp: message.timestamp().to_millis().unwrap_or(-1),
+        headers: headers.map(header).collect(),
+    }
+}
+
+/// The number that a value tells, if it is of one that was sent.
+fn number(log: &Log, value: &Value) -> Option<u64> {
+    let user = value.get("new_user_ids")?.get(0)?.as_str()?;
+    let number: u64 = user.strip_prefix('n')?.split('-').next()?.parse().ok()?;
+    let is_ours = user == marker(log.plan.seed, number) && number < log.sent.len() as u64;
+    is_ours.then_some(number)
+}
+
+fn found(raw: &Raw, number: Option<u64>, altered: Option<String>) -> Found {
+    Found {
+        partition: raw.partition,
+        offset: raw.offset,
+        number,
+        altered,
+    }
+}
+
+pub(super) fn judge_event(log: &Log, raw: &Raw) -> Found {
+    let Ok(mut value) = serde_json::from_slice::<Value>(&raw.value) else {
+        return found(raw, None, Some("no JSON".to_owned()));
+    };
+    let Some(number) = number(log, &value) else {
+        return found(raw, None, None);
+    };
+    let sent = &log.sent[number as usize];
+    let group = group_name(sent.group);
+    let text = |name: &str| {
+        let header = raw.headers.iter().find(|(key, _)| key == name);
+        String::from_utf8_lossy(header.map_or(&[][..], |(_, value)| value)).into_owned()
+    };
+    let fields = value.as_object_mut().expect("it has users");
+    let event_id = fields.remove("event_id").unwrap_or_default();
+    let received_at = fields.remove("received_at").and_then(|time| time.as_u64());
+    let expected = log.plan.value(number, &group, sent.timestamp);
+    let differs = [
+        ("value", value != expected),
+        (
+            "received_at",
+            received_at.is_none_or(|time| time + 60_000 < sent.timestamp),
+        ),
+        ("key", raw.key.as_deref() != Some(group.as_bytes())),
+        ("timestamp", raw.timestamp != sent.timestamp as i64),
+        (
+            "ce_id",
+            event_id.as_str() != Some(&text("ce_id")) || text("ce_id").len() != 36,
+        ),
+        ("ce_subject", text("ce_subject") != group),
+        (
+            "ce_type",
+            text("ce_type") != "com.zegocloud.zim.group.joined.v1",
+        ),
+        ("dead", log.plan.is_dead(number)),
+    ];
+    let altered = differs.iter().find(|(_, differs)| *differs);
+    found(
+        raw,
+        Some(number),
+        altered.map(|(what, _)| (*what).to_owned()),
+    )
+}
+
+pub(super) fn judge_dead_letter(log: &Log, raw: &Raw) -> Found {
+    let value: Value = serde_json::from_slice(&raw.value).unwrap_or_default();
+    let Some(number) = number(log, &value) else {
+        return found(raw, None, None);
+    };
+    let sent = &log.sent[number as usize];
+    let group = group_name(sent.group);
+    let reason = raw
+        .headers
+        .iter()
+        .find(|(key, _)| key == "dead_letter_reason");
+    let differs = [
+        (
+            "body",
+            raw.value != log.plan.body(number, &group, sent.timestamp),
+        ),
+        ("key", raw.key.as_deref() != Some(group.as_bytes())),
+        (
+            "reason",
+            reason.is_none_or(|(_, value)| value != b"invalid_event"),
+        ),
+        ("alive", !log.plan.is_dead(number)),
+    ];
+    let altered = differs.iter().find(|(_, differs)| *differs);
+    found(
+        raw,
+        Some(number),
+        altered.map(|(what, _)| (*what).to_owned()),
+    )
+}

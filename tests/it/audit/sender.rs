@@ -1,0 +1,207 @@
+//! Plays ZEGOCLOUD: posts signed callbacks at a rate, retries by its schedule, and takes down every
+//! answer.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::Plan;
+
+/// After the first attempt and each further one; then the callback is given up.
+pub(crate) const SCHEDULE: [Duration; 5] = [
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+    Duration::from_secs(32),
+];
+
+/// Longer than any answer may take, so that a late one is seen and not cut off.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What is posted where, and how fast.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) plan: Plan,
+    pub(crate) address: SocketAddr,
+    /// Callbacks a second, as long as a group is free: of a group, one callback is on its way at a
+    /// time, so that their order can be judged.
+    pub(crate) rate: u32,
+    pub(crate) groups: usize,
+    pub(crate) schedule: [Duration; 5],
+}
+
+/// One callback, as its sender knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    pub(crate) group: u32,
+    /// Its own, in ms.
+    pub(crate) timestamp: u64,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt {
+    /// When it was begun and when its answer was whole, in µs since the run began.
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+    /// 0 where there was no answer.
+    pub(crate) status: u16,
+}
+
+impl Attempt {
+    pub(crate) fn is_2xx(self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// Everything that was sent, by number.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) plan: Plan,
+    pub(crate) sent: Vec<Sent>,
+}
+
+pub(crate) fn group_name(group: u32) -> String {
+    format!("#group-{group}+%")
+}
+
+/// Sends until it is stopped.
+pub(crate) struct Sender {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    running: JoinHandle<Log>,
+}
+
+impl Sender {
+    pub(crate) fn start(load: Load) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU64::new(0));
+        let running = tokio::spawn(run(load, Arc::clone(&stop), Arc::clone(&answered)));
+        Self {
+            stop,
+            answered,
+            running,
+        }
+    }
+
+    /// How many callbacks have been answered 2xx so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Begins nothing new, and waits until each callback is answered or given up.
+    pub(crate) async fn stop(self) -> Log {
+        self.stop.store(true, Ordering::Relaxed);
+        self.running.await.expect("the sender does not panic")
+    }
+}
+
+async fn run(load: Load, stop: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Log {
+    let load = Arc::new(load);
+    let began = Instant::now();
+    let client: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let (free, mut groups) = mpsc::unbounded_channel();
+    for group in 0..load.groups as u32 {
+        free.send(group).expect("the receiver is here");
+    }
+    let mut chains = JoinSet::new();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let due = began + Duration::from_secs(1).mul_f64(number as f64 / f64::from(load.rate));
+        tokio::time::sleep_until(due.into()).await;
+        let Ok(Some(group)) = tokio::time::timeout(Duration::from_millis(100), groups.recv()).await
+        else {
+            continue;
+        };
+        let chain = Chain {
+            load: Arc::clone(&load),
+            client: client.clone(),
+            began,
+            answered: Arc::clone(&answered),
+        };
+        let (sent, free) = (Arc::clone(&sent), free.clone());
+        let of = number;
+        chains.spawn(async move {
+            let callback = chain.send(of, group).await;
+            sent.lock().expect("no panic").push((of, callback));
+            // The receiver may be gone: then nothing new begins.
+            free.send(group).ok();
+        });
+        number += 1;
+        while chains.try_join_next().is_some() {}
+    }
+    while chains.join_next().await.is_some() {}
+    let mut sent = std::mem::take(&mut *sent.lock().expect("no panic"));
+    sent.sort_unstable_by_key(|(number, _)| *number);
+    Log {
+        plan: load.plan.clone(),
+        sent: sent.into_iter().map(|(_, sent)| sent).collect(),
+    }
+}
+
+struct Chain {
+    load: Arc<Load>,
+    client: Client<HttpConnector, Full<Bytes>>,
+    began: Instant,
+    answered: Arc<AtomicU64>,
+}
+
+impl Chain {
+    async fn send(&self, number: u64, group: u32) -> Sent {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970");
+        let timestamp = now.as_millis() as u64;
+        let body: Bytes = (self.load.plan.body(number, &group_name(group), timestamp)).into();
+        let mut attempts = Vec::new();
+        for pause in self.load.schedule.iter().map(Some).chain([None]) {
+            let attempt = self.attempt(body.clone()).await;
+            attempts.push(attempt);
+            match pause {
+                _ if attempt.is_2xx() => {
+                    self.answered.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
+                Some(pause) => tokio::time::sleep(*pause).await,
+                None => {}
+            }
+        }
+        Sent {
+            group,
+            timestamp,
+            attempts,
+        }
+    }
+
+    async fn attempt(&self, body: Bytes) -> Attempt {
+        let began = self.began.elapsed().as_micros() as u64;
+        let uri = format!("http://{}/callbacks/zim", self.load.address);
+        let request = Request::post(uri).header("content-type", "application/json");
+        let request = request.body(Full::new(body)).expect("valid");
+        let answer = async {
+            let answer = self.client.request(request).await.ok()?;
+            let status = answer.status().as_u16();
+            answer.into_body().collect().await.ok()?;
+            Some(status)
+        };
+        let status = tokio::time::timeout(TIMEOUT, answer).await;
+        Attempt {
+            began,
+            ended: self.began.elapsed().as_micros() as u64,
+            status: status.ok().flatten().unwrap_or(0),
+        }
+    }
+}

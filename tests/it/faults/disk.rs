@@ -1,0 +1,60 @@
+//! The spool has no room, while Kafka is away.
+
+use std::time::{Duration, Instant};
+
+use super::{Run, blocking, load_for, size};
+use crate::support::kafka::Cluster;
+use crate::support::volume::Volume;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_reached_and_freed_loses_nothing() {
+    let Some(cluster) = blocking(|| Cluster::start(1)) else {
+        return;
+    };
+    let mut run = Run::new(&cluster, &cluster.proxied());
+    run.set("ZIM2KAFKA_SPOOL_MAX_BYTES", "4MiB");
+    without_room(&cluster, run, "spool quota reached and freed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_loses_nothing() {
+    let Some(cluster) = blocking(|| Cluster::start(1)) else {
+        return;
+    };
+    let volume = Volume::of(24 << 20);
+    let mut run = Run::new(&cluster, &cluster.proxied());
+    run.put_spool_on(volume);
+    without_room(&cluster, run, "disk full").await;
+}
+
+/// Kafka goes away until callbacks are refused, and comes back.
+async fn without_room(cluster: &Cluster, mut run: Run, fault: &str) {
+    blocking(|| {
+        run.start();
+        run.service().ready();
+    });
+    let sender = run.load(size(300, 1000));
+    let (times, mut worst) = (size(1, 10), Duration::ZERO);
+    for _ in 0..times {
+        load_for(Duration::from_secs(1)).await;
+        let back = blocking(|| {
+            cluster.proxy(1).refuse();
+            let refused = run.metric(REFUSED);
+            run.wait_for("callbacks are refused", |run| {
+                run.metric(REFUSED) > refused + 50.0
+            });
+            assert!(!run.service().admin("/readyz").starts_with("HTTP/1.1 200"));
+            cluster.proxy(1).pass();
+            let back = Instant::now();
+            run.wait_until_drained_to(200.0);
+            run.service().ready();
+            back
+        });
+        worst = worst.max(back.elapsed());
+    }
+    let report = run.judge(cluster, sender).await;
+    assert!(report.answered_5xx > 0, "{report}");
+    run.record(fault, times, &report, worst, None);
+}
+
+const REFUSED: &str = "zim2kafka_callbacks_total{outcome=\"unavailable\"}";
