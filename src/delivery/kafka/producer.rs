@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
@@ -125,6 +125,12 @@ pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
     client
         .set("enable.idempotence", "true")
         .set("enable.gapless.guarantee", "true")
+        // Kafka knows the order of requests by what a producer wrote before. Where it has forgotten
+        // that, as in a topic that was deleted and made again, it takes the second request although
+        // the first one failed, and librdkafka concludes that it must have taken the first one too
+        // ("implicit ack"). So none is sent before the one in front of it is answered. It costs little:
+        // brokers work on one request of a connection at a time anyway.
+        .set("max.in.flight.requests.per.connection", "1")
         // The longest there is. Not 0, which means endless too, because librdkafka computes its
         // latency statistics from this value.
         .set("message.timeout.ms", "2147483647")
@@ -150,6 +156,12 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         let number = number as u64;
         match result {
+            // Without a place in the topic, success is librdkafka's conclusion and not Kafka's word.
+            Ok(message) if message.offset() < 0 => {
+                let reason = "acknowledged without a place in the topic";
+                self.queue
+                    .report(self.generation, number, Report::Failed(reason));
+            }
             Ok(_) => self.queue.report(self.generation, number, Report::Acked),
             Err((error, _)) => {
                 let reason = error.to_string();

@@ -11,8 +11,8 @@ mod sender;
 mod verdict;
 
 pub(crate) use plan::Plan;
-pub(crate) use reader::read;
-pub(crate) use sender::{Load, SCHEDULE, Sender};
+pub(crate) use reader::{Contents, Taken, read, take};
+pub(crate) use sender::{Load, Log, SCHEDULE, Sender};
 pub(crate) use verdict::{Report, audit};
 
 #[cfg(test)]

@@ -60,6 +60,42 @@ pub(crate) fn read(brokers: &str, topics: [&str; 2], log: &Log) -> Contents {
     contents
 }
 
+/// Both topics, whole, and not judged yet: a topic that is about to be deleted.
+#[derive(Debug, Default)]
+pub(crate) struct Taken([Vec<Raw>; 2]);
+
+/// Takes both topics as they are now. Blocks.
+pub(crate) fn take(brokers: &str, topics: [&str; 2]) -> Taken {
+    Taken(topics.map(|topic| {
+        let mut records = Vec::new();
+        each(brokers, topic, |raw| records.push(raw));
+        records
+    }))
+}
+
+impl Taken {
+    /// Puts in front of these what had been in the same topics before they were deleted.
+    pub(crate) fn behind(mut self, earlier: Taken) -> Self {
+        for (records, mut earlier) in self.0.iter_mut().zip(earlier.0) {
+            let shift = |raw: &mut Raw| raw.offset += 1 << 40;
+            records.iter_mut().for_each(shift);
+            earlier.append(records);
+            *records = earlier;
+        }
+        self
+    }
+
+    pub(crate) fn judge(&self, log: &Log) -> Contents {
+        let [events, dead_letters] = &self.0;
+        Contents {
+            events: events.iter().map(|raw| judge_event(log, raw)).collect(),
+            dead_letters: (dead_letters.iter())
+                .map(|raw| judge_dead_letter(log, raw))
+                .collect(),
+        }
+    }
+}
+
 fn each(brokers: &str, topic: &str, mut take: impl FnMut(Raw)) {
     let mut config = ClientConfig::new();
     config

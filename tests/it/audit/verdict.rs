@@ -111,7 +111,11 @@ pub(crate) fn audit(log: &Log, contents: &Contents) -> Report {
         match (is_safe, is_there) {
             (true, false) => {
                 report.lost += 1;
-                report.name(format!("lost: {number} of group {}", sent.group));
+                let what = match log.plan.is_dead(number) {
+                    true => "dead letter",
+                    false => "event",
+                };
+                report.name(format!("lost: {number} of group {}, {what}", sent.group));
             }
             (false, true) => report.ambiguous += 1,
             _ => {}

@@ -7,6 +7,8 @@ mod crash;
 mod disk;
 mod kafka;
 mod network;
+mod producer;
+mod topics;
 
 use std::env;
 use std::fs;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::audit::{Load, Plan, Report, SCHEDULE, Sender, audit, read};
+use crate::audit::{Contents, Load, Log, Plan, Report, SCHEDULE, Sender, Taken, audit, read, take};
 use crate::support::kafka::Kafka;
 use crate::support::process::{Service, free_address};
 use crate::support::volume::Volume;
@@ -70,6 +72,10 @@ impl Run {
         for topic in &topics {
             kafka.create_topic(topic, 6, &[]);
         }
+        Self::on(brokers, topics)
+    }
+
+    fn on(brokers: &str, topics: [String; 2]) -> Self {
         let given = env::var("ZIM2KAFKA_TEST_SEED").ok();
         let seed = given.map_or_else(rand::random, |seed| seed.parse().expect("a number"));
         println!("ZIM2KAFKA_TEST_SEED={seed}");
@@ -194,11 +200,19 @@ impl Run {
     async fn judge(&mut self, kafka: &Kafka, sender: Sender) -> Report {
         let log = sender.stop().await;
         blocking(|| self.wait_until_drained());
-        let contents = blocking(|| {
-            let [events, dead_letters] = &self.topics;
-            read(kafka.brokers(), [events, dead_letters], &log)
-        });
-        let report = audit(&log, &contents);
+        let [events, dead_letters] = &self.topics;
+        let contents = blocking(|| read(kafka.brokers(), [events, dead_letters], &log));
+        self.judge_these(&log, &contents)
+    }
+
+    /// What is in Kafka now, of topics that are about to be deleted.
+    fn take(&self, kafka: &Kafka) -> Taken {
+        let [events, dead_letters] = &self.topics;
+        take(kafka.brokers(), [events, dead_letters])
+    }
+
+    fn judge_these(&self, log: &Log, contents: &Contents) -> Report {
+        let report = audit(log, contents);
         println!("{report}");
         let said = || format!("{report}\n{}", self.service().process.stderr());
         assert!(report.is_clean(), "{}", said());

@@ -268,3 +268,66 @@ async fn until(network: &Network, is_so: impl Fn(&State) -> bool) {
     let state = network.subscribe().wait_for(is_so).await.map(drop);
     state.expect("the network outlives its connections");
 }
+
+/// Leads each new connection to wherever it is told: what a name in DNS is to a cluster that moves.
+pub(crate) struct Forwarder {
+    address: String,
+    target: Arc<std::sync::Mutex<String>>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        // Tests drop it inside a runtime of their own, where one may not wait for another.
+        self.runtime
+            .take()
+            .map(tokio::runtime::Runtime::shutdown_background);
+    }
+}
+
+impl Forwarder {
+    /// To the first of these `host:port`s.
+    pub(crate) fn start(brokers: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime can be built");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let target = Arc::new(std::sync::Mutex::new(first(brokers)));
+        let to = Arc::clone(&target);
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a runtime");
+            while let Ok((mut client, _)) = listener.accept().await {
+                let broker = to.lock().expect("no panic").clone();
+                tokio::spawn(async move {
+                    // Either side may go at any time; then both are gone.
+                    if let Ok(mut broker) = tokio::net::TcpStream::connect(broker).await {
+                        tokio::io::copy_bidirectional(&mut client, &mut broker)
+                            .await
+                            .ok();
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            target,
+            runtime: Some(runtime),
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    pub(crate) fn lead_to(&self, brokers: &str) {
+        *self.target.lock().expect("no panic") = first(brokers);
+    }
+}
+
+fn first(brokers: &str) -> String {
+    brokers.split(',').next().expect("one at least").to_owned()
+}
