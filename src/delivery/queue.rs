@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use super::kafka::Connection;
 use super::spool::Row;
-use super::spooler::Doorbell;
+use super::spooler::{Doorbell, SPOOLER_LOOKS};
 use super::ticket::{Safe, Settled, Ticket, settle};
 use crate::event::{Kind, Record};
 use crate::metrics::Metrics;
@@ -175,9 +175,11 @@ impl Queue {
         entry.replaces = replaces;
         state.tail.push_back(entry);
         self.wake(&mut state);
-        let urgent = self.is_late(&state);
+        let late = self.is_late(&state);
         drop(state);
-        if urgent && let Some(disk) = &self.disk {
+        if let Some(disk) = &self.disk
+            && (late || disk.after < SPOOLER_LOOKS)
+        {
             disk.doorbell.ring();
         }
         Ok(())

@@ -20,6 +20,10 @@ const DELETE_AFTER: Duration = Duration::from_secs(1);
 /// The pause after a write that failed, or while there is no room.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The spooler looks by itself as often as Kafka may take for a record, but not more often than this;
+/// who wants it sooner rings.
+pub(super) const SPOOLER_LOOKS: Duration = Duration::from_millis(20);
+
 /// A trouble that lasts is said again so often.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 
@@ -210,7 +214,12 @@ impl Work {
             .iter()
             .filter_map(|queue| queue.spool_at())
             .min();
-        let idle = now + self.spool.settings().after.clamp(PAUSE, DELETE_AFTER);
+        let idle = now
+            + self
+                .spool
+                .settings()
+                .after
+                .clamp(SPOOLER_LOOKS, DELETE_AFTER);
         let next = oldest.map_or(idle, |oldest| oldest.min(idle));
         self.paused.map_or(next, |paused| next.max(paused))
     }

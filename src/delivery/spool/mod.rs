@@ -149,7 +149,7 @@ impl Spool {
             ballast,
             untidy: false,
             written: true,
-            refused: 0,
+            refused: contents.refused,
             contents,
             salvage,
             folder,

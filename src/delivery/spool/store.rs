@@ -72,6 +72,8 @@ pub(super) struct Store {
 pub(super) struct Contents {
     /// Rows to be published, by lane.
     pub(super) waiting: [usize; 2],
+    /// Rows that Kafka has refused.
+    pub(super) refused: i64,
     /// The highest number of all rows.
     pub(super) last: Option<u64>,
 }
@@ -126,10 +128,17 @@ impl Store {
         if verdict != "ok" {
             return Err(Error::Damaged(verdict));
         }
-        (self.connection).execute("UPDATE records SET refused = 0 WHERE refused = 1", [])?;
+        match (self.connection)
+            .execute("UPDATE records SET refused = 0 WHERE refused = 1", [])
+            .map_err(Error::from)
+        {
+            // They wait until a start that has room.
+            Ok(_) | Err(Error::Full) => {}
+            Err(error) => return Err(error),
+        }
         let mut contents = Contents::default();
         let mut statement = (self.connection).prepare(&format!(
-            "SELECT {} FROM records ORDER BY number",
+            "SELECT {}, refused FROM records ORDER BY number",
             row::COLUMNS
         ))?;
         let mut rows = statement.query([])?;
@@ -140,7 +149,9 @@ impl Store {
                 ));
             };
             contents.last = Some(number);
-            if let Some(waiting) = contents.waiting.get_mut(Lane::of(&record) as usize) {
+            if next.get::<_, bool>(11)? {
+                contents.refused += 1;
+            } else if let Some(waiting) = contents.waiting.get_mut(Lane::of(&record) as usize) {
                 *waiting += 1;
             }
         }
