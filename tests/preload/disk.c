@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -219,9 +220,28 @@ int posix_fallocate(int fd, off_t offset, off_t length) {
     return fault ? fault : REAL(posix_fallocate)(fd, offset, length);
 }
 
+// To copy inside the kernel would pass by the room: onto our disk it is not offered, and the caller has to read and write.
+#define NOT_OFFERED(fd, call)                                            \
+    struct stat file;                                                    \
+    if (!is_ours(fd, &file))                                             \
+        return call;                                                     \
+    errno = ENOSYS;                                                      \
+    return -1;
+
+ssize_t copy_file_range(int from, off_t *at, int to, off_t *offset, size_t length, unsigned flags) {
+    NOT_OFFERED(to, REAL(copy_file_range)(from, at, to, offset, length, flags))
+}
+
+ssize_t sendfile(int to, int from, off_t *at, size_t length) { NOT_OFFERED(to, REAL(sendfile)(to, from, at, length)) }
+
+ssize_t splice(int from, off_t *at, int to, off_t *offset, size_t length, unsigned flags) {
+    NOT_OFFERED(to, REAL(splice)(from, at, to, offset, length, flags))
+}
+
 #define ALSO(result, other, name, ...) result other(__VA_ARGS__) __attribute__((alias(#name)));
 ALSO(ssize_t, pwrite64, pwrite, int, const void *, size_t, off64_t)
 ALSO(ssize_t, pwritev64, pwritev, int, const struct iovec *, int, off64_t)
 ALSO(int, ftruncate64, ftruncate, int, off64_t)
 ALSO(int, fallocate64, fallocate, int, int, off64_t, off64_t)
 ALSO(int, posix_fallocate64, posix_fallocate, int, off64_t, off64_t)
+ALSO(ssize_t, sendfile64, sendfile, int, int, off64_t *, size_t)

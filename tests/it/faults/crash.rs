@@ -36,7 +36,7 @@ async fn kills_at_random_points_lose_nothing() {
     assert!(report.duplicates <= DUPLICATES_A_KILL * kills, "{report}");
     run.record(
         "kill -9 of the service under load",
-        kills,
+        &kills,
         &report,
         worst,
         None,
@@ -75,5 +75,11 @@ async fn a_rolling_restart_loses_and_refuses_nothing() {
     let report = run.judge(kafka, sender).await;
     // Each callback that was taken in was answered: only connections were refused.
     assert_eq!(report.answered_5xx, 0, "{report}");
-    run.record("rolling restart under load", restarts, &report, worst, None);
+    run.record(
+        "rolling restart under load",
+        &restarts,
+        &report,
+        worst,
+        None,
+    );
 }

@@ -54,7 +54,7 @@ async fn without_room(cluster: &Cluster, mut run: Run, fault: &str) {
     }
     let report = run.judge(cluster, sender).await;
     assert!(report.answered_5xx > 0, "{report}");
-    run.record(fault, times, &report, worst, None);
+    run.record(fault, &times, &report, worst, None);
 }
 
 const REFUSED: &str = "zim2kafka_callbacks_total{outcome=\"unavailable\"}";

@@ -46,7 +46,7 @@ async fn a_leader_killed_restarted_and_moved_loses_nothing() {
     let report = run.judge(&cluster, sender).await;
     run.record(
         "leader killed, restarted, moved",
-        times,
+        &times,
         &report,
         worst,
         None,
@@ -105,7 +105,7 @@ async fn an_outage_of_all_brokers_costs_nothing() {
     nobody_noticed(&report, rate);
     run.record(
         "all brokers down at 1,000/s",
-        format!("{} s", outage.as_secs()),
+        &format!("{} s", outage.as_secs()),
         &report,
         recovery,
         Some(rate),
@@ -155,7 +155,7 @@ async fn kafka_down_from_the_start_and_a_spool_of_an_earlier_run_cost_nothing() 
     nobody_noticed(&report, slowest);
     run.record(
         "Kafka down from the start, with the spool of an earlier run",
-        times,
+        &times,
         &report,
         worst,
         Some(slowest),

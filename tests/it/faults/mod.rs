@@ -230,7 +230,7 @@ impl Run {
     fn record(
         &self,
         fault: &str,
-        times: impl ToString,
+        times: &dyn ToString,
         report: &Report,
         recovery: Duration,
         drained_per_second: Option<u64>,

@@ -48,7 +48,7 @@ async fn a_line_that_stalls_breaks_or_is_slow_loses_nothing() {
         assert_eq!(report.answered_5xx, 0, "{report}");
         run.record(
             &format!("line to Kafka: {fault}"),
-            times,
+            &times,
             &report,
             worst,
             None,

@@ -30,6 +30,16 @@ const WRITES: [&str; 12] = [
 ];
 const SYNCS: [&str; 3] = ["fsync", "fdatasync", "sync_file_range"];
 
+/// What else changes a file or syncs it.
+const OTHERS: [&str; 6] = [
+    "pwritev2",
+    "syncfs",
+    "msync",
+    "copy_file_range",
+    "sendfile",
+    "splice",
+];
+
 /// The files that the program has open, as it numbers them.
 const SOCKET: usize = 0;
 const INSIDE: usize = 1;
@@ -262,12 +272,11 @@ fn a_program_that_cannot_be_controlled_does_not_run() {
 fn the_program_writes_and_syncs_by_functions_that_the_disk_stands_in_for() {
     let program = Path::new(env!("CARGO_BIN_EXE_zim2kafka"));
     let stands_in = symbols(library(), " T ");
-    let imports = symbols(program, " U ");
+    let mut imports = symbols(program, " U ");
+    imports.extend(symbols(program, " w "));
     let writes = |name: &&String| {
         let stem = name.trim_end_matches("64");
-        WRITES.contains(&stem)
-            || SYNCS.contains(&stem)
-            || ["pwritev2", "syncfs", "msync", "copy_file_range", "sendfile"].contains(&stem)
+        WRITES.contains(&stem) || SYNCS.contains(&stem) || OTHERS.contains(&stem)
     };
     let concerned: Vec<_> = imports.iter().filter(writes).collect();
     assert!(concerned.iter().any(|name| *name == "write"), "{imports:?}");

@@ -279,9 +279,9 @@ pub(crate) struct Forwarder {
 impl Drop for Forwarder {
     fn drop(&mut self) {
         // Tests drop it inside a runtime of their own, where one may not wait for another.
-        self.runtime
-            .take()
-            .map(tokio::runtime::Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
