@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum_server::Handle;
 
-use crate::delivery::kafka::{self, Finding, Inspection, KafkaSettings, Level, Topics};
-use crate::delivery::{Delivery, Spool};
+use crate::delivery::kafka::{self, Inspection, KafkaSettings, Topics};
+use crate::delivery::{Delivery, Finding, Level, Spool};
 use crate::health::Health;
 use crate::http::{self, CallbackSettings, Edge};
 use crate::intake::{Intake, IntakeSettings};
@@ -164,7 +164,7 @@ async fn watch_topics(topics: Topics, inspect: bool, health: Arc<Health>) {
                     health.topic_exists();
                 }
                 if findings != said {
-                    findings.iter().for_each(say);
+                    findings.iter().for_each(Finding::log);
                 }
                 if findings.iter().all(|finding| finding.level < Level::Error) {
                     return;
@@ -174,18 +174,5 @@ async fn watch_topics(topics: Topics, inspect: bool, health: Arc<Health>) {
             Err(error) => tracing::debug!(%error, "Kafka does not tell of the topics yet"),
         }
         tokio::time::sleep(ASK_AGAIN).await;
-    }
-}
-
-fn say(finding: &Finding) {
-    let Finding {
-        level,
-        subject,
-        text,
-    } = finding;
-    match level {
-        Level::Ok => tracing::debug!(subject, "{text}"),
-        Level::Warning => tracing::warn!(subject, "{text}"),
-        Level::Error => tracing::error!(subject, "{text}"),
     }
 }

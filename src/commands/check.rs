@@ -2,7 +2,8 @@
 
 use super::Failure;
 use crate::config::ServeArgs;
-use crate::delivery::kafka::{Finding, Level, Topics};
+use crate::delivery::kafka::Topics;
+use crate::delivery::{Finding, Level, inspect_spool};
 
 /// The flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -20,13 +21,14 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     serve.callback.intake()?;
     // It only looks: creating topics is for `serve`.
     let settings = serve.kafka.settings(None)?;
-    let mut findings = vec![
-        Finding::ok("configuration", "valid"),
-        Finding::warning(
+    let mut findings = vec![Finding::ok("configuration", "valid")];
+    findings.extend(match serve.spool.settings(&serve.deadlines)? {
+        Some(spool) => inspect_spool(&spool),
+        None => vec![Finding::warning(
             "spool",
-            "none: an outage of Kafka longer than a minute loses events",
-        ),
-    ];
+            "none: an outage of Kafka longer than a minute loses events; set ZIM2KAFKA_SPOOL_DIR",
+        )],
+    });
     match Topics::new(&settings)?.inspect().await {
         Ok(inspection) => {
             findings.push(Finding::ok("Kafka", "answers"));

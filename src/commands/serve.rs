@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use super::{Failure, Stop};
 use crate::config::{ListenArgs, ServeArgs};
 use crate::delivery::kafka::EmbeddedKafka;
-use crate::delivery::{Spool, SpoolSettings};
+use crate::delivery::{Finding, Spool, SpoolSettings, inspect_spool};
 use crate::server::{self, Listeners, ServerSettings};
 
 /// The flags of `serve`.
@@ -39,6 +39,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
 }
 
 async fn open(settings: SpoolSettings) -> Result<Spool, Failure> {
+    inspect_spool(&settings).iter().for_each(Finding::log);
     let open = move || Spool::open(&settings).map_err(|error| (settings.folder, error));
     let opened = tokio::task::spawn_blocking(open).await;
     let opened = opened.map_err(|error| Failure::Failed(error.to_string()))?;

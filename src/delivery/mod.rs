@@ -7,6 +7,7 @@
 //! if that takes too long, the spooler also writes it to disk.
 
 mod feeder;
+mod finding;
 pub mod kafka;
 mod queue;
 mod spool;
@@ -21,12 +22,14 @@ use tokio::sync::SetOnce;
 use crate::event::Record;
 use crate::metrics::Metrics;
 use feeder::{Feed, Feeder};
+pub use finding::{Finding, Level};
 use kafka::{Connection, KafkaSettings};
 use queue::{Disk, Numbers};
 pub use queue::{Full, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_QUEUE_BYTES, Queue};
 use spool::Lane;
 pub use spool::{
     BALLAST_BYTES, Error as SpoolError, MAX_READ_BYTES, MAX_READ_RECORDS, Spool, SpoolSettings,
+    inspect as inspect_spool,
 };
 use spooler::{Doorbell, Spooler};
 pub use ticket::{Safe, Settled, Ticket};

@@ -19,7 +19,7 @@ pub use connection::Connection;
 pub use consumer::{Consumed, Start, Subscription};
 pub use embedded::EmbeddedKafka;
 pub(super) use producer::{Producer, SendError};
-pub use topics::{Finding, Inspection, Level, Topics};
+pub use topics::{Inspection, Topics};
 
 /// The largest message that the producer hands to Kafka, in bytes. A topic must take as much.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;

@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::consumer::Quiet;
 use super::{CreateTopics, Error, KafkaSettings, MAX_MESSAGE_BYTES};
+use crate::delivery::Finding;
 
 /// Kafka's answer to a question about topics is waited for so long.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,64 +34,6 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
     /// Whether the topic of events exists.
     pub topic_exists: bool,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub level: Level,
-    /// What was looked at.
-    pub subject: String,
-    /// What was found, and what to do about it.
-    pub text: String,
-}
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// It weakens a promise.
-    Warning,
-    /// It breaks one.
-    Error,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        })
-    }
-}
-
-impl Finding {
-    /// Something that is as it should be.
-    pub fn ok(subject: &str, text: impl Into<String>) -> Self {
-        Self::new(Level::Ok, subject, text)
-    }
-
-    /// Something that weakens a promise.
-    pub fn warning(subject: &str, text: impl Into<String>) -> Self {
-        Self::new(Level::Warning, subject, text)
-    }
-
-    /// Something that breaks a promise.
-    pub fn error(subject: &str, text: impl Into<String>) -> Self {
-        Self::new(Level::Error, subject, text)
-    }
-
-    fn new(level: Level, subject: &str, text: impl Into<String>) -> Self {
-        let (subject, text) = (subject.to_owned(), text.into());
-        Self {
-            level,
-            subject,
-            text,
-        }
-    }
 }
 
 impl Topics {

@@ -5,6 +5,7 @@
 //! matter.
 
 mod folder;
+mod inspection;
 mod log;
 mod row;
 mod salvage;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use folder::BALLAST_BYTES;
 use folder::{Folder, LOCK_PATIENCE};
+pub use inspection::inspect;
 pub(super) use salvage::Salvage;
 pub use store::Error;
 use store::Store;

@@ -1,0 +1,449 @@
+//! What surrounds the queue: clients, the disk, Kafka. The queues in it are the real ones.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{Broken, Step};
+use crate::delivery::queue::*;
+use crate::delivery::spool::Lane;
+use crate::event::{JoinType, Times};
+
+/// A message as a producer has it.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    lane: Lane,
+    generation: u64,
+    number: u64,
+    id: u64,
+    group: u8,
+}
+
+/// An event as its sender knows it.
+#[derive(Debug)]
+struct Sent {
+    group: u8,
+    poison: bool,
+    ticket: Option<Arc<Ticket>>,
+    answered: bool,
+    /// Events of its group that were answered before it was sent.
+    after: Vec<u64>,
+}
+
+pub(super) struct World {
+    broken: Option<Broken>,
+    queues: [Arc<Queue>; 2],
+    sent: Vec<Sent>,
+    disk: BTreeMap<u64, (Lane, Record)>,
+    /// With the producers, in order.
+    flying: VecDeque<Message>,
+    /// Of producers that are gone, in order.
+    landing: VecDeque<Message>,
+    reports: VecDeque<(Message, Verdict)>,
+    /// Whether the lane's producer has failed. From then on nothing that it is given reaches Kafka:
+    /// librdkafka's gapless guarantee, or its refusal of a topic that it knows to be missing.
+    failed: [bool; 2],
+    /// What each topic holds, in order.
+    topics: [Vec<u64>; 2],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Acked,
+    Refused,
+    Failed,
+}
+
+fn record(id: u64, group: u8) -> Record {
+    Record {
+        event_id: Uuid::from_u128(id.into()),
+        key: Some(vec![group].into()),
+        timestamp: 0,
+        headers: Vec::new(),
+        value: Bytes::from(id.to_string()),
+        kind: Kind::GroupJoined {
+            join_type: JoinType::Apply,
+            users: 1,
+        },
+        times: Times {
+            callback: 0,
+            received: 0,
+        },
+    }
+}
+
+/// The event that a record, or the dead letter of one, is about.
+fn id(record: &Record) -> u64 {
+    let text = std::str::from_utf8(&record.value).expect("we wrote it");
+    text.parse().expect("we wrote it")
+}
+
+fn queues(disk: &BTreeMap<u64, (Lane, Record)>, hidden: bool) -> [Arc<Queue>; 2] {
+    let metrics = Arc::new(Metrics::new());
+    let last = disk.keys().next_back().copied();
+    let numbers = Arc::new(Numbers::after(last));
+    let queue = |lane, dead_letters| {
+        let left = disk.values().filter(|(of, _)| *of == lane).count();
+        let connection = Arc::new(Connection::new(None));
+        let queue = Queue::new(
+            Arc::clone(&numbers),
+            Arc::clone(&metrics),
+            connection,
+            dead_letters,
+        );
+        let disk = Disk {
+            doorbell: Arc::default(),
+            after: Duration::ZERO,
+        };
+        let queue = Arc::new(queue.with_disk(disk, if hidden { 0 } else { left }, last));
+        queue.start_over();
+        queue
+    };
+    let dead = queue(Lane::DeadLetters, None);
+    [queue(Lane::Events, Some(Arc::clone(&dead))), dead]
+}
+
+impl World {
+    pub(super) fn new(broken: Option<Broken>) -> Self {
+        Self {
+            broken,
+            queues: queues(&BTreeMap::new(), false),
+            sent: Vec::new(),
+            disk: BTreeMap::new(),
+            flying: VecDeque::new(),
+            landing: VecDeque::new(),
+            reports: VecDeque::new(),
+            failed: [false; 2],
+            topics: [Vec::new(), Vec::new()],
+        }
+    }
+
+    fn is(&self, broken: Broken) -> bool {
+        self.broken == Some(broken)
+    }
+
+    fn lanes(&self) -> [(Lane, Arc<Queue>); 2] {
+        let [events, dead] = &self.queues;
+        [
+            (Lane::Events, Arc::clone(events)),
+            (Lane::DeadLetters, Arc::clone(dead)),
+        ]
+    }
+
+    pub(super) fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Send { group, poison } => self.send(group, poison),
+            Step::HandOver => self.hand_over(),
+            Step::Take { group, reported } => self.take(group, reported),
+            Step::Report => self.report(),
+            Step::Fail { lands } => self.fail(lands),
+            Step::Land => self.land(),
+            Step::StartOver => self.start_over(),
+            Step::Read => self.read(),
+            Step::Write { fails } => self.write(fails),
+            Step::Delete => self.delete(),
+            Step::Kill { in_write } => self.kill(in_write),
+        }
+        self.look()
+    }
+
+    fn send(&mut self, group: u8, poison: bool) {
+        let number = self.sent.len() as u64;
+        let before = |(id, sent): (usize, &Sent)| {
+            (sent.answered && sent.group == group).then_some(id as u64)
+        };
+        let after = self.sent.iter().enumerate().filter_map(before).collect();
+        let ticket = self.queues[0]
+            .enqueue(record(number, group))
+            .expect("there is room");
+        self.sent.push(Sent {
+            group,
+            poison,
+            ticket: Some(ticket),
+            answered: false,
+            after,
+        });
+    }
+
+    fn hand_over(&mut self) {
+        for (lane, queue) in self.lanes() {
+            let backlog = queue.lock().backlog;
+            if self.is(Broken::TailBeforeTheBacklog) {
+                queue.lock().backlog = 0;
+            }
+            let batch = queue.lock().hand_over();
+            let mut state = queue.lock();
+            state.backlog = state.backlog.max(backlog);
+            let generation = state.generation;
+            drop(state);
+            for (number, record) in batch {
+                if self.is(Broken::DeleteBeforeTheReport) {
+                    self.disk.remove(&number);
+                }
+                let group = record.key.as_ref().map_or(0, |key| key[0]);
+                let id = id(&record);
+                self.flying.push_back(Message {
+                    lane,
+                    generation,
+                    number,
+                    id,
+                    group,
+                });
+            }
+        }
+    }
+
+    /// Kafka takes or refuses a whole batch, which here is what is on its way of a group.
+    fn take(&mut self, group: u8, reported: bool) {
+        for lane in [Lane::Events, Lane::DeadLetters] {
+            let mine = |message: &Message| message.group == group && message.lane == lane;
+            let batch: Vec<Message> = self.flying.iter().copied().filter(mine).collect();
+            self.flying.retain(|message| !mine(message));
+            let lost = self.failed[lane as usize];
+            let refused = !lost
+                && lane == Lane::Events
+                && batch
+                    .iter()
+                    .any(|message| self.sent[message.id as usize].poison);
+            for message in batch {
+                let verdict = match (refused, reported) {
+                    (true, _) => Verdict::Refused,
+                    (false, true) if !lost => Verdict::Acked,
+                    (false, _) => Verdict::Failed,
+                };
+                if !refused && !lost {
+                    self.topics[lane as usize].push(message.id);
+                }
+                self.reports.push_back((message, verdict));
+            }
+            if refused {
+                self.drop_flying(lane, false);
+            }
+            // A report that is lost fails the producer too: it cannot know.
+            self.failed[lane as usize] |= refused || !reported;
+        }
+    }
+
+    fn drop_flying(&mut self, lane: Lane, lands: bool) {
+        let lands = lands && !self.failed[lane as usize];
+        let (gone, rest): (VecDeque<_>, _) = self
+            .flying
+            .drain(..)
+            .partition(|message| message.lane == lane);
+        self.flying = rest;
+        for message in gone {
+            if lands {
+                self.landing.push_back(message);
+            }
+            self.reports.push_back((message, Verdict::Failed));
+        }
+    }
+
+    fn report(&mut self) {
+        let Some((message, verdict)) = self.reports.pop_front() else {
+            return;
+        };
+        let queue = &self.queues[message.lane as usize];
+        let (generation, number) = (message.generation, message.number);
+        match verdict {
+            Verdict::Acked => queue.report(generation, number, Report::Acked),
+            Verdict::Failed => queue.report(generation, number, Report::Failed("failed")),
+            Verdict::Refused if self.is(Broken::FinalAlsoInABatch) => {
+                queue.refuse(generation, number, "refused");
+            }
+            Verdict::Refused => queue.report(generation, number, Report::Unacceptable("refused")),
+        }
+    }
+
+    fn fail(&mut self, lands: bool) {
+        for lane in [Lane::Events, Lane::DeadLetters] {
+            self.drop_flying(lane, lands);
+            self.failed[lane as usize] = true;
+        }
+    }
+
+    fn land(&mut self) {
+        let message = self.landing.pop_front();
+        let poison = |message: &Message| self.sent[message.id as usize].poison;
+        if let Some(message) = message.filter(|message| !poison(message)) {
+            self.topics[message.lane as usize].push(message.id);
+        }
+    }
+
+    fn start_over(&mut self) {
+        for (lane, queue) in self.lanes() {
+            let failed = std::mem::take(&mut self.failed[lane as usize]);
+            if queue.lock().failure.is_none() && !failed {
+                continue;
+            }
+            self.failed[lane as usize] = failed;
+            self.drop_flying(lane, true);
+            while !self.reports.is_empty() {
+                self.report();
+            }
+            self.failed[lane as usize] = false;
+            let next = queue.lock().next;
+            queue.start_over();
+            if self.is(Broken::GoOnAfterAFailure) {
+                queue.lock().next = next;
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        for (lane, queue) in self.lanes() {
+            if !queue.lock().wants_backlog() {
+                continue;
+            }
+            let after = queue.lock().taken_to;
+            let rows = self
+                .disk
+                .iter()
+                .filter(|(number, (of, _))| *of == lane && Some(**number) > after);
+            queue.loaded(
+                rows.map(|(number, (_, record))| (*number, record.clone()))
+                    .take(2)
+                    .collect(),
+            );
+        }
+    }
+
+    fn unsafe_rows(&self) -> Vec<Row> {
+        let queues = self.queues.iter();
+        queues.flat_map(|queue| queue.rows(4000)).collect()
+    }
+
+    fn write(&mut self, fails: bool) {
+        let rows = self.unsafe_rows();
+        if !fails {
+            self.commit(&rows);
+        }
+        if !fails || self.is(Broken::AnswerBeforeTheWrite) {
+            for (lane, queue) in self.lanes() {
+                let of = |row: &&Row| row.lane == lane;
+                queue.spooled(&rows.iter().filter(of).cloned().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    fn commit(&mut self, rows: &[Row]) {
+        for row in rows {
+            self.disk
+                .insert(row.number, (row.lane, (*row.record).clone()));
+            self.disk.retain(|number, _| Some(*number) != row.replaces);
+        }
+    }
+
+    fn delete(&mut self) {
+        for queue in &self.queues {
+            for number in queue.take_done().0 {
+                self.disk.remove(&number);
+            }
+        }
+    }
+
+    fn kill(&mut self, in_write: bool) {
+        if in_write {
+            let rows = self.unsafe_rows();
+            self.commit(&rows);
+        }
+        let failed = self.failed;
+        let flying = self.flying.drain(..);
+        self.landing
+            .extend(flying.filter(|message| !failed[message.lane as usize]));
+        self.failed = [false; 2];
+        self.reports.clear();
+        self.sent.iter_mut().for_each(|sent| sent.ticket = None);
+        let hidden = self.is(Broken::NewOnesBeforeTheSpool);
+        self.queues = queues(&self.disk, hidden);
+    }
+
+    /// Who has been answered, and whether that was true.
+    fn look(&mut self) -> Result<(), TestCaseError> {
+        let on_disk: BTreeSet<u64> = self.disk.values().map(|(_, record)| id(record)).collect();
+        for (id, sent) in self.sent.iter_mut().enumerate() {
+            let settled = sent.ticket.as_ref().and_then(|ticket| ticket.get());
+            if settled.is_none() || sent.answered {
+                continue;
+            }
+            let safe = matches!(settled, Some(Settled::Safe(..)));
+            prop_assert!(safe, "{id} is refused");
+            let id = id as u64;
+            let published = self.topics.iter().any(|topic| topic.contains(&id));
+            prop_assert!(
+                published || on_disk.contains(&id),
+                "{id} is answered and not safe"
+            );
+            sent.answered = true;
+        }
+        Ok(())
+    }
+
+    /// Everything is well again, for long enough.
+    pub(super) fn settle(&mut self) -> Result<(), TestCaseError> {
+        for _ in 0..20 + 4 * self.sent.len() {
+            for step in [
+                Step::Read,
+                Step::HandOver,
+                Step::Take {
+                    group: 0,
+                    reported: true,
+                },
+                Step::Take {
+                    group: 1,
+                    reported: true,
+                },
+            ] {
+                self.step(step)?;
+            }
+            while !self.reports.is_empty() {
+                self.step(Step::Report)?;
+            }
+            for step in [Step::StartOver, Step::Write { fails: false }, Step::Delete] {
+                self.step(step)?;
+            }
+            if self.is(Broken::NewOnesBeforeTheSpool) {
+                // Comes to it in the end.
+                let queue = &self.queues[0];
+                let after = queue.lock().taken_to;
+                if !queue.lock().wants_backlog() && after.is_none() {
+                    queue.lock().backlog = self.disk.len();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn judge(&self) -> Result<(), TestCaseError> {
+        let [events, dead] = &self.topics;
+        let first = |id: u64| events.iter().position(|found| *found == id);
+        for (id, sent) in self.sent.iter().enumerate() {
+            let id = id as u64;
+            prop_assert!(
+                !sent.poison || first(id).is_none(),
+                "the model takes no poison"
+            );
+            prop_assert!(
+                sent.poison || !dead.contains(&id),
+                "{id} is valid, and a dead letter"
+            );
+            if sent.answered {
+                prop_assert!(first(id).is_some() || dead.contains(&id), "{id} is lost");
+            }
+            for before in &sent.after {
+                let in_order = match (first(*before), first(id)) {
+                    (Some(before), Some(this)) => before < this,
+                    _ => true,
+                };
+                prop_assert!(
+                    in_order,
+                    "{before} was answered before {id} came, and stands behind it"
+                );
+            }
+        }
+        prop_assert!(self.disk.is_empty(), "left on disk: {:?}", self.disk.keys());
+        Ok(())
+    }
+}
