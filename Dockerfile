@@ -34,6 +34,9 @@ USER 10001:10001
 
 COPY --from=build /build/target/release/zim2kafka /usr/local/bin/
 
+# Put a volume there: what is in it has been answered, and Kafka may not have it yet.
+ENV ZIM2KAFKA_SPOOL_DIR=/var/lib/zim2kafka
+
 # Inside a container the loopback interface is reachable by nobody; who may reach this port is the network's decision.
 ENV ZIM2KAFKA_ADMIN_LISTEN=0.0.0.0:9464
 EXPOSE 8080 9464

@@ -151,7 +151,7 @@ fn a_signal_stops_the_service_in_order() {
 
 #[test]
 fn a_second_signal_stops_at_once() {
-    let mut service = Service::embedded(&["--drain-delay=1h", "--stop-deadline=2h"], &[]);
+    let mut service = Service::embedded(&["--drain-delay=30m", "--stop-deadline=1h"], &[]);
     service.process.signal("TERM");
     service.process.logs("stopping");
     service.process.signal("TERM");

@@ -14,7 +14,7 @@ use crate::support::kafka::kafka;
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 24] = [
+const FAMILIES: [(&str, &str, &[Start]); 25] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -60,6 +60,7 @@ const FAMILIES: [(&str, &str, &[Start]); 24] = [
     ("zim2kafka_kafka_in_flight_records", "gauge", &ZERO),
     ("zim2kafka_producer_recreations_total", "counter", &ZERO),
     ("zim2kafka_spool_records", "gauge", &ZERO),
+    ("zim2kafka_spool_refused_records", "gauge", &ZERO),
     ("zim2kafka_spool_bytes", "gauge", &ZERO),
     ("zim2kafka_spool_max_bytes", "gauge", &ZERO),
     ("zim2kafka_spool_oldest_record_age_seconds", "gauge", &ZERO),
