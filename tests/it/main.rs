@@ -24,4 +24,5 @@ mod resend;
 mod rules;
 mod schemas;
 mod settings;
+mod spool;
 mod support;

@@ -160,11 +160,7 @@ impl Run {
     }
 
     fn metric(&self, series: &str) -> f64 {
-        let text = self.service().admin("/metrics");
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.expect("it is there").parse().expect("a number")
+        self.service().metric(series)
     }
 
     /// Polls until it is so.

@@ -65,10 +65,22 @@ impl Disk {
     ///
     /// Where there is no `cc`.
     pub(crate) fn apply(&self, command: &mut Command) {
-        command
-            .env("LD_PRELOAD", library())
-            .env("TEST_DISK_CONTROL", &self.control_path)
-            .env("TEST_DISK_FOLDER", &self.folder);
+        command.envs(self.variables());
+    }
+
+    /// What puts a program on this disk: variables of its environment.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no `cc`.
+    pub(crate) fn variables(&self) -> [(&'static str, &str); 3] {
+        let paths = [library(), &self.control_path, &self.folder];
+        let [library, control, folder] = paths.map(|path| path.to_str().expect("text"));
+        [
+            ("LD_PRELOAD", library),
+            ("TEST_DISK_CONTROL", control),
+            ("TEST_DISK_FOLDER", folder),
+        ]
     }
 
     /// How many syncs have succeeded so far.

@@ -274,6 +274,17 @@ impl Service {
             .collect()
     }
 
+    /// The value of one series, as `/metrics` shows it: name and labels as there.
+    #[track_caller]
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("/metrics");
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("there is no series {series}"));
+        value.parse().expect("a number")
+    }
+
     /// Where callbacks go.
     pub(crate) fn url(&self) -> String {
         format!("http://{}{}", self.callbacks, self.path)
