@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::kafka::kafka;
-use crate::support::process::{Ended, Service, run, taken};
+use crate::support::process::{Service, run, taken};
 
 #[test]
 fn what_is_no_command_or_flag_is_wrong_usage() {
@@ -158,85 +157,4 @@ fn a_second_signal_stops_at_once() {
     let ended = service.process.end();
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("second signal"), "{ended:?}");
-}
-
-#[test]
-fn check_says_what_to_do_where_no_kafka_answers() {
-    let variables = [
-        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
-        ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
-    ];
-    let ended = run(&["check"], &variables);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    let line = ended
-        .stdout
-        .lines()
-        .find(|line| line.starts_with("error "))
-        .expect("an error");
-    assert!(
-        line.contains("Kafka") && line.contains("check ZIM2KAFKA_KAFKA_BROKERS"),
-        "{line}"
-    );
-    assert!(
-        ended.stdout.lines().any(|line| line.starts_with("ok ")),
-        "{}",
-        ended.stdout
-    );
-}
-
-#[test]
-fn check_judges_the_topics_of_a_real_kafka() {
-    let Some(kafka) = kafka() else { return };
-    let names = ["good", "small", "dead"].map(|purpose| kafka.unique_topic(purpose));
-    let [good, small, dead] = names.each_ref().map(String::as_str);
-    kafka.create_topic(good, 3, &[]);
-    kafka.create_topic(
-        small,
-        3,
-        &[
-            ("max.message.bytes", "999999"),
-            ("unclean.leader.election.enable", "true"),
-        ],
-    );
-    let check = |topic: &str, more: &[&str]| {
-        let arguments = ["check", "--topic", topic, "--dead-letter-topic", dead];
-        let variables = [
-            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
-            ("ZIM2KAFKA_KAFKA_BROKERS", kafka.brokers()),
-        ];
-        run(&[&arguments, more].concat(), &variables)
-    };
-    let has = |ended: &Ended, level: &str, subject: &str, text: &str| {
-        let is =
-            |line: &str| line.starts_with(level) && line.contains(subject) && line.contains(text);
-        assert!(
-            ended.stdout.lines().any(is),
-            "{level} {subject} {text}\n{}",
-            ended.stdout
-        );
-    };
-    let ended = check(good, &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    has(&ended, "error", dead, "does not exist");
-    has(&ended, "error", dead, "ZIM2KAFKA_CREATE_TOPICS=true");
-    has(&ended, "ok", good, "3 partitions");
-
-    kafka.create_topic(dead, 1, &[]);
-    let ended = check(good, &[]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    has(&ended, "ok", "configuration", "valid");
-    has(&ended, "ok", "Kafka", "answers");
-    has(&ended, "warning", "spool", "none");
-    has(&ended, "", good, "replication factor");
-    has(&ended, "", good, "min.insync.replicas");
-    assert_eq!(
-        check(good, &["--strict"]).code,
-        Some(1),
-        "no spool is a warning"
-    );
-
-    let ended = check(small, &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    has(&ended, "error", small, "max.message.bytes is 999999");
-    has(&ended, "warning", small, "unclean.leader.election.enable");
 }

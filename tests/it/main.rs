@@ -9,6 +9,7 @@ mod accept;
 mod admin;
 mod audit;
 mod broker;
+mod check;
 mod commands;
 mod demo;
 mod faults;

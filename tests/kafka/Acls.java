@@ -17,16 +17,20 @@ public class Acls {
         }
         var action = arguments[0];
         var topic = new ResourcePattern(ResourceType.TOPIC, arguments[3], PatternType.LITERAL);
-        var denied = new AccessControlEntry(
-                "User:" + arguments[2], "*", AclOperation.valueOf(arguments[4]), AclPermissionType.DENY);
-        var acl = new AclBinding(topic, denied);
+        var user = "User:" + arguments[2];
+        // A topic with any ACL is closed to all whom none allows: the other operations are to go on.
+        var acls = List.of(
+                new AclBinding(topic, new AccessControlEntry(
+                        user, "*", AclOperation.valueOf(arguments[4]), AclPermissionType.DENY)),
+                new AclBinding(topic, new AccessControlEntry(
+                        user, "*", AclOperation.ALL, AclPermissionType.ALLOW)));
 
         var settings = new Properties();
         settings.put("bootstrap.servers", arguments[1]);
         try (var admin = Admin.create(settings)) {
             switch (action) {
-                case "deny" -> admin.createAcls(List.of(acl)).all().get();
-                case "allow-again" -> admin.deleteAcls(List.of(acl.toFilter())).all().get();
+                case "deny" -> admin.createAcls(acls).all().get();
+                case "allow-again" -> admin.deleteAcls(acls.stream().map(AclBinding::toFilter).toList()).all().get();
                 default -> throw new IllegalArgumentException(action);
             }
         }

@@ -4,6 +4,7 @@ mod connection;
 mod consumer;
 mod embedded;
 mod producer;
+mod rights;
 mod topics;
 
 use std::collections::BTreeMap;

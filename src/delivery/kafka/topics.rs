@@ -12,6 +12,7 @@ use rdkafka::admin::{
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::consumer::Quiet;
+use super::rights::may_write;
 use super::{CreateTopics, Error, KafkaSettings, MAX_MESSAGE_BYTES};
 use crate::delivery::Finding;
 
@@ -134,6 +135,16 @@ impl Topics {
             name,
             format!("{} partitions", topic.partitions),
         )];
+        let (admin, topic_name) = (Arc::clone(&self.admin), name.to_owned());
+        let ask = move || may_write(admin.inner(), &topic_name, TIMEOUT);
+        match tokio::task::spawn_blocking(ask).await.unwrap_or(None) {
+            Some(true) => findings.push(Finding::ok(name, "can be written to")),
+            Some(false) => findings.push(Finding::error(
+                name,
+                "it cannot be written to: give the service's user the right Write on it",
+            )),
+            None => {}
+        }
         findings.push(match topic.replicas {
             replicas @ 0..3 => Finding::warning(
                 name,

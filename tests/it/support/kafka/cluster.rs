@@ -128,8 +128,8 @@ impl Cluster {
         }
     }
 
-    /// Denies the SASL user an operation (`WRITE`, `DESCRIBE`, …) on a topic. Brokers follow within
-    /// moments, not at once.
+    /// Denies the SASL user an operation (`WRITE`, `DESCRIBE`, …) on a topic, and no other. Brokers
+    /// follow within moments, not at once.
     pub(crate) fn deny(&self, topic: &str, operation: &str) {
         self.change_acl("deny", topic, operation);
     }
