@@ -42,6 +42,14 @@ impl Source {
         sources
     }
 
+    /// Every source of the tests.
+    pub(crate) fn tests() -> Vec<Self> {
+        let mut sources = Vec::new();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it"));
+        read(folder, "tests/it", &mut sources);
+        sources
+    }
+
     /// A source of that path with this text.
     pub(crate) fn new(path: &str, text: &str) -> Self {
         Self {
