@@ -1,6 +1,6 @@
 //! The callback port: one path, one method, and an answer within the deadline.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -24,6 +24,9 @@ use crate::metrics::{Metrics, Outcome};
 const MAX_FIELDS: usize = 64;
 const MAX_FIELD_BYTES: usize = 16 * 1024;
 
+/// That callbacks cannot be made safe is said again so often.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
 /// What the callback port answers to.
 #[derive(Clone)]
 pub struct CallbackSettings {
@@ -41,6 +44,8 @@ pub struct Edge {
     bodies: Bodies,
     intake: Intake,
     metrics: Arc<Metrics>,
+    /// When somebody was last told that callbacks are answered 503.
+    said: Mutex<Option<Instant>>,
 }
 
 impl Edge {
@@ -51,6 +56,7 @@ impl Edge {
             settings,
             intake,
             metrics,
+            said: Mutex::default(),
         }
     }
 }
@@ -81,7 +87,11 @@ async fn route(State(edge): State<Arc<Edge>>, request: Request) -> Response {
             answer.into_response()
         }
         Err(problem) => {
-            arrival.finished(problem.outcome());
+            let outcome = problem.outcome();
+            arrival.finished(outcome);
+            if matches!(outcome, Outcome::Unavailable) {
+                edge.say_unavailable(&problem);
+            }
             problem.into_response()
         }
     }
@@ -112,6 +122,17 @@ impl Edge {
                 Ok(Answer::Safe(Outcome::DeadLettered, *id))
             }
             Ok(Settled::Refused) | Err(_) => Err(Problem::NotSafeInTime),
+        }
+    }
+
+    /// A disk that hangs says nothing, and neither does a slow Kafka: only the answers show it.
+    fn say_unavailable(&self, problem: &Problem) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
+            *said = Some(Instant::now());
+            tracing::warn!(
+                "a callback was answered 503: {problem}. The sender gives an event up after 62 s of this; look at Kafka, and at the disk of ZIM2KAFKA_SPOOL_DIR"
+            );
         }
     }
 }
