@@ -47,7 +47,7 @@ impl SpoolMetrics {
                 registry,
                 Gauge::new(
                     "zim2kafka_spool_oldest_record_age_seconds",
-                    "Age of the oldest record in the spool; 0 where there is none.",
+                    "Age of the oldest record in the spool that Kafka has not refused for good; 0 where there is none.",
                 ),
             ),
             syncs: counter(
@@ -79,7 +79,7 @@ impl SpoolMetrics {
     }
 
     /// What is in it: so many records, some of them refused for good, in so many bytes; and when the
-    /// oldest arrived, in ms since 1970-01-01 UTC.
+    /// oldest of the others arrived, in ms since 1970-01-01 UTC.
     pub fn holds(&self, records: i64, refused: i64, bytes: u64, oldest: Option<i64>) {
         self.records.set(records);
         self.refused.set(refused);

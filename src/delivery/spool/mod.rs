@@ -187,7 +187,7 @@ impl Spool {
         self.store.used_bytes()
     }
 
-    /// When the oldest record arrived, in ms since 1970-01-01 UTC.
+    /// When the oldest record that is not refused arrived, in ms since 1970-01-01 UTC.
     pub(super) fn oldest(&self) -> Result<Option<i64>, Error> {
         self.store.oldest()
     }

@@ -276,8 +276,9 @@ impl Store {
 
     /// When the oldest record arrived, in ms since 1970-01-01 UTC.
     pub(super) fn oldest(&self) -> Result<Option<i64>, Error> {
-        let mut statement = (self.connection)
-            .prepare_cached("SELECT received_at FROM records ORDER BY number LIMIT 1")?;
+        let mut statement = (self.connection).prepare_cached(
+            "SELECT received_at FROM records WHERE refused = 0 ORDER BY number LIMIT 1",
+        )?;
         let mut rows = statement.query([])?;
         Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
     }

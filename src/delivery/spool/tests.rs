@@ -136,6 +136,10 @@ fn what_kafka_refuses_is_not_read_again_before_the_next_start() {
     spool.mark_refused(&[3]).expect("it marks");
     assert!(contents(&spool).into_keys().eq([0, 1, 2, 4, 5, 6]));
     assert_eq!(spool.records(), (8, 2));
+    // What waits for the next start is not late.
+    spool.mark_refused(&[0]).expect("it marks");
+    let oldest = spool.oldest().expect("it can be asked");
+    assert_eq!(oldest, Some(record(1, 0).times.received));
     drop(spool);
     let spool = open(folder.path());
     assert!(contents(&spool).into_keys().eq(0..8));
