@@ -30,8 +30,14 @@ impl Folder {
     ///
     /// `WouldBlock` where another process keeps the lock, else whatever the system says.
     pub(super) fn claim(path: &Path, patience: Duration) -> io::Result<Self> {
+        let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
         // Live signatures are in there.
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for folder in new {
+            let holder = folder.parent().filter(|path| !path.as_os_str().is_empty());
+            sync(holder.unwrap_or(Path::new(".")))?;
+        }
         let lock = private().open(path.join("lock"))?;
         let deadline = Instant::now() + patience;
         let mut said = false;
@@ -70,7 +76,7 @@ impl Folder {
 
     /// Makes names that came or went last, also beyond a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        sync(&self.path)
     }
 
     /// Takes up the ballast; false where there is no room for it.
@@ -99,6 +105,11 @@ impl Folder {
     pub(super) fn drop_ballast(&self) -> bool {
         fs::remove_file(self.file("ballast")).is_ok()
     }
+}
+
+/// Makes the names in a folder last beyond a power cut.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 fn private() -> OpenOptions {
