@@ -11,8 +11,10 @@ use super::spool::{Error, Lane, Row, Spool};
 use crate::event::{MAX_RECORD_BYTES, Record};
 use crate::metrics::Metrics;
 
-/// One transaction holds so much of a lane; the next one follows at once.
-const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// One transaction holds so much of a lane, and at most one record more; the next one follows at once. The
+/// log that both lanes' make is smaller than the ballast, so that on a full disk the ballast lets it be
+/// copied into the file.
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// What Kafka has is deleted after so long at the latest.
 const DELETE_AFTER: Duration = Duration::from_secs(1);
@@ -252,52 +254,52 @@ impl Work {
                 }
             })
             .collect();
-        let all = rows.concat();
-        if all.is_empty() && !rung && !stop && now < self.deleted + DELETE_AFTER {
+        let is_idle = rows.iter().all(Vec::is_empty);
+        if is_idle && !rung && !stop && now < self.deleted + DELETE_AFTER {
             return Ok(());
         }
         self.deleted = now;
-        let bytes = all.iter().map(|row| row.record.size()).sum();
-        if !all.is_empty() && !self.spool.has_room(bytes)? {
-            self.write(&[])?;
-            self.count();
-            self.failed("the spool has reached ZIM2KAFKA_SPOOL_MAX_BYTES: new events are answered 503 until Kafka takes what is in it. Look at Kafka, or allow the spool more");
-            return Ok(());
-        }
-        self.write(&all)?;
-        if all.is_empty() {
-            self.look_again()?;
-        } else {
-            self.well();
-            for (queue, rows) in self.queues.iter().zip(&rows) {
-                queue.spooled(rows);
-            }
-        }
-        self.spool.tidy()?;
+        let done = self.forget().and_then(|()| self.keep(&rows));
         self.count();
-        Ok(())
+        done
     }
 
-    /// One transaction; where there is no room for the rows, at least the deletions.
-    fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
+    /// Deletes what Kafka has. Before anything is written: it makes room.
+    fn forget(&mut self) -> Result<(), Error> {
         for queue in &self.queues {
             let (done, refused) = queue.take_done();
-            if !refused.is_empty()
-                && let Err(error) = self.spool.mark_refused(&refused)
+            if !done.is_empty()
+                && let Err(error) = self.spool.delete(&done)
             {
                 queue.give_back_done(&done, &refused);
                 return Err(error);
             }
-            if !done.is_empty()
-                && let Err(error) = self.spool.write(&[], &done)
+            if !refused.is_empty()
+                && let Err(error) = self.spool.mark_refused(&refused)
             {
-                queue.give_back_done(&done, &[]);
+                queue.give_back_done(&[], &refused);
                 return Err(error);
             }
         }
-        if !rows.is_empty() {
-            self.spool.write(rows, &[])?;
-            self.metrics.spool().synced();
+        self.spool.tidy()
+    }
+
+    /// Writes the rows of both lanes, in one transaction; with none, sees whether it could.
+    fn keep(&mut self, rows: &[Vec<Row>]) -> Result<(), Error> {
+        let all = rows.concat();
+        if all.is_empty() {
+            return self.look_again();
+        }
+        let bytes = all.iter().map(|row| row.record.size()).sum();
+        if !self.spool.has_room(bytes)? {
+            self.failed("the spool has reached ZIM2KAFKA_SPOOL_MAX_BYTES: new events are answered 503 until Kafka takes what is in it. Look at Kafka, or allow the spool more");
+            return Ok(());
+        }
+        self.spool.write(&all)?;
+        self.metrics.spool().synced();
+        self.well();
+        for (queue, rows) in self.queues.iter().zip(rows) {
+            queue.spooled(rows);
         }
         Ok(())
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::statvfs;
+
 /// A second process waits so long for the first to end: a restart that overlaps.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -86,6 +88,11 @@ impl Folder {
             return true;
         }
         let fill = || -> io::Result<()> {
+            // Not tried in vain: even for a moment it would take the room of others.
+            let disk = statvfs(&self.path)?;
+            if disk.f_bavail.saturating_mul(disk.f_frsize) < BALLAST_BYTES as u64 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let mut file = private().truncate(true).open(&path)?;
             // Written, not only sized: a hole would keep no room.
             let zeros = vec![0; 64 * 1024];

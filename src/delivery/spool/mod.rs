@@ -6,6 +6,7 @@
 
 mod folder;
 mod inspection;
+mod leaves;
 mod log;
 mod row;
 mod salvage;
@@ -21,7 +22,7 @@ use folder::{Folder, LOCK_PATIENCE};
 pub use inspection::inspect;
 pub(super) use salvage::Salvage;
 pub use store::Error;
-use store::Store;
+use store::{PAGE_BYTES, Store};
 
 use crate::event::Record;
 
@@ -35,11 +36,16 @@ pub const MAX_READ_RECORDS: usize = 1000;
 pub const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 
 /// After the ballast was given up, it is tried to load it again so often.
-const BALLAST_PAUSE: Duration = Duration::from_secs(10);
+const BALLAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A file with so much unused room is made smaller once it holds hardly anything.
+/// On a full disk so many rows are deleted at once. What they change is written beside what is there, and
+/// that must fit into the ballast: up to two pages a row, the table's and the index's.
+const FEW: usize = BALLAST_BYTES / PAGE_BYTES as usize / 4;
+
+/// A file with so many unused pages is made smaller once it holds hardly anything, and any file, if that
+/// may bring the ballast back.
 const SPACIOUS_PAGES: i64 = 4096;
-const HARDLY_ANY: i64 = 1000;
+const HARDLY_ANY_PAGES: i64 = 1024;
 
 /// Where the spool is, and how it is used.
 #[derive(Debug, Clone)]
@@ -99,7 +105,7 @@ pub struct Spool {
     settings: SpoolSettings,
     store: Store,
     ballast: Result<(), Instant>,
-    /// Set by a write that failed, whose leavings are still in the log.
+    /// Whether the log may hold what a write that failed has left.
     untidy: bool,
     /// Whether anything was written since the last [`Spool::tidy`].
     written: bool,
@@ -149,7 +155,8 @@ impl Spool {
             settings: settings.clone(),
             store,
             ballast,
-            untidy: false,
+            // On a full disk, opening may have been such a write.
+            untidy: true,
             written: true,
             refused: contents.refused,
             contents,
@@ -199,20 +206,17 @@ impl Spool {
             return Ok(true);
         }
         // The log may hold what is deleted by now.
-        self.store.checkpoint()?;
-        Ok(fits(self.store.used_bytes()?))
+        match self.store.checkpoint() {
+            Err(Error::Full) => Ok(false),
+            checkpoint => checkpoint.and_then(|()| Ok(fits(self.store.used_bytes()?))),
+        }
     }
 
-    /// Writes rows and deletes others, in one transaction. What is written is on disk when this
-    /// returns: synced, by SQLite's word and the system's.
-    pub(super) fn write(&mut self, rows: &[Row], delete: &[u64]) -> Result<(), Error> {
-        let written = match self.store.write(rows, delete) {
-            // Deleting needs room in the log too.
-            Err(Error::Full) if rows.is_empty() && self.drop_ballast() => {
-                self.store.write(rows, delete)
-            }
-            written => written,
-        };
+    /// Writes rows, and deletes those that they replace, in one transaction. What is written is on disk
+    /// when this returns: synced, by SQLite's word and the system's.
+    pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
+        self.wants_ballast()?;
+        let written = self.store.write(rows, &[]);
         self.tidy_after(&written);
         if written.is_ok() {
             self.refused += rows.iter().filter(|row| row.refused).count() as i64;
@@ -220,9 +224,33 @@ impl Spool {
         written
     }
 
+    /// Deletes rows; those that are not there any more do no harm. Where it fails, some may be gone.
+    pub(super) fn delete(&mut self, numbers: &[u64]) -> Result<(), Error> {
+        let deleted = match self.ballast {
+            Ok(()) => self.store.write(&[], numbers),
+            Err(_) => Err(Error::Full),
+        };
+        let deleted = match deleted {
+            Err(Error::Full) => {
+                self.make_room();
+                let mut few = numbers.chunks(FEW);
+                few.try_for_each(|few| self.store.write(&[], few))
+            }
+            deleted => deleted,
+        };
+        self.tidy_after(&deleted);
+        deleted
+    }
+
     /// Marks rows that Kafka refuses for good.
     pub(super) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
-        let marked = self.store.mark_refused(numbers);
+        let marked = match self.store.mark_refused(numbers) {
+            Err(Error::Full) => {
+                self.make_room();
+                self.store.mark_refused(numbers)
+            }
+            marked => marked,
+        };
         if marked.is_ok() {
             self.refused += numbers.len() as i64;
         }
@@ -232,6 +260,7 @@ impl Spool {
 
     /// Writes and syncs something that means nothing: whether a write would succeed.
     pub(super) fn probe(&mut self) -> Result<(), Error> {
+        self.wants_ballast()?;
         let written = self.store.probe();
         self.tidy_after(&written);
         written
@@ -248,43 +277,59 @@ impl Spool {
         if !std::mem::take(&mut self.written) {
             return Ok(());
         }
+        let mut tidied = Ok(());
         if self.store.records() == 0 {
-            self.store.checkpoint()?;
+            tidied = self.store.checkpoint();
         }
-        if self.store.records() < HARDLY_ANY && self.store.free_pages()? > SPACIOUS_PAGES {
-            self.store.compact()?;
+        let spacious = match self.ballast {
+            Ok(()) => SPACIOUS_PAGES,
+            Err(_) => 0,
+        };
+        let hardly_any = self.store.used_pages()? < HARDLY_ANY_PAGES;
+        if tidied.is_ok() && hardly_any && self.store.free_pages()? > spacious {
+            tidied = self.store.compact();
         }
-        Ok(())
+        self.tidy_after(&tidied);
+        self.written = false;
+        match tidied {
+            // It can wait until there is room.
+            Err(Error::Full) => Ok(()),
+            tidied => tidied,
+        }
     }
 
     fn tidy_after(&mut self, written: &Result<(), Error>) {
         self.written = true;
-        match (written, self.ballast) {
-            (Err(_), _) => self.untidy = true,
-            (Ok(()), Err(tried)) if tried.elapsed() >= BALLAST_PAUSE => {
-                self.ballast = match self.folder.load_ballast() {
-                    true => Ok(()),
-                    false => Err(Instant::now()),
-                };
-            }
-            (Ok(()), _) => {}
-        }
-        // A failed write leaves frames behind the end of the log, where the next start would take
-        // them for damage.
-        if written.is_ok() && self.untidy && self.store.checkpoint().is_ok() {
-            self.untidy = false;
+        if self.untidy || written.is_err() {
+            self.untidy = self.store.cut_log().is_err();
         }
     }
 
-    fn drop_ballast(&mut self) -> bool {
-        self.ballast = Err(Instant::now());
-        let dropped = self.folder.drop_ballast();
-        if dropped {
+    /// Nothing is added while the ballast is gone: its room is for deletions alone, without which a full
+    /// disk would stay full, whatever Kafka takes.
+    fn wants_ballast(&mut self) -> Result<(), Error> {
+        match self.ballast {
+            Ok(()) => return Ok(()),
+            Err(tried) if tried.elapsed() < BALLAST_PAUSE => {}
+            Err(_) if self.folder.load_ballast() => self.ballast = Ok(()),
+            Err(_) => self.ballast = Err(Instant::now()),
+        }
+        self.ballast.map_err(|_| Error::Full)
+    }
+
+    /// Gives up the ballast, so that what Kafka has can be deleted.
+    fn make_room(&mut self) {
+        if self.ballast.is_ok() {
+            self.ballast = Err(Instant::now());
+        }
+        if self.folder.drop_ballast() {
             tracing::warn!(
                 "the disk of the spool is full; its ballast is given up so that records can still be deleted"
             );
         }
-        dropped
+        // What the log holds may need room in the file before the log can be used again. Where even that
+        // fails, the deletions will say so.
+        drop(self.store.checkpoint());
     }
 }
 
@@ -308,7 +353,13 @@ fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<Salvage>), Er
         Ok((store, contents)) => Ok((store, contents, None)),
         Err(Error::Damaged(what)) => {
             tracing::error!("the spool is damaged ({what}); saving what can be read");
-            let salvage = salvage::salvage(folder)?;
+            // Copies take room.
+            folder.drop_ballast();
+            let salvage = salvage::salvage(folder).map_err(|error| {
+                Error::Failed(format!(
+                    "{error}. To save what can be read takes up to three times the room of the spool: make room on its disk, and start again"
+                ))
+            })?;
             let mut store = Store::open(&file)?;
             let contents = store.examine()?;
             Ok((store, contents, Some(salvage)))

@@ -3,22 +3,29 @@
 //! One connection, used by one thread at a time. Every commit is one sync of the write-ahead log
 //! (`synchronous=FULL`), and returns only after it.
 
-use std::fs;
-use std::ops::RangeInclusive;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, params};
 
 use super::{Lane, Row, row};
 use crate::event::Record;
 
-/// Written into each file: whose it is, and in the last byte what its tables mean.
-const FORMAT: i64 = 0x7a32_6b01;
-/// A format that a later version of ours may use, and that no single damaged byte is likely to make.
-const LATER: RangeInclusive<i64> = FORMAT + 1..=FORMAT + 14;
+/// Written into each file: whose it is, and what its tables mean: the version, in two of the four bytes,
+/// so that no single damaged byte looks like a later version.
+const fn format(version: u8) -> i64 {
+    0x7a00_6b00 | (version as i64) << 16 | version as i64
+}
 
-/// The log is copied into the file after so many pages, about 4 MB.
-const LOG_PAGES: u32 = 1000;
+const FORMAT: i64 = format(1);
+
+/// The version of a format that is not ours yet.
+fn later(format_found: i64) -> Option<u8> {
+    (2..=u8::MAX).find(|version| format(*version) == format_found)
+}
+
+/// The log is copied into the file and cut once it is longer than this.
+const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What SQLite's pages take.
 pub(super) const PAGE_BYTES: u64 = 4096;
@@ -36,7 +43,7 @@ pub enum Error {
     #[error(
         "the spool was written by a later version (format {0}); use that version, or one that follows it"
     )]
-    Later(i64),
+    Later(u8),
     /// Anything else that the system or SQLite says.
     #[error("{0}")]
     Failed(String),
@@ -44,15 +51,29 @@ pub enum Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        match (error.sqlite_error_code(), extended) {
+            (Some(ErrorCode::DiskFull), _) => Self::Full,
             // Read-only by its own header, since the file has been opened for writing; and what SQLite
             // calls unknown is an SQL error, while our SQL fits the tables that we made.
-            Some(
-                ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::ReadOnly
-                | ErrorCode::Unknown,
+            (
+                Some(
+                    ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::Unknown,
+                ),
+                _,
+            )
+            // What the disk does not give back is damaged as well.
+            | (
+                _,
+                Some(
+                    ffi::SQLITE_IOERR_READ
+                    | ffi::SQLITE_IOERR_SHORT_READ
+                    | ffi::SQLITE_IOERR_DATA
+                    | ffi::SQLITE_IOERR_CORRUPTFS,
+                ),
             ) => Self::Damaged(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
@@ -88,9 +109,12 @@ impl Store {
         let journal: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
-        // A log that one large batch made long is cut again.
-        connection.pragma_update(None, "journal_size_limit", LOG_PAGES * PAGE_BYTES as u32)?;
+        // SQLite's own would begin the log at the front again and write over what is there: a crash
+        // in between leaves old and new side by side, which looks like damage.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // For the same reason: pages that do not fit into its memory would be written to the log early,
+        // and again when they change once more.
+        connection.pragma_update(None, "cache_spill", false)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -108,8 +132,12 @@ impl Store {
                 new.commit()?;
             }
             FORMAT => {}
-            later if LATER.contains(&later) => return Err(Error::Later(later - FORMAT + 1)),
-            other => return Err(Error::Damaged(format!("format {other} is none of ours"))),
+            other => {
+                return Err(match later(other) {
+                    Some(version) => Error::Later(version),
+                    None => Error::Damaged(format!("format {other:x} is none of ours")),
+                });
+            }
         }
         let records = connection.query_row("SELECT count(*) FROM records", [], |row| row.get(0))?;
         let log = PathBuf::from(format!("{}-wal", path.display()));
@@ -187,6 +215,7 @@ impl Store {
         }
         transaction.commit()?;
         self.records += appended - deleted;
+        self.limit_log();
         Ok(())
     }
 
@@ -201,6 +230,7 @@ impl Store {
             }
         }
         transaction.commit()?;
+        self.limit_log();
         Ok(())
     }
 
@@ -241,6 +271,35 @@ impl Store {
         Ok(records)
     }
 
+    /// What is committed is safe in the log as well; where it cannot be copied now, that is tried again
+    /// after the next commit.
+    fn limit_log(&self) {
+        if self.log_bytes() > LOG_BYTES {
+            drop(self.checkpoint());
+        }
+    }
+
+    /// Cuts off what a write that failed has left behind the last commit, where the next start would take
+    /// it for damage. Needs no room.
+    pub(super) fn cut_log(&self) -> Result<(), Error> {
+        const HEADER: u64 = 32;
+        const FRAME: u64 = 24 + PAGE_BYTES;
+        // This checkpoint does nothing but tell how many frames the log has.
+        let frames: i64 =
+            (self.connection).query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+        let end = match u64::try_from(frames) {
+            Ok(0) => 0,
+            Ok(frames) => HEADER + frames * FRAME,
+            Err(_) => return Err(Error::Failed("there is no log".to_owned())),
+        };
+        if self.log_bytes() > end {
+            let log = OpenOptions::new().write(true).open(&self.log);
+            log.and_then(|log| log.set_len(end))
+                .map_err(|error| Error::Failed(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Copies the log into the file and cuts it.
     pub(super) fn checkpoint(&self) -> Result<(), Error> {
         let busy: i64 =
@@ -264,9 +323,16 @@ impl Store {
 
     /// Bytes in use: pages that hold something, and the log.
     pub(super) fn used_bytes(&self) -> Result<u64, Error> {
-        let pages = pragma(&self.connection, "page_count")? - self.free_pages()?;
-        let log = fs::metadata(&self.log).map_or(0, |file| file.len());
-        Ok(pages.unsigned_abs() * PAGE_BYTES + log)
+        Ok(self.used_pages()?.unsigned_abs() * PAGE_BYTES + self.log_bytes())
+    }
+
+    fn log_bytes(&self) -> u64 {
+        fs::metadata(&self.log).map_or(0, |file| file.len())
+    }
+
+    /// Pages of the file that hold something.
+    pub(super) fn used_pages(&self) -> Result<i64, Error> {
+        Ok(pragma(&self.connection, "page_count")? - self.free_pages()?)
     }
 
     /// Pages of the file that hold nothing.

@@ -33,7 +33,8 @@ async fn without_room(cluster: &Cluster, mut run: Run, fault: &str) {
         run.start();
         run.service().ready();
     });
-    let sender = run.load(size(300, 1000));
+    // Fast enough for more records than the ballast lets be deleted at once.
+    let sender = run.load(1000);
     let (times, mut worst) = (size(1, 10), Duration::ZERO);
     for _ in 0..times {
         load_for(Duration::from_secs(1)).await;
