@@ -16,7 +16,7 @@ const REPORTS: Duration = Duration::from_secs(10);
 
 /// The pause before a new producer, doubled from one failure to the next until something succeeds.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The pause before a record is tried again that did not fit into librdkafka's own queue. The window
 /// is narrower than that queue, unless the operator narrows the queue.
@@ -92,6 +92,12 @@ impl Feed {
 
     fn send(&self, producer: &Producer, batch: &[(u64, Arc<Record>)]) {
         for (at, (number, record)) in batch.iter().enumerate() {
+            // A producer may fail a record by itself, as of a topic that it knows to be missing, and yet
+            // take the next one: that would overtake.
+            if self.queue.has_failed() {
+                self.give_back(producer, batch.len() - at, "it has failed");
+                return;
+            }
             let sent = loop {
                 match producer.send(&self.topic, *number, record) {
                     // The same record again, or a later one would overtake it.

@@ -43,7 +43,8 @@ pub const MAX_IN_FLIGHT: usize = 10_000;
 /// Or less, where the records are large.
 pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 
-/// So many rows wait to be deleted at most, before the spooler is woken to do it.
+/// When so many rows wait to be deleted, the spooler is woken to do it, and nothing more is read from
+/// disk until it has: a crash would repeat them all.
 const MAX_DONE: usize = 10_000;
 
 /// There is no room for another record.
@@ -227,6 +228,8 @@ impl Queue {
     /// Rows on disk that can be deleted, and those that are to be marked as refused.
     pub(super) fn take_done(&self) -> (Vec<u64>, Vec<u64>) {
         let mut state = self.lock();
+        // The feeder may read on.
+        self.wake(&mut state);
         (
             std::mem::take(&mut state.done),
             std::mem::take(&mut state.refused),
@@ -353,6 +356,11 @@ impl Queue {
     /// Whether the lane is stopped within this time: the pause before a new producer.
     pub(super) fn stopped_within(&self, pause: Duration) -> bool {
         self.wait(pause, |state| state.stopping)
+    }
+
+    /// Whether the producer has failed, and nothing more should be given to it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failure.is_some()
     }
 
     /// Whether the feeder must leave its producer within this time, because the lane is stopped or the

@@ -136,8 +136,8 @@ impl Spooler {
             works: Arc::clone(&works),
             damaged: Box::new(damaged),
             deleted: Instant::now(),
-            paused: None,
-            said: None,
+            failure: Trouble::default(),
+            crowd: Trouble::default(),
         };
         let thread = thread::Builder::new()
             .name("spooler".to_owned())
@@ -175,9 +175,30 @@ struct Work {
     works: Arc<AtomicBool>,
     damaged: Box<dyn Fn(Error) + Send>,
     deleted: Instant,
-    /// Nothing is written until then.
-    paused: Option<Instant>,
+    failure: Trouble,
+    /// There is no room for more dead letters. A matter of theirs alone.
+    crowd: Trouble,
+}
+
+/// Something that is tried again after a pause, and said now and then.
+#[derive(Debug, Default)]
+struct Trouble {
+    until: Option<Instant>,
     said: Option<Instant>,
+}
+
+impl Trouble {
+    fn goes_on(&mut self, what: &str) {
+        self.until = Some(Instant::now() + PAUSE);
+        if self.said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
+            self.said = Some(Instant::now());
+            tracing::error!("{what}");
+        }
+    }
+
+    fn pauses(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
 }
 
 impl Work {
@@ -210,20 +231,14 @@ impl Work {
 
     /// When something is to be done next, if nobody rings.
     fn next(&self) -> Instant {
-        let now = Instant::now();
-        let oldest = self
-            .queues
-            .iter()
-            .filter_map(|queue| queue.spool_at())
-            .min();
-        let idle = now
-            + self
-                .spool
-                .settings()
-                .after
-                .clamp(SPOOLER_LOOKS, DELETE_AFTER);
-        let next = oldest.map_or(idle, |oldest| oldest.min(idle));
-        self.paused.map_or(next, |paused| next.max(paused))
+        let [events, dead_letters] = self.queues.each_ref().map(|queue| queue.spool_at());
+        let dead_letters =
+            dead_letters.map(|at| self.crowd.until.map_or(at, |until| at.max(until)));
+        let after = self.spool.settings().after;
+        let idle = Instant::now() + after.clamp(SPOOLER_LOOKS, DELETE_AFTER);
+        let due = [events, dead_letters].into_iter().flatten();
+        let next = due.fold(idle, Instant::min);
+        self.failure.until.map_or(next, |until| next.max(until))
     }
 
     fn serve(&self, reads: Vec<Read>) -> Result<(), Error> {
@@ -241,25 +256,25 @@ impl Work {
     /// Writes what is due, and with that, or at its own time, deletes what Kafka has.
     fn turn(&mut self, rung: bool, stop: bool) -> Result<(), Error> {
         let now = Instant::now();
-        if self.paused.is_some_and(|paused| now < paused) && !stop {
+        if self.failure.pauses(now) && !stop {
             return Ok(());
         }
         let is_due = |queue: &Queue| queue.spool_at().is_some_and(|at| at <= now || stop);
-        let rows: Vec<Vec<Row>> = (self.queues.iter())
-            .map(|queue| {
-                if is_due(queue) {
-                    queue.rows(MAX_BATCH_BYTES)
-                } else {
-                    Vec::new()
-                }
-            })
-            .collect();
+        let rows = |queue: &Arc<Queue>, waits: bool| match is_due(queue) && !waits {
+            true => queue.rows(MAX_BATCH_BYTES),
+            false => Vec::new(),
+        };
+        let [events, dead_letters] = &self.queues;
+        let rows = [
+            rows(events, false),
+            rows(dead_letters, self.crowd.pauses(now) && !stop),
+        ];
         let is_idle = rows.iter().all(Vec::is_empty);
         if is_idle && !rung && !stop && now < self.deleted + DELETE_AFTER {
             return Ok(());
         }
         self.deleted = now;
-        let done = self.forget().and_then(|()| self.keep(&rows));
+        let done = self.forget().and_then(|()| self.keep(rows));
         self.count();
         done
     }
@@ -285,28 +300,41 @@ impl Work {
     }
 
     /// Writes the rows of both lanes, in one transaction; with none, sees whether it could.
-    fn keep(&mut self, rows: &[Vec<Row>]) -> Result<(), Error> {
-        let all = rows.concat();
-        if all.is_empty() {
+    fn keep(&mut self, [events, dead_letters]: [Vec<Row>; 2]) -> Result<(), Error> {
+        if events.is_empty() && dead_letters.is_empty() {
             return self.look_again();
         }
-        let bytes = all.iter().map(|row| row.record.size()).sum();
-        if !self.spool.has_room(bytes)? {
+        let size = |rows: &[Row]| rows.iter().map(|row| row.record.size()).sum::<usize>();
+        let bytes = size(&events);
+        if !events.is_empty() && !self.spool.has_room(Lane::Events, bytes)? {
             self.failed("the spool has reached ZIM2KAFKA_SPOOL_MAX_BYTES: new events are answered 503 until Kafka takes what is in it. Look at Kafka, or allow the spool more");
+            return Ok(());
+        }
+        let mut all = events;
+        let bytes = bytes + size(&dead_letters);
+        if dead_letters.is_empty() || self.spool.has_room(Lane::DeadLetters, bytes)? {
+            all.extend(dead_letters);
+        } else {
+            self.crowd.goes_on("dead letters fill the spool up to what is left to events: new ones are answered 503. Look at the dead-letter topic, or allow the spool more");
+        }
+        if all.is_empty() {
             return Ok(());
         }
         self.spool.write(&all)?;
         self.metrics.spool().synced();
         self.well();
-        for (queue, rows) in self.queues.iter().zip(rows) {
-            queue.spooled(rows);
+        for (queue, lane) in self.queues.iter().zip([Lane::Events, Lane::DeadLetters]) {
+            let rows: Vec<Row> = all.extract_if(.., |row| row.lane == lane).collect();
+            queue.spooled(&rows);
         }
         Ok(())
     }
 
     /// After a failure, with nothing to write: whether it would work now.
     fn look_again(&mut self) -> Result<(), Error> {
-        if !self.works.load(Ordering::Relaxed) && self.spool.has_room(MAX_RECORD_BYTES)? {
+        if !self.works.load(Ordering::Relaxed)
+            && self.spool.has_room(Lane::Events, MAX_RECORD_BYTES)?
+        {
             self.spool.probe()?;
             self.well();
         }
@@ -321,19 +349,14 @@ impl Work {
     }
 
     fn well(&mut self) {
-        self.paused = None;
-        self.said = None;
+        self.failure = Trouble::default();
         if !self.works.swap(true, Ordering::Relaxed) {
             tracing::info!("the spool works again");
         }
     }
 
     fn failed(&mut self, what: &str) {
-        self.paused = Some(Instant::now() + PAUSE);
         self.works.store(false, Ordering::Relaxed);
-        if self.said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
-            self.said = Some(Instant::now());
-            tracing::error!("{what}");
-        }
+        self.failure.goes_on(what);
     }
 }

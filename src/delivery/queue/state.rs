@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES};
+use super::{MAX_DONE, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES};
 use crate::delivery::spool::Row;
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
@@ -212,7 +212,7 @@ impl State {
     pub(super) fn wants_backlog(&self) -> bool {
         let is_next = self.next == self.window.len() && self.backlog > 0;
         let is_free = !self.is_full() && (self.in_flight == 0 || !self.last_travels_alone);
-        is_next && is_free && !self.finishing
+        is_next && is_free && self.done.len() < MAX_DONE && !self.finishing
     }
 
     /// Takes in what was read from disk.

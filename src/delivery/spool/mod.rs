@@ -199,9 +199,14 @@ impl Spool {
         self.store.oldest()
     }
 
-    /// Whether so many bytes more are within the limit.
-    pub(super) fn has_room(&self, bytes: usize) -> Result<bool, Error> {
-        let fits = |used: u64| used + bytes as u64 <= self.settings.max_bytes;
+    /// Whether so many bytes more of a lane are within the limit.
+    pub(super) fn has_room(&self, lane: Lane, bytes: usize) -> Result<bool, Error> {
+        let limit = match lane {
+            Lane::Events => self.settings.max_bytes,
+            // A dead-letter topic that is missing must not take the room of the events.
+            Lane::DeadLetters => self.settings.max_bytes / 4 * 3,
+        };
+        let fits = |used: u64| used + bytes as u64 <= limit;
         if fits(self.store.used_bytes()?) {
             return Ok(true);
         }

@@ -154,7 +154,10 @@ fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
     settings.max_bytes = limit;
     let mut spool = Spool::open_within(&settings, Duration::ZERO).expect("it opens");
     let mut number = 0;
-    while spool.has_room(1 << 20).expect("it can be asked") {
+    while spool
+        .has_room(Lane::Events, 1 << 20)
+        .expect("it can be asked")
+    {
         spool
             .write(&rows(number..number + 10, 100_000))
             .expect("it writes");
@@ -162,9 +165,19 @@ fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
         assert!(spool.used_bytes().expect("it can be asked") <= limit + (2 << 20));
     }
     assert!(number >= 40, "{number}");
+    // Of the same room, a quarter is left to events.
+    let has_room = |spool: &Spool, lane| spool.has_room(lane, 1 << 20).expect("it can be asked");
+    spool
+        .delete(&(0..20).collect::<Vec<_>>())
+        .expect("it deletes");
+    assert!(has_room(&spool, Lane::Events) && !has_room(&spool, Lane::DeadLetters));
     let all: Vec<u64> = (0..number).collect();
     spool.delete(&all).expect("it deletes");
-    assert!(spool.has_room(7 << 20).expect("it can be asked"));
+    assert!(
+        spool
+            .has_room(Lane::Events, 7 << 20)
+            .expect("it can be asked")
+    );
     spool.tidy().expect("it tidies");
     assert!(spool.used_bytes().expect("it can be asked") < 1 << 16);
 }

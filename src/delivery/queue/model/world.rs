@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use uuid::Uuid;
 
+use super::parts::{id, queues, record};
 use super::{Broken, Step};
 use crate::delivery::queue::*;
 use crate::delivery::spool::Lane;
-use crate::event::{JoinType, Times};
 
 /// A message as a producer has it.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +35,8 @@ pub(super) struct World {
     queues: [Arc<Queue>; 2],
     sent: Vec<Sent>,
     disk: BTreeMap<u64, (Lane, Record)>,
+    /// What the spooler is about to write. It does nothing else meanwhile.
+    writing: Option<Vec<Row>>,
     /// With the producers, in order.
     flying: VecDeque<Message>,
     /// Of producers that are gone, in order.
@@ -56,55 +56,6 @@ enum Verdict {
     Failed,
 }
 
-fn record(id: u64, group: u8) -> Record {
-    Record {
-        event_id: Uuid::from_u128(id.into()),
-        key: Some(vec![group].into()),
-        timestamp: 0,
-        headers: Vec::new(),
-        value: Bytes::from(id.to_string()),
-        kind: Kind::GroupJoined {
-            join_type: JoinType::Apply,
-            users: 1,
-        },
-        times: Times {
-            callback: 0,
-            received: 0,
-        },
-    }
-}
-
-/// The event that a record, or the dead letter of one, is about.
-fn id(record: &Record) -> u64 {
-    let text = std::str::from_utf8(&record.value).expect("we wrote it");
-    text.parse().expect("we wrote it")
-}
-
-fn queues(disk: &BTreeMap<u64, (Lane, Record)>, hidden: bool) -> [Arc<Queue>; 2] {
-    let metrics = Arc::new(Metrics::new());
-    let last = disk.keys().next_back().copied();
-    let numbers = Arc::new(Numbers::after(last));
-    let queue = |lane, dead_letters| {
-        let left = disk.values().filter(|(of, _)| *of == lane).count();
-        let connection = Arc::new(Connection::new(None));
-        let queue = Queue::new(
-            Arc::clone(&numbers),
-            Arc::clone(&metrics),
-            connection,
-            dead_letters,
-        );
-        let disk = Disk {
-            doorbell: Arc::default(),
-            after: Duration::ZERO,
-        };
-        let queue = Arc::new(queue.with_disk(disk, if hidden { 0 } else { left }, last));
-        queue.start_over();
-        queue
-    };
-    let dead = queue(Lane::DeadLetters, None);
-    [queue(Lane::Events, Some(Arc::clone(&dead))), dead]
-}
-
 impl World {
     pub(super) fn new(broken: Option<Broken>) -> Self {
         Self {
@@ -112,6 +63,7 @@ impl World {
             queues: queues(&BTreeMap::new(), false),
             sent: Vec::new(),
             disk: BTreeMap::new(),
+            writing: None,
             flying: VecDeque::new(),
             landing: VecDeque::new(),
             reports: VecDeque::new(),
@@ -142,9 +94,10 @@ impl World {
             Step::Land => self.land(),
             Step::StartOver => self.start_over(),
             Step::Read => self.read(),
-            Step::Write { fails } => self.write(fails),
+            Step::Write => self.write(),
+            Step::Written { fails } => self.written(fails),
             Step::Delete => self.delete(),
-            Step::Kill { in_write } => self.kill(in_write),
+            Step::Kill { written } => self.kill(written),
         }
         self.look()
     }
@@ -293,6 +246,9 @@ impl World {
     }
 
     fn read(&mut self) {
+        if self.writing.is_some() {
+            return;
+        }
         for (lane, queue) in self.lanes() {
             if !queue.lock().wants_backlog() {
                 continue;
@@ -310,21 +266,31 @@ impl World {
         }
     }
 
-    fn unsafe_rows(&self) -> Vec<Row> {
+    fn write(&mut self) {
         let queues = self.queues.iter();
-        queues.flat_map(|queue| queue.rows(4000)).collect()
+        let rows = || queues.flat_map(|queue| queue.rows(4000)).collect();
+        self.writing.get_or_insert_with(rows);
+        if self.is(Broken::AnswerBeforeTheWrite) {
+            self.tell_spooled();
+        }
     }
 
-    fn write(&mut self, fails: bool) {
-        let rows = self.unsafe_rows();
+    fn written(&mut self, fails: bool) {
+        let rows = self.writing.clone().unwrap_or_default();
         if !fails {
             self.commit(&rows);
-        }
-        if !fails || self.is(Broken::AnswerBeforeTheWrite) {
-            for (lane, queue) in self.lanes() {
-                let of = |row: &&Row| row.lane == lane;
-                queue.spooled(&rows.iter().filter(of).cloned().collect::<Vec<_>>());
+            if !self.is(Broken::AnswerBeforeTheWrite) {
+                self.tell_spooled();
             }
+        }
+        self.writing = None;
+    }
+
+    fn tell_spooled(&self) {
+        let rows = self.writing.as_deref().unwrap_or_default();
+        for (lane, queue) in self.lanes() {
+            let of = |row: &&Row| row.lane == lane;
+            queue.spooled(&rows.iter().filter(of).cloned().collect::<Vec<_>>());
         }
     }
 
@@ -337,6 +303,9 @@ impl World {
     }
 
     fn delete(&mut self) {
+        if self.writing.is_some() {
+            return;
+        }
         for queue in &self.queues {
             for number in queue.take_done().0 {
                 self.disk.remove(&number);
@@ -344,9 +313,9 @@ impl World {
         }
     }
 
-    fn kill(&mut self, in_write: bool) {
-        if in_write {
-            let rows = self.unsafe_rows();
+    fn kill(&mut self, written: bool) {
+        let rows = self.writing.take().unwrap_or_default();
+        if written {
             self.commit(&rows);
         }
         let failed = self.failed;
@@ -401,7 +370,12 @@ impl World {
             while !self.reports.is_empty() {
                 self.step(Step::Report)?;
             }
-            for step in [Step::StartOver, Step::Write { fails: false }, Step::Delete] {
+            for step in [
+                Step::StartOver,
+                Step::Write,
+                Step::Written { fails: false },
+                Step::Delete,
+            ] {
                 self.step(step)?;
             }
             if self.is(Broken::NewOnesBeforeTheSpool) {
