@@ -13,7 +13,13 @@ async fn a_quota_reached_and_freed_loses_nothing() {
     };
     let mut run = Run::new(&cluster, &cluster.proxied());
     run.set("ZIM2KAFKA_SPOOL_MAX_BYTES", "4MiB");
-    without_room(&cluster, run, "spool quota reached and freed").await;
+    without_room(
+        &cluster,
+        run,
+        size(300, 1000),
+        "spool quota reached and freed",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,17 +30,17 @@ async fn a_full_disk_loses_nothing() {
     let volume = Volume::of(24 << 20);
     let mut run = Run::new(&cluster, &cluster.proxied());
     run.put_spool_on(volume);
-    without_room(&cluster, run, "disk full").await;
+    // Enough for more records than the ballast lets be deleted at once.
+    without_room(&cluster, run, size(600, 1000), "disk full").await;
 }
 
 /// Kafka goes away until callbacks are refused, and comes back.
-async fn without_room(cluster: &Cluster, mut run: Run, fault: &str) {
+async fn without_room(cluster: &Cluster, mut run: Run, rate: u32, fault: &str) {
     blocking(|| {
         run.start();
         run.service().ready();
     });
-    // Fast enough for more records than the ballast lets be deleted at once.
-    let sender = run.load(1000);
+    let sender = run.load(rate);
     let (times, mut worst) = (size(1, 10), Duration::ZERO);
     for _ in 0..times {
         load_for(Duration::from_secs(1)).await;
