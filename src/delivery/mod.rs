@@ -15,7 +15,7 @@ mod spooler;
 mod ticket;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::SetOnce;
 
@@ -59,7 +59,7 @@ impl Delivery {
         let unwatched = Arc::new(Connection::new(None));
         let doorbell = Arc::new(Doorbell::default());
         let (left, last) = spool.as_ref().map_or(([0, 0], None), Spool::left);
-        let numbers = Arc::new(Numbers::after(last));
+        let numbers = Arc::new(Numbers::after(last, SystemTime::now()));
         let queue = |connection: &Arc<Connection>, dead_letters, left| {
             let queue = Queue::new(
                 Arc::clone(&numbers),
@@ -185,16 +185,7 @@ impl Delivery {
 
 fn report_salvage(spool: &Spool, metrics: &Metrics) {
     metrics.spool().may_use(spool.settings().max_bytes);
-    let Some(salvage) = spool.salvage() else {
-        return;
-    };
-    metrics.spool().corrupted(salvage.lost.len());
-    let numbers: Vec<String> = salvage.lost.iter().take(20).map(u64::to_string).collect();
-    tracing::error!(
-        saved = salvage.saved,
-        lost = salvage.lost.len(),
-        numbers = numbers.join(" "),
-        "the spool was damaged: what could be read is published, the rest is lost. The damaged files are in {}; check the disk",
-        salvage.aside.display()
-    );
+    if let Some(salvage) = spool.salvage() {
+        metrics.spool().corrupted(salvage.lost.len());
+    }
 }

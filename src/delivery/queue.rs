@@ -22,7 +22,7 @@ mod state;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::kafka::Connection;
 use super::spool::Row;
@@ -89,9 +89,15 @@ pub(super) enum Work {
 pub(super) struct Numbers(AtomicU64);
 
 impl Numbers {
-    /// Those that follow this one.
-    pub(super) fn after(last: Option<u64>) -> Self {
-        Self(AtomicU64::new(last.map_or(0, |last| last + 1)))
+    /// Those that follow this one, and all that a run before `now` can have given: it would have had to
+    /// accept a million records a millisecond. What is deleted on disk may still be there for whoever
+    /// salvages it, and must not pass for another record of the same number.
+    pub(super) fn after(last: Option<u64>, now: SystemTime) -> Self {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let first = (now.as_millis() as u64) << 20;
+        Self(AtomicU64::new(
+            last.map_or(first, |last| first.max(last + 1)),
+        ))
     }
 
     fn next(&self) -> u64 {

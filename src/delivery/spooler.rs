@@ -214,6 +214,7 @@ impl Work {
                 Ok(()) => {}
                 Err(error @ Error::Damaged(_)) => {
                     // Nothing may be read from it or written to it any more.
+                    self.spool.give_up();
                     (self.damaged)(error);
                     return;
                 }
@@ -315,7 +316,7 @@ impl Work {
         if dead_letters.is_empty() || self.spool.has_room(Lane::DeadLetters, bytes)? {
             all.extend(dead_letters);
         } else {
-            self.crowd.goes_on("dead letters fill the spool up to what is left to events: new ones are answered 503. Look at the dead-letter topic, or allow the spool more");
+            self.crowd.goes_on("the spool is as full as dead letters may make it, three quarters of ZIM2KAFKA_SPOOL_MAX_BYTES: new ones are answered 503 until Kafka takes them. Look at Kafka and at the dead-letter topic, or allow the spool more");
         }
         if all.is_empty() {
             return Ok(());

@@ -352,3 +352,18 @@ proptest! {
         prop_assert!(text.contains("zim2kafka_kafka_in_flight_records 0\n"));
     }
 }
+
+#[test]
+fn no_start_gives_a_number_again() {
+    let start = |last, milliseconds| {
+        let now = UNIX_EPOCH + Duration::from_millis(milliseconds);
+        Numbers::after(last, now).next()
+    };
+    assert!(start(None, 1_800_000_000_001) >= start(None, 1_800_000_000_000) + 1_000_000);
+    // What is on disk counts, whatever the clock says.
+    assert_eq!(start(Some(7), 0), 8);
+    let last = start(None, 1_800_000_000_000);
+    assert_eq!(start(Some(last), 1_700_000_000_000), last + 1);
+    // SQLite's numbers end at 2^63.
+    assert!(i64::try_from(start(None, 8_000_000_000_000)).is_ok());
+}

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,10 +69,12 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Makes a file that only we can read, unless it is there. SQLite gives its log the same mode.
+    /// Makes a file that only we can read, and so one that is there. SQLite gives its log the same mode.
     pub(super) fn create(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.file(name);
-        private().open(&path)?;
+        let file = private().open(&path)?;
+        // Somebody else's may be used, though its mode is theirs to set.
+        drop(file.set_permissions(fs::Permissions::from_mode(0o600)));
         Ok(path)
     }
 
@@ -94,10 +96,12 @@ impl Folder {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let mut file = private().truncate(true).open(&path)?;
-            // Written, not only sized: a hole would keep no room.
-            let zeros = vec![0; 64 * 1024];
-            for _ in 0..BALLAST_BYTES / zeros.len() {
-                file.write_all(&zeros)?;
+            // Written, not only sized, and nothing that a file system could compress: a hole would keep
+            // no room.
+            let mut noise = vec![0; 64 * 1024];
+            for _ in 0..BALLAST_BYTES / noise.len() {
+                rand::fill(noise.as_mut_slice());
+                file.write_all(&noise)?;
             }
             file.sync_all()
         };
@@ -127,8 +131,6 @@ fn private() -> OpenOptions {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

@@ -3,10 +3,10 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::copies::Copy;
 use super::salvage::readable;
 use super::store::{Error, PAGE_BYTES};
 use super::{Row, row};
@@ -18,19 +18,19 @@ const LEAF: u8 = 0x0d;
 /// the root, where SQLite takes it for the whole table. Not by our own reader of its pages, which could
 /// be wrong where SQLite's is right.
 pub(super) fn leaves(
-    copy: &Path,
+    copy: &Copy,
     mut found: impl FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let failed = |error: io::Error| Error::Failed(error.to_string());
-    let file = OpenOptions::new().read(true).write(true).open(copy);
+    let file = OpenOptions::new().read(true).write(true).open(&copy.path);
     let file = file.map_err(failed)?;
     // Without a log, which would have to be looked into: version 1 of the format, for both directions.
     file.write_all_at(&[1, 1], 18).map_err(failed)?;
-    let view = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let root: u32 = view.query_row(
+    let view = Connection::open_with_flags(&copy.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let root = view.query_row(
         "SELECT rootpage FROM sqlite_schema WHERE name = 'records'",
         [],
-        |row| row.get(0),
+        |row| row.get::<_, u32>(0),
     )?;
     let offset = |page: u32| u64::from(page - 1) * PAGE_BYTES;
     let read = |page: u32| -> Result<Vec<u8>, Error> {
@@ -47,7 +47,7 @@ pub(super) fn leaves(
             Some(bytes) => bytes,
             None => read(page)?,
         };
-        if bytes.first() != Some(&LEAF) {
+        if bytes.first() != Some(&LEAF) || copy.unused.contains(&page) {
             continue;
         }
         file.write_all_at(&bytes, offset(root)).map_err(failed)?;

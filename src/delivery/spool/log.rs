@@ -4,6 +4,8 @@
 //!
 //! The format is that of <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
+use std::collections::BTreeMap;
+
 use super::store::PAGE_BYTES;
 
 const HEADER: usize = 32;
@@ -30,19 +32,20 @@ pub(super) struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// Reads a log file's bytes.
-    pub(super) fn read(log: &'a [u8]) -> Self {
+    /// Reads a log file's bytes. Where some of them could not be read, what follows the last commit is no
+    /// write that a crash cut short.
+    pub(super) fn read(log: &'a [u8], is_whole: bool) -> Self {
         let Some((header, frames)) = log.split_at_checked(HEADER) else {
             return Self::default();
         };
         let frames: Vec<&[u8]> = frames.chunks_exact(FRAME).collect();
-        let Some(first) = frames.first() else {
-            return Self::default();
-        };
         let (sound, damaged_to) = match is_sound(header) {
-            true => extent(header, &frames),
+            true => match extent(header, &frames) {
+                (sound, 0) if !is_whole => (sound, end(&frames, pair(header, 16))),
+                extent => extent,
+            },
             // SQLite would pass over all of it.
-            false => (0, end(&frames, pair(first, 8))),
+            false => (0, end(&frames, most_common_salts(&frames))),
         };
         let pages = |from: usize, to: usize| {
             let frames = frames.get(from..to.max(from)).unwrap_or_default().iter();
@@ -58,6 +61,16 @@ impl<'a> Log<'a> {
     pub(super) fn is_damaged(&self) -> bool {
         !self.beyond.is_empty()
     }
+}
+
+/// Those of most frames: without the header, nothing else tells which round is the last.
+fn most_common_salts(frames: &[&[u8]]) -> Pair {
+    let mut counts = BTreeMap::<Pair, usize>::new();
+    for frame in frames {
+        *counts.entry(pair(frame, 8)).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map_or((0, 0), |(salts, _)| salts)
 }
 
 /// Where the frames end that belong to this round of the log. Older frames lie behind them, from before

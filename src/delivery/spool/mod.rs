@@ -4,6 +4,7 @@
 //! few lines use it. It is off the way of an event that Kafka takes in time, so its cost does not
 //! matter.
 
+mod copies;
 mod folder;
 mod inspection;
 mod leaves;
@@ -175,6 +176,11 @@ impl Spool {
         self.salvage.as_ref()
     }
 
+    /// Writes nothing more, also not when it is dropped: it is damaged.
+    pub(super) fn give_up(&self) {
+        self.store.keep_log();
+    }
+
     /// Rows that earlier runs have left, by lane, and the highest number.
     pub(super) fn left(&self) -> ([usize; 2], Option<u64>) {
         (self.contents.waiting, self.contents.last)
@@ -332,6 +338,7 @@ impl Spool {
                 "the disk of the spool is full; its ballast is given up so that records can still be deleted"
             );
         }
+        drop(self.store.cut_log());
         // What the log holds may need room in the file before the log can be used again. Where even that
         // fails, the deletions will say so.
         drop(self.store.checkpoint());

@@ -6,29 +6,27 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OpenFlags};
-use rustix::io::Errno;
+use rusqlite::Connection;
 
+use super::copies::{COPIES, Copy, copies, read_log};
 use super::folder::Folder;
 use super::leaves::leaves;
-use super::log::{Log, Page};
-use super::store::{Error, PAGE_BYTES, Store};
+use super::log::Log;
+use super::store::{Error, Store};
 use super::{FILE, LOG, Lane, Row, row};
 
 /// The new spool while it is being filled.
 const NEW: &str = "spool.new";
 const NEW_LOG: &str = "spool.new-wal";
 
-/// Copies to read from, since SQLite changes what it opens.
-const COPIES: &str = "salvage";
-
-/// Rows are copied in transactions of so many.
+/// Rows are copied in transactions of so many, or of so many bytes.
 const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What was saved of a damaged spool, and what was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,58 +52,16 @@ pub(super) fn log_is_damaged(folder: &Folder) -> io::Result<bool> {
             done => done?,
         }
     }
-    let log = Log::read(&bytes);
+    let log = Log::read(&bytes, is_whole);
     let file_is_empty = fs::metadata(folder.file(FILE))?.len() == 0;
     Ok(log.is_damaged() || file_is_empty && !log.sound.is_empty())
-}
-
-/// The log's bytes, and whether all could be read. Empty where there is none.
-fn read_log(folder: &Folder) -> io::Result<(Vec<u8>, bool)> {
-    let mut bytes = Vec::new();
-    let file = match File::open(folder.file(LOG)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((bytes, true)),
-        file => file?,
-    };
-    let length = file.metadata()?.len();
-    let is_whole = read_blocks(
-        length,
-        |block, at| file.read_exact_at(block, at),
-        |block| {
-            bytes.extend(block);
-            Ok(())
-        },
-    )?;
-    Ok((bytes, is_whole))
-}
-
-/// Reads so many bytes, block by block, with zeros for what the disk does not give back. Whether it gave
-/// back all.
-fn read_blocks(
-    length: u64,
-    read: impl Fn(&mut [u8], u64) -> io::Result<()>,
-    mut take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<bool> {
-    let mut block = [0; PAGE_BYTES as usize];
-    let mut is_whole = true;
-    for at in (0..length).step_by(block.len()) {
-        let (block, _) = block.split_at_mut((length - at).min(PAGE_BYTES) as usize);
-        match read(block, at) {
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-                block.fill(0);
-                is_whole = false;
-            }
-            done => done?,
-        }
-        take(block)?;
-    }
-    Ok(is_whole)
 }
 
 /// Ends what a crash in the middle of [`salvage`] has left. Comes before anything else is opened.
 pub(super) fn finish(folder: &Folder) -> io::Result<()> {
     if folder.file(NEW).exists() && !folder.file(FILE).exists() {
         // The damaged file has been moved, and its log may not have been.
-        return replace(folder, &aside(folder)?);
+        replace(folder, &aside(folder)?)?;
     }
     for name in [NEW, NEW_LOG] {
         remove(fs::remove_file(folder.file(name)))?;
@@ -118,12 +74,14 @@ pub(super) fn salvage(folder: &Folder) -> Result<Salvage, Error> {
     let failed = |error: io::Error| {
         Error::Failed(format!("the damaged spool could not be salvaged: {error}"))
     };
+    remove(fs::remove_dir_all(folder.file(COPIES))).map_err(failed)?;
     let copies = copies(folder).map_err(failed)?;
-    let views: Vec<Connection> =
-        (copies.iter().map(|path| open(path))).collect::<Result<_, _>>()?;
-    let (mut numbers, mut whole) = (BTreeSet::new(), false);
+    let views: Vec<Connection> = copies.iter().map(Copy::open).collect::<Result<_, _>>()?;
+    let mut numbers = BTreeSet::new();
+    // Where the log is damaged, an index that looks whole may be an old one.
+    let mut is_listed = views.len() == 1;
     for view in &views {
-        whole |= list(view, &mut numbers)?;
+        is_listed &= list(view, &mut numbers)?;
     }
     let mut saved = Saved::into(&folder.create(NEW).map_err(failed)?)?;
     for number in &numbers {
@@ -135,12 +93,10 @@ pub(super) fn salvage(folder: &Folder) -> Result<Salvage, Error> {
         }
     }
     drop(views);
-    let is_missing = |saved: &Saved| numbers.iter().any(|number| !saved.numbers.contains(number));
-    if !whole || is_missing(&saved) {
+    if !is_listed || saved.lacks_any(&numbers) {
         for copy in &copies {
             leaves(copy, |row| {
-                // Pages that are not in use hold what was deleted.
-                let is_wanted = !whole || numbers.contains(&row.number);
+                let is_wanted = !is_listed || numbers.contains(&row.number);
                 if is_wanted { saved.push(row) } else { Ok(()) }
             })?;
         }
@@ -151,15 +107,31 @@ pub(super) fn salvage(folder: &Folder) -> Result<Salvage, Error> {
         lost: numbers.difference(&saved).copied().collect(),
         aside: aside(folder).map_err(failed)?,
     };
+    // Before anything is replaced: whatever may happen to this start, it has been said.
+    salvage.log();
     replace(folder, &salvage.aside).map_err(failed)?;
     remove(fs::remove_dir_all(folder.file(COPIES))).map_err(failed)?;
     Ok(salvage)
+}
+
+impl Salvage {
+    fn log(&self) {
+        let numbers: Vec<String> = self.lost.iter().take(20).map(u64::to_string).collect();
+        tracing::error!(
+            saved = self.saved,
+            lost = self.lost.len(),
+            numbers = numbers.join(" "),
+            "the spool was damaged: what could be read is published, the rest is lost. The damaged files are in {}; check the disk",
+            self.aside.display()
+        );
+    }
 }
 
 /// The new spool while it is being filled.
 struct Saved {
     store: Store,
     batch: Vec<Row>,
+    bytes: usize,
     numbers: BTreeSet<u64>,
 }
 
@@ -168,6 +140,7 @@ impl Saved {
         Ok(Self {
             store: Store::open(path)?,
             batch: Vec::new(),
+            bytes: 0,
             numbers: BTreeSet::new(),
         })
     }
@@ -175,13 +148,19 @@ impl Saved {
     /// Takes a row, unless it has it.
     fn push(&mut self, row: Row) -> Result<(), Error> {
         if self.numbers.insert(row.number) {
+            self.bytes += row.record.size();
             self.batch.push(row);
         }
-        if self.batch.len() == BATCH {
+        if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES {
             self.store.write(&self.batch, &[])?;
             self.batch.clear();
+            self.bytes = 0;
         }
         Ok(())
+    }
+
+    fn lacks_any(&self, numbers: &BTreeSet<u64>) -> bool {
+        numbers.iter().any(|number| !self.numbers.contains(number))
     }
 
     /// All of them are on disk, in one file.
@@ -192,66 +171,13 @@ impl Saved {
     }
 }
 
-/// The damaged spool as SQLite reads it, and as it is with all of its log.
-fn copies(folder: &Folder) -> io::Result<Vec<PathBuf>> {
-    remove(fs::remove_dir_all(folder.file(COPIES)))?;
-    DirBuilder::new().mode(0o700).create(folder.file(COPIES))?;
-    let (log, _) = read_log(folder)?;
-    let log = Log::read(&log);
-    let mut views = vec![log.sound.clone()];
-    if log.is_damaged() {
-        views.push([log.sound, log.beyond].concat());
-    }
-    let mut copies = Vec::new();
-    for (at, pages) in views.iter().enumerate() {
-        let path = folder.file(COPIES).join(at.to_string());
-        let (file, mut copy) = (File::open(folder.file(FILE))?, File::create_new(&path)?);
-        let length = file.metadata()?.len();
-        let read = |block: &mut [u8], at| file.read_exact_at(block, at);
-        read_blocks(length, read, |block| copy.write_all(block))?;
-        apply(pages, &copy)?;
-        copies.push(path);
-    }
-    Ok(copies)
-}
-
-/// Does what a checkpoint would do.
-fn apply(pages: &[Page<'_>], file: &File) -> io::Result<()> {
-    // A page number may be what was hit.
-    let most = file.metadata()?.len() / PAGE_BYTES + pages.len() as u64;
-    for (number, page) in pages {
-        if let Some(before) = number.checked_sub(1).filter(|_| u64::from(*number) <= most) {
-            file.write_all_at(page, u64::from(before) * PAGE_BYTES)?;
-        }
-    }
-    Ok(())
-}
-
-/// Opens a copy, with a first page of ours in place of its own: that page says what tables there are
-/// and where they begin, and all spools are made alike.
-fn open(path: &Path) -> Result<Connection, Error> {
-    let failed = |error: io::Error| Error::Failed(error.to_string());
-    let template = path.with_extension("template");
-    Store::open(&template)?.checkpoint()?;
-    let mut page = fs::read(&template).map_err(failed)?;
-    page.truncate(PAGE_BYTES as usize);
-    let copy = OpenOptions::new().write(true).open(path).map_err(failed)?;
-    let pages = copy.metadata().map_err(failed)?.len() / PAGE_BYTES;
-    if let Some(size) = page.get_mut(28..32) {
-        size.copy_from_slice(&(pages as u32).to_be_bytes());
-    }
-    copy.write_all_at(&page, 0).map_err(failed)?;
-    let view = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    view.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    Ok(view)
-}
-
-/// Lists the numbers of all rows that the table or its index knows of, read from both ends, since a
-/// damaged page ends a walk. Whether the index is whole, so that it names all there are.
+/// Lists the numbers of all rows that the index or the table knows of: either may be misread without
+/// an error. Whether the index could be read, so that it names nearly all there are.
 fn list(view: &Connection, numbers: &mut BTreeSet<u64>) -> Result<bool, Error> {
-    let mut whole = true;
-    for source in ["NOT INDEXED", "INDEXED BY records_by_lane"] {
+    let mut is_listed = true;
+    for source in ["INDEXED BY records_by_lane", "NOT INDEXED"] {
         for lane in [Lane::Events, Lane::DeadLetters] {
+            // From both ends, since a damaged page ends a walk.
             for order in ["ASC", "DESC"] {
                 let mut walk = || -> rusqlite::Result<()> {
                     let sql = format!(
@@ -264,12 +190,11 @@ fn list(view: &Connection, numbers: &mut BTreeSet<u64>) -> Result<bool, Error> {
                     }
                     Ok(())
                 };
-                let ended = readable(walk())?.is_some();
-                whole &= ended || source == "NOT INDEXED";
+                is_listed &= readable(walk())?.is_some() || source == "NOT INDEXED";
             }
         }
     }
-    Ok(whole)
+    Ok(is_listed)
 }
 
 fn find(view: &Connection, number: u64) -> Result<Option<Row>, Error> {
@@ -327,41 +252,5 @@ fn remove(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_that_the_disk_does_not_give_back_are_zeros_and_others_are_read() {
-        let original: Vec<u8> = (0..10_000_u32).map(|at| at as u8 | 1).collect();
-        let read = |bad: i32| {
-            let mut copy: Vec<u8> = Vec::new();
-            let whole = read_blocks(
-                original.len() as u64,
-                |block, at| match at {
-                    4096 if bad != 0 => Err(io::Error::from_raw_os_error(bad)),
-                    at => {
-                        block.copy_from_slice(&original[at as usize..][..block.len()]);
-                        Ok(())
-                    }
-                },
-                |block| {
-                    copy.extend(block);
-                    Ok(())
-                },
-            );
-            whole.map(|whole| (whole, copy))
-        };
-        let (is_whole, copy) = read(0).expect("it reads");
-        assert!(is_whole && copy == original);
-        let (is_whole, copy) = read(Errno::IO.raw_os_error()).expect("it reads on");
-        assert!(!is_whole);
-        assert_eq!(copy[..4096], original[..4096]);
-        assert_eq!(copy[4096..8192], [0; 4096]);
-        assert_eq!(copy[8192..], original[8192..]);
-        read(Errno::NOMEM.raw_os_error()).expect_err("that is no damage");
     }
 }

@@ -6,6 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, params};
 
 use super::{Lane, Row, row};
@@ -61,6 +62,8 @@ impl From<rusqlite::Error> for Error {
                     ErrorCode::DatabaseCorrupt
                     | ErrorCode::NotADatabase
                     | ErrorCode::ReadOnly
+                    // Nothing of ours is: a length is damaged.
+                    | ErrorCode::TooBig
                     | ErrorCode::Unknown,
                 ),
                 _,
@@ -298,6 +301,12 @@ impl Store {
                 .map_err(|error| Error::Failed(error.to_string()))?;
         }
         Ok(())
+    }
+
+    /// Leaves the log as it is when this is dropped: for what a salvage can make of it.
+    pub(super) fn keep_log(&self) {
+        let setting = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        drop(self.connection.set_db_config(setting, true));
     }
 
     /// Copies the log into the file and cuts it.

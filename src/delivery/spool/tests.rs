@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::log::Log;
 use super::*;
 use crate::event::{JoinType, Kind, Reason, Times};
 
@@ -323,6 +324,75 @@ fn what_a_failed_write_leaves_in_the_log_is_cut_off_and_not_taken_for_damage() {
     let spool = open(killed(folder.path()).path());
     assert!(spool.salvage().is_none());
     assert_eq!(contents(&spool).len(), 110);
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back_with_a_salvage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..300, 200)).expect("it writes");
+    spool
+        .delete(&(20..300).collect::<Vec<_>>())
+        .expect("it deletes");
+    drop(spool);
+    // The root of the index, without which nobody lists what is there.
+    flip(folder.path(), FILE, 2 * 4096);
+    let spool = open(folder.path());
+    assert!(spool.salvage().is_some());
+    assert!(contents(&spool).into_keys().eq(0..20));
+}
+
+#[test]
+fn a_log_without_its_first_block_is_read_by_the_rest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    for from in (0..100).step_by(10) {
+        spool.write(&rows(from..from + 10, 200)).expect("it writes");
+    }
+    let copy = killed(folder.path());
+    let mut log = fs::read(copy.path().join(LOG)).expect("it can be read");
+    log[..4096].fill(0);
+    fs::write(copy.path().join(LOG), log).expect("it can be written");
+    let spool = open(copy.path());
+    assert!(
+        contents(&spool).into_keys().eq(0..100),
+        "{:?}",
+        spool.salvage()
+    );
+}
+
+#[test]
+fn an_end_of_the_log_that_cannot_be_read_is_damage_and_one_that_was_never_written_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..10, 200)).expect("it writes");
+    spool.write(&rows(10..60, 200)).expect("it writes");
+    let mut log = fs::read(folder.path().join(LOG)).expect("it can be read");
+    assert!(!Log::read(&log, true).is_damaged());
+    // The last frame.
+    let from = log.len() - 4120;
+    log[from..].fill(0);
+    assert!(!Log::read(&log, true).is_damaged());
+    assert!(Log::read(&log, false).is_damaged());
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_salvaged_as_far_as_it_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..100, 200)).expect("it writes");
+    drop(spool);
+    for length in [4096, 5000, 8192, 20_000] {
+        let copy = killed(folder.path());
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(copy.path().join(FILE));
+        file.and_then(|file| file.set_len(length))
+            .expect("it can be cut");
+        let mut spool = open(copy.path());
+        assert!(spool.salvage().is_some(), "{length}");
+        spool.write(&rows(100..101, 10)).expect("it writes");
+    }
 }
 
 #[test]

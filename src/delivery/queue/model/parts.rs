@@ -36,7 +36,7 @@ pub(super) fn id(record: &Record) -> u64 {
 pub(super) fn queues(disk: &BTreeMap<u64, (Lane, Record)>, hidden: bool) -> [Arc<Queue>; 2] {
     let metrics = Arc::new(Metrics::new());
     let last = disk.keys().next_back().copied();
-    let numbers = Arc::new(Numbers::after(last));
+    let numbers = Arc::new(Numbers::after(last, UNIX_EPOCH));
     let queue = |lane, dead_letters| {
         let left = disk.values().filter(|(of, _)| *of == lane).count();
         let connection = Arc::new(Connection::new(None));
