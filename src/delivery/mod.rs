@@ -26,11 +26,11 @@ pub use finding::{Finding, Level};
 use kafka::{Connection, KafkaSettings};
 use queue::{Disk, Numbers};
 pub use queue::{Full, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_QUEUE_BYTES, Queue};
-use spool::Lane;
 pub use spool::{
     BALLAST_BYTES, Error as SpoolError, MAX_READ_BYTES, MAX_READ_RECORDS, Spool, SpoolSettings,
     inspect as inspect_spool,
 };
+use spool::{Backlog, Lane};
 use spooler::{Doorbell, Spooler};
 pub use ticket::{Safe, Settled, Ticket};
 
@@ -58,11 +58,11 @@ impl Delivery {
         let connection = Arc::new(Connection::new(Some(Arc::clone(metrics))));
         let unwatched = Arc::new(Connection::new(None));
         let doorbell = Arc::new(Doorbell::default());
-        let (left, last) = spool.as_ref().map_or(([0, 0], None), Spool::left);
-        let numbers = Arc::new(Numbers::after(last, SystemTime::now()));
-        let queue = |connection: &Arc<Connection>, dead_letters, left| {
+        let queue = |lane, connection: &Arc<Connection>, dead_letters| {
+            let backlog =
+                (spool.as_ref()).map_or_else(Backlog::default, |spool| spool.backlog(lane));
             let queue = Queue::new(
-                Arc::clone(&numbers),
+                Numbers::after(lane, backlog.last, SystemTime::now()),
                 Arc::clone(metrics),
                 Arc::clone(connection),
                 dead_letters,
@@ -73,14 +73,13 @@ impl Delivery {
                         doorbell: Arc::clone(&doorbell),
                         after: spool.settings().after,
                     };
-                    queue.with_disk(disk, left, last)
+                    queue.with_disk(disk, backlog)
                 }
                 None => queue,
             })
         };
-        let [events_left, dead_letters_left] = left;
-        let dead_letters = queue(&unwatched, None, dead_letters_left);
-        let events = queue(&connection, Some(Arc::clone(&dead_letters)), events_left);
+        let dead_letters = queue(Lane::DeadLetters, &unwatched, None);
+        let events = queue(Lane::Events, &connection, Some(Arc::clone(&dead_letters)));
         let feed = |lane, queue: &Arc<Queue>, topic: &String, connection: &Arc<Connection>| {
             Feeder::start(Feed {
                 lane,

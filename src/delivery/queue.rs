@@ -25,7 +25,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::kafka::Connection;
-use super::spool::Row;
+use super::spool::{Backlog, Lane, Row};
 use super::spooler::{Doorbell, SPOOLER_LOOKS};
 use super::ticket::{Safe, Settled, Ticket, settle};
 use crate::event::{Kind, Record};
@@ -84,17 +84,25 @@ pub(super) enum Work {
     Stop,
 }
 
-/// Who comes first, over both lanes.
+/// The numbers of a lane.
 #[derive(Debug, Default)]
 pub(super) struct Numbers(AtomicU64);
 
 impl Numbers {
-    /// Those that follow this one, and all that a run before `now` can have given: it would have had to
-    /// accept a million records a millisecond. What is deleted on disk may still be there for whoever
-    /// salvages it, and must not pass for another record of the same number.
-    pub(super) fn after(last: Option<u64>, now: SystemTime) -> Self {
+    /// Those that follow the lane's last one, and all that a run before `now` can have given: it would
+    /// have had to accept a million records a millisecond. What is deleted on disk may still be there for
+    /// whoever salvages it, and must not pass for another record of the same number.
+    ///
+    /// The lanes' numbers are far apart, since on disk rows stand in the order of their numbers: the few
+    /// dead letters of a long outage stand together, and none of them costs a page of events to read or
+    /// to delete. The events come last, where SQLite fills its pages.
+    pub(super) fn after(lane: Lane, last: Option<u64>, now: SystemTime) -> Self {
+        let lane = match lane {
+            Lane::Events => 1 << 62,
+            Lane::DeadLetters => 0,
+        };
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let first = (now.as_millis() as u64) << 20;
+        let first = lane | (now.as_millis() as u64) << 20;
         Self(AtomicU64::new(
             last.map_or(first, |last| first.max(last + 1)),
         ))
@@ -118,7 +126,7 @@ pub(super) struct Disk {
 pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    numbers: Arc<Numbers>,
+    numbers: Numbers,
     metrics: Arc<Metrics>,
     connection: Arc<Connection>,
     disk: Option<Disk>,
@@ -129,13 +137,13 @@ pub struct Queue {
 impl Queue {
     /// An empty queue without a disk, and what takes the records that Kafka refuses for good.
     pub(super) fn new(
-        numbers: Arc<Numbers>,
+        numbers: Numbers,
         metrics: Arc<Metrics>,
         connection: Arc<Connection>,
         dead_letters: Option<Arc<Self>>,
     ) -> Self {
         Self {
-            state: Mutex::new(State::new(0, None)),
+            state: Mutex::new(State::new(Backlog::default())),
             changed: Condvar::new(),
             numbers,
             metrics,
@@ -145,10 +153,10 @@ impl Queue {
         }
     }
 
-    /// With a disk, on which earlier runs have left so many records, up to this number.
+    /// With a disk, on which earlier runs have left records.
     #[must_use]
-    pub(super) fn with_disk(mut self, disk: Disk, backlog: usize, last: Option<u64>) -> Self {
-        self.state = Mutex::new(State::new(backlog, last));
+    pub(super) fn with_disk(mut self, disk: Disk, backlog: Backlog) -> Self {
+        self.state = Mutex::new(State::new(backlog));
         self.disk = Some(disk);
         self
     }

@@ -275,20 +275,29 @@ impl Work {
             return Ok(());
         }
         self.deleted = now;
-        let done = self.forget().and_then(|()| self.keep(rows));
+        let done = self.forget(stop).and_then(|()| self.keep(rows));
         self.count();
         done
     }
 
-    /// Deletes what Kafka has. Before anything is written: it makes room.
-    fn forget(&mut self) -> Result<(), Error> {
+    /// Deletes what Kafka has: a part of it, unless nothing follows. Before anything is written: it makes
+    /// room.
+    fn forget(&mut self, all: bool) -> Result<(), Error> {
         for queue in &self.queues {
-            let (done, refused) = queue.take_done();
-            if !done.is_empty()
-                && let Err(error) = self.spool.delete(&done)
-            {
-                queue.give_back_done(&done, &refused);
-                return Err(error);
+            let (mut done, refused) = queue.take_done();
+            while !done.is_empty() {
+                match self.spool.delete(&done) {
+                    Ok(deleted) => drop(done.drain(..deleted)),
+                    Err(error) => {
+                        queue.give_back_done(&done, &refused);
+                        return Err(error);
+                    }
+                }
+                if !all && !done.is_empty() {
+                    queue.give_back_done(&done, &[]);
+                    self.doorbell.ring();
+                    break;
+                }
             }
             if !refused.is_empty()
                 && let Err(error) = self.spool.mark_refused(&refused)

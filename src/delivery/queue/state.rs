@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{MAX_DONE, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES};
-use crate::delivery::spool::Row;
+use crate::delivery::spool::{Backlog, Row};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
 
@@ -126,15 +126,15 @@ pub(super) struct Left {
 }
 
 impl State {
-    /// So many records on disk, up to this number; and no producer has begun.
-    pub(super) fn new(backlog: usize, last: Option<u64>) -> Self {
+    /// Records on disk, and no producer has begun.
+    pub(super) fn new(on_disk: Backlog) -> Self {
         Self {
             window: VecDeque::new(),
             next: 0,
-            backlog,
+            backlog: on_disk.rows,
             tail: VecDeque::new(),
             taken_to: None,
-            spooled_to: last,
+            spooled_to: on_disk.last,
             bytes: 0,
             window_bytes: 0,
             done: Vec::new(),

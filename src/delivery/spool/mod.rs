@@ -36,6 +36,10 @@ pub const MAX_READ_RECORDS: usize = 1000;
 /// Or less, where the records are large.
 pub const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 
+/// Reading and deleting end after so long, and go on after what is to be written by now: rows that have
+/// left the system's memory come from the disk page by page.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
 /// After the ballast was given up, it is tried to load it again so often.
 const BALLAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -73,6 +77,15 @@ impl Lane {
             false => Self::Events,
         }
     }
+}
+
+/// What earlier runs have left of a lane.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backlog {
+    /// Records to be published.
+    pub(super) rows: usize,
+    /// The highest number, also of those that Kafka has refused.
+    pub(super) last: Option<u64>,
 }
 
 /// A record to be written.
@@ -181,9 +194,13 @@ impl Spool {
         self.store.keep_log();
     }
 
-    /// Rows that earlier runs have left, by lane, and the highest number.
-    pub(super) fn left(&self) -> ([usize; 2], Option<u64>) {
-        (self.contents.waiting, self.contents.last)
+    /// What earlier runs have left of a lane.
+    pub(super) fn backlog(&self, lane: Lane) -> Backlog {
+        let [events, dead_letters] = self.contents.backlogs;
+        match lane {
+            Lane::Events => events,
+            Lane::DeadLetters => dead_letters,
+        }
     }
 
     /// How many records are on disk, and how many of them Kafka refuses for good.
@@ -218,7 +235,7 @@ impl Spool {
         }
         // The log may hold what is deleted by now.
         match self.store.checkpoint() {
-            Err(Error::Full) => Ok(false),
+            Err(Error::Unwritable(_)) => Ok(false),
             checkpoint => checkpoint.and_then(|()| Ok(fits(self.store.used_bytes()?))),
         }
     }
@@ -227,36 +244,37 @@ impl Spool {
     /// when this returns: synced, by SQLite's word and the system's.
     pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
         self.wants_ballast()?;
-        let written = self.store.write(rows, &[]);
-        self.tidy_after(&written);
+        let written = self.store.append(rows);
+        self.tidy_after(written.is_err());
         if written.is_ok() {
             self.refused += rows.iter().filter(|row| row.refused).count() as i64;
         }
         written
     }
 
-    /// Deletes rows; those that are not there any more do no harm. Where it fails, some may be gone.
-    pub(super) fn delete(&mut self, numbers: &[u64]) -> Result<(), Error> {
+    /// Deletes rows, the first of these at least, and returns how many of these are gone. Those that were
+    /// not there any more do no harm.
+    pub(super) fn delete(&mut self, numbers: &[u64]) -> Result<usize, Error> {
         let deleted = match self.ballast {
-            Ok(()) => self.store.write(&[], numbers),
-            Err(_) => Err(Error::Full),
+            Ok(()) => self.store.delete(numbers, AT_ONCE),
+            Err(_) => Err(no_room_for_ballast()),
         };
         let deleted = match deleted {
-            Err(Error::Full) => {
+            Err(Error::Unwritable(_)) => {
                 self.make_room();
-                let mut few = numbers.chunks(FEW);
-                few.try_for_each(|few| self.store.write(&[], few))
+                let few = numbers.get(..FEW).unwrap_or(numbers);
+                self.store.delete(few, AT_ONCE)
             }
             deleted => deleted,
         };
-        self.tidy_after(&deleted);
+        self.tidy_after(deleted.is_err());
         deleted
     }
 
     /// Marks rows that Kafka refuses for good.
     pub(super) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
         let marked = match self.store.mark_refused(numbers) {
-            Err(Error::Full) => {
+            Err(Error::Unwritable(_)) => {
                 self.make_room();
                 self.store.mark_refused(numbers)
             }
@@ -265,7 +283,7 @@ impl Spool {
         if marked.is_ok() {
             self.refused += numbers.len() as i64;
         }
-        self.tidy_after(&marked);
+        self.tidy_after(marked.is_err());
         marked
     }
 
@@ -273,14 +291,14 @@ impl Spool {
     pub(super) fn probe(&mut self) -> Result<(), Error> {
         self.wants_ballast()?;
         let written = self.store.probe();
-        self.tidy_after(&written);
+        self.tidy_after(written.is_err());
         written
     }
 
-    /// Reads the next rows of a lane, in order.
+    /// Reads the next rows of a lane, in order: one at least, where there is one.
     pub(super) fn read(&self, lane: Lane, after: Option<u64>) -> Result<Vec<(u64, Record)>, Error> {
-        self.store
-            .read(lane, after, MAX_READ_RECORDS, MAX_READ_BYTES)
+        let limits = (MAX_READ_RECORDS, MAX_READ_BYTES, AT_ONCE);
+        self.store.read(lane, after, limits)
     }
 
     /// Gives room back to the disk, once there is hardly anything left.
@@ -300,18 +318,18 @@ impl Spool {
         if tidied.is_ok() && hardly_any && self.store.free_pages()? > spacious {
             tidied = self.store.compact();
         }
-        self.tidy_after(&tidied);
+        self.tidy_after(tidied.is_err());
         self.written = false;
         match tidied {
             // It can wait until there is room.
-            Err(Error::Full) => Ok(()),
+            Err(Error::Unwritable(_)) => Ok(()),
             tidied => tidied,
         }
     }
 
-    fn tidy_after(&mut self, written: &Result<(), Error>) {
+    fn tidy_after(&mut self, failed: bool) {
         self.written = true;
-        if self.untidy || written.is_err() {
+        if self.untidy || failed {
             self.untidy = self.store.cut_log().is_err();
         }
     }
@@ -325,7 +343,7 @@ impl Spool {
             Err(_) if self.folder.load_ballast() => self.ballast = Ok(()),
             Err(_) => self.ballast = Err(Instant::now()),
         }
-        self.ballast.map_err(|_| Error::Full)
+        self.ballast.map_err(|_| no_room_for_ballast())
     }
 
     /// Gives up the ballast, so that what Kafka has can be deleted.
@@ -335,7 +353,7 @@ impl Spool {
         }
         if self.folder.drop_ballast() {
             tracing::warn!(
-                "the disk of the spool is full; its ballast is given up so that records can still be deleted"
+                "the disk of the spool is full, or takes no writes; its ballast is given up so that records can still be deleted"
             );
         }
         drop(self.store.cut_log());
@@ -343,6 +361,10 @@ impl Spool {
         // fails, the deletions will say so.
         drop(self.store.checkpoint());
     }
+}
+
+fn no_room_for_ballast() -> Error {
+    Error::Unwritable("the disk is full: there is no room for the ballast".to_owned())
 }
 
 /// Opens the file, and salvages it where it is damaged.
@@ -357,7 +379,7 @@ fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<Salvage>), Er
         let contents = store.examine()?;
         match store.checkpoint() {
             // A full disk is no reason not to start: what is on disk can be published and deleted.
-            Err(Error::Full) | Ok(()) => Ok((store, contents)),
+            Err(Error::Unwritable(_)) | Ok(()) => Ok((store, contents)),
             Err(error) => Err(error),
         }
     };

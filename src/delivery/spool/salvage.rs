@@ -48,7 +48,11 @@ pub(super) fn log_is_damaged(folder: &Folder) -> io::Result<bool> {
         let file = OpenOptions::new().write(true).open(folder.file(LOG))?;
         match file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()) {
             // Where each write takes new room, a full disk is still no reason not to start.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) => {}
             done => done?,
         }
     }
@@ -152,7 +156,7 @@ impl Saved {
             self.batch.push(row);
         }
         if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES {
-            self.store.write(&self.batch, &[])?;
+            self.store.append(&self.batch)?;
             self.batch.clear();
             self.bytes = 0;
         }
@@ -165,7 +169,7 @@ impl Saved {
 
     /// All of them are on disk, in one file.
     fn end(mut self) -> Result<BTreeSet<u64>, Error> {
-        self.store.write(&self.batch, &[])?;
+        self.store.append(&self.batch)?;
         self.store.checkpoint()?;
         Ok(self.numbers)
     }

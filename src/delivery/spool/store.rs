@@ -5,11 +5,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi, params};
 
-use super::{Lane, Row, row};
+use super::{Backlog, Lane, Row, row};
 use crate::event::Record;
 
 /// Written into each file: whose it is, and what its tables mean: the version, in two of the four bytes,
@@ -28,15 +29,18 @@ fn later(format_found: i64) -> Option<u8> {
 /// The log is copied into the file and cut once it is longer than this.
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
+const DELETE: &str = "DELETE FROM records WHERE number = ?1";
+
 /// What SQLite's pages take.
 pub(super) const PAGE_BYTES: u64 = 4096;
 
 /// Why the spool could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no room on the disk.
-    #[error("the disk is full")]
-    Full,
+    /// The disk takes no writes now: it is full, a quota on it is reached, or it fails. SQLite does not
+    /// tell the second from the third, and full may also show at a sync.
+    #[error("{0}")]
+    Unwritable(String),
     /// What is on disk is not what was written.
     #[error("the spool is damaged: {0}")]
     Damaged(String),
@@ -54,7 +58,10 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         let extended = error.sqlite_error().map(|error| error.extended_code);
         match (error.sqlite_error_code(), extended) {
-            (Some(ErrorCode::DiskFull), _) => Self::Full,
+            (Some(ErrorCode::DiskFull), _) => Self::Unwritable("the disk is full".to_owned()),
+            (_, Some(ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_FSYNC)) => {
+                Self::Unwritable(format!("the disk takes no writes ({error})"))
+            }
             // Read-only by its own header, since the file has been opened for writing; and what SQLite
             // calls unknown is an SQL error, while our SQL fits the tables that we made.
             (
@@ -94,12 +101,10 @@ pub(super) struct Store {
 /// What is in the file at its opening.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Contents {
-    /// Rows to be published, by lane.
-    pub(super) waiting: [usize; 2],
+    /// By lane.
+    pub(super) backlogs: [Backlog; 2],
     /// Rows that Kafka has refused.
     pub(super) refused: i64,
-    /// The highest number of all rows.
-    pub(super) last: Option<u64>,
 }
 
 impl Store {
@@ -164,7 +169,7 @@ impl Store {
             .map_err(Error::from)
         {
             // They wait until a start that has room.
-            Ok(_) | Err(Error::Full) => {}
+            Ok(_) | Err(Error::Unwritable(_)) => {}
             Err(error) => return Err(error),
         }
         let mut contents = Contents::default();
@@ -179,18 +184,23 @@ impl Store {
                     "a record is not what was written".to_owned(),
                 ));
             };
-            contents.last = Some(number);
-            if next.get::<_, bool>(11)? {
-                contents.refused += 1;
-            } else if let Some(waiting) = contents.waiting.get_mut(Lane::of(&record) as usize) {
-                *waiting += 1;
+            let [events, dead_letters] = &mut contents.backlogs;
+            let backlog = match Lane::of(&record) {
+                Lane::Events => events,
+                Lane::DeadLetters => dead_letters,
+            };
+            backlog.last = Some(number);
+            match next.get::<_, bool>(11)? {
+                true => contents.refused += 1,
+                false => backlog.rows += 1,
             }
         }
         Ok(contents)
     }
 
-    /// Appends and deletes in one transaction, and returns when that is synced.
-    pub(super) fn write(&mut self, append: &[Row], delete: &[u64]) -> Result<(), Error> {
+    /// Appends rows and deletes those that they replace, in one transaction, and returns when that is
+    /// synced.
+    pub(super) fn append(&mut self, rows: &[Row]) -> Result<(), Error> {
         let (mut appended, mut deleted) = (0, 0);
         let transaction = self.connection.transaction()?;
         {
@@ -204,15 +214,13 @@ impl Store {
                 record,
                 refused,
                 ..
-            } in append
+            } in rows
             {
                 row::insert(&mut statement, *number, *lane, record, *refused)?;
                 appended += 1;
             }
-            let mut statement =
-                transaction.prepare_cached("DELETE FROM records WHERE number = ?1")?;
-            let replaced = append.iter().filter_map(|row| row.replaces);
-            for number in delete.iter().copied().chain(replaced) {
+            let mut statement = transaction.prepare_cached(DELETE)?;
+            for number in rows.iter().filter_map(|row| row.replaces) {
                 deleted += statement.execute([number as i64])? as i64;
             }
         }
@@ -220,6 +228,28 @@ impl Store {
         self.records += appended - deleted;
         self.limit_log();
         Ok(())
+    }
+
+    /// Deletes rows in one transaction, one at least and no further one after so long. Returns, when that
+    /// is synced, how many of these numbers it came to.
+    pub(super) fn delete(&mut self, numbers: &[u64], time: Duration) -> Result<usize, Error> {
+        let began = Instant::now();
+        let (mut done, mut deleted) = (0, 0);
+        let transaction = self.connection.transaction()?;
+        {
+            let mut statement = transaction.prepare_cached(DELETE)?;
+            for number in numbers {
+                deleted += statement.execute([*number as i64])? as i64;
+                done += 1;
+                if began.elapsed() >= time {
+                    break;
+                }
+            }
+        }
+        transaction.commit()?;
+        self.records -= deleted;
+        self.limit_log();
+        Ok(done)
     }
 
     /// Marks rows that Kafka refuses for good, so that they wait and hold up nothing.
@@ -245,14 +275,14 @@ impl Store {
     }
 
     /// Reads the rows of a lane that follow a number, in order: so many at most, and no further one
-    /// once they hold so many bytes.
+    /// once they hold so many bytes, or after so long.
     pub(super) fn read(
         &self,
         lane: Lane,
         after: Option<u64>,
-        limit: usize,
-        bytes: usize,
+        (limit, bytes, time): (usize, usize, Duration),
     ) -> Result<Vec<(u64, Record)>, Error> {
+        let began = Instant::now();
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT {} FROM records INDEXED BY records_by_lane
              WHERE lane = ?1 AND number > ?2 AND refused = 0 ORDER BY number LIMIT ?3",
@@ -267,7 +297,7 @@ impl Store {
                 .map_err(|_| Error::Damaged(format!("record {number} is not what was written")))?;
             size += record.size();
             records.push((number, record));
-            if size >= bytes {
+            if size >= bytes || began.elapsed() >= time {
                 break;
             }
         }
@@ -352,10 +382,15 @@ impl Store {
     /// When the oldest record arrived, in ms since 1970-01-01 UTC.
     pub(super) fn oldest(&self) -> Result<Option<i64>, Error> {
         let mut statement = (self.connection).prepare_cached(
-            "SELECT received_at FROM records WHERE refused = 0 ORDER BY number LIMIT 1",
+            "SELECT received_at FROM records INDEXED BY records_by_lane
+             WHERE lane = ?1 AND refused = 0 ORDER BY number LIMIT 1",
         )?;
-        let mut rows = statement.query([])?;
-        Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+        let mut oldest = |lane: Lane| {
+            let oldest = statement.query_row([lane as i64], |row| row.get(0));
+            oldest.optional()
+        };
+        let lanes = [oldest(Lane::Events)?, oldest(Lane::DeadLetters)?];
+        Ok(lanes.into_iter().flatten().min())
     }
 }
 

@@ -41,6 +41,17 @@ fn rows(numbers: impl IntoIterator<Item = u64>, size: usize) -> Vec<Row> {
     numbers.into_iter().map(row).collect()
 }
 
+/// In memory, where there is such a place: hundreds of spools are opened here, each with its ballast, and
+/// no test here is about syncs.
+fn new_folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    folder.expect("a folder")
+}
+
 fn settings(folder: &Path) -> SpoolSettings {
     SpoolSettings {
         folder: folder.to_owned(),
@@ -51,6 +62,21 @@ fn settings(folder: &Path) -> SpoolSettings {
 
 fn open(folder: &Path) -> Spool {
     Spool::open_within(&settings(folder), Duration::ZERO).expect("it opens")
+}
+
+fn delete(spool: &mut Spool, numbers: impl IntoIterator<Item = u64>) {
+    let mut numbers: Vec<u64> = numbers.into_iter().collect();
+    while !numbers.is_empty() {
+        numbers.drain(..spool.delete(&numbers).expect("it deletes"));
+    }
+}
+
+/// By lane, how many rows earlier runs have left, and up to which number.
+fn backlogs(spool: &Spool) -> [(usize, Option<u64>); 2] {
+    [Lane::Events, Lane::DeadLetters].map(|lane| {
+        let Backlog { rows, last } = spool.backlog(lane);
+        (rows, last)
+    })
 }
 
 /// Everything in it, by number.
@@ -78,7 +104,7 @@ fn is_same(one: &Record, two: &Record) -> bool {
 
 /// What is on disk now, as a process finds it that starts after this one was killed.
 fn killed(folder: &Path) -> TempDir {
-    let copy = tempfile::tempdir().expect("a folder");
+    let copy = new_folder();
     for name in [FILE, LOG] {
         if folder.join(name).exists() {
             fs::copy(folder.join(name), copy.path().join(name)).expect("it can be copied");
@@ -89,7 +115,7 @@ fn killed(folder: &Path) -> TempDir {
 
 #[test]
 fn records_come_back_as_they_were_and_in_order_also_after_a_kill() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..40, 10)).expect("it writes");
     spool.write(&rows(40..60, 3000)).expect("it writes");
@@ -104,17 +130,17 @@ fn records_come_back_as_they_were_and_in_order_also_after_a_kill() {
         assert_eq!(spool.records(), (60, 0));
     }
     assert_eq!(
-        open(killed(folder.path()).path()).left(),
-        ([45, 15], Some(59))
+        backlogs(&open(killed(folder.path()).path())),
+        [(45, Some(58)), (15, Some(59))]
     );
 }
 
 #[test]
 fn what_is_deleted_is_gone_and_a_dead_letter_takes_the_place_of_its_event_in_one_step() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..10, 10)).expect("it writes");
-    spool.delete(&[0, 1, 99]).expect("it deletes");
+    delete(&mut spool, [0, 1, 99]);
     let mut letter = Row::new(11, record(11, 10));
     letter.replaces = Some(5);
     spool.write(&[letter]).expect("it writes");
@@ -128,8 +154,25 @@ fn what_is_deleted_is_gone_and_a_dead_letter_takes_the_place_of_its_event_in_one
 }
 
 #[test]
+fn reading_and_deleting_do_one_row_at_least_and_no_more_than_there_is_time_for() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..9, 10)).expect("it writes");
+    let read = |spool: &Spool, time| {
+        let limits = (usize::MAX >> 1, usize::MAX, time);
+        let read = spool.store.read(Lane::Events, Some(3), limits);
+        read.expect("it reads").len()
+    };
+    let (none, much) = (Duration::ZERO, Duration::from_secs(3600));
+    assert_eq!((read(&spool, none), read(&spool, much)), (1, 4));
+    let mut delete = |time| spool.store.delete(&[1, 0, 5], time).expect("it deletes");
+    assert_eq!((delete(none), delete(much)), (1, 3));
+    assert!(contents(&spool).into_keys().eq([2, 3, 4, 6, 7, 8]));
+}
+
+#[test]
 fn what_kafka_refuses_is_not_read_again_before_the_next_start() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     let mut all = rows(0..8, 10);
     all[7].refused = true;
@@ -144,12 +187,15 @@ fn what_kafka_refuses_is_not_read_again_before_the_next_start() {
     drop(spool);
     let spool = open(folder.path());
     assert!(contents(&spool).into_keys().eq(0..8));
-    assert_eq!((spool.records(), spool.left()), ((8, 0), ([6, 2], Some(7))));
+    assert_eq!(
+        (spool.records(), backlogs(&spool)),
+        ((8, 0), [(6, Some(6)), (2, Some(7))])
+    );
 }
 
 #[test]
 fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let limit = 8 << 20;
     let mut settings = settings(folder.path());
     settings.max_bytes = limit;
@@ -168,12 +214,9 @@ fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
     assert!(number >= 40, "{number}");
     // Of the same room, a quarter is left to events.
     let has_room = |spool: &Spool, lane| spool.has_room(lane, 1 << 20).expect("it can be asked");
-    spool
-        .delete(&(0..20).collect::<Vec<_>>())
-        .expect("it deletes");
+    delete(&mut spool, 0..20);
     assert!(has_room(&spool, Lane::Events) && !has_room(&spool, Lane::DeadLetters));
-    let all: Vec<u64> = (0..number).collect();
-    spool.delete(&all).expect("it deletes");
+    delete(&mut spool, 0..number);
     assert!(
         spool
             .has_room(Lane::Events, 7 << 20)
@@ -185,11 +228,10 @@ fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
 
 #[test]
 fn a_large_file_is_made_smaller_once_it_holds_hardly_anything() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..300, 100_000)).expect("it writes");
-    let all: Vec<u64> = (1..300).collect();
-    spool.delete(&all).expect("it deletes");
+    delete(&mut spool, 1..300);
     spool.tidy().expect("it tidies");
     let length = |name: &str| fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
     assert!(length(FILE) < 1 << 20, "{}", length(FILE));
@@ -207,7 +249,7 @@ fn a_large_file_is_made_smaller_once_it_holds_hardly_anything() {
 
 #[test]
 fn a_second_process_cannot_have_it_and_others_cannot_read_it() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     let refused = Spool::open_within(&settings(folder.path()), Duration::ZERO).map(|_| ());
     let refused = refused.expect_err("it is taken").to_string();
@@ -228,7 +270,7 @@ fn a_second_process_cannot_have_it_and_others_cannot_read_it() {
 
 #[test]
 fn a_file_of_a_later_version_is_left_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     drop(open(folder.path()));
     let file = rusqlite::Connection::open(folder.path().join(FILE)).expect("it opens");
     file.pragma_update(None, "user_version", 0x7a02_6b02)
@@ -289,7 +331,7 @@ fn survives_flips(original: &Path, name: &str, numbers: std::ops::Range<u64>, si
 
 #[test]
 fn a_flipped_byte_of_the_file_costs_what_it_hit_and_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..300, 200)).expect("it writes");
     drop(spool);
@@ -298,7 +340,7 @@ fn a_flipped_byte_of_the_file_costs_what_it_hit_and_says_so() {
 
 #[test]
 fn a_flipped_byte_of_the_log_costs_what_it_hit_and_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     for from in (0..100).step_by(10) {
         spool.write(&rows(from..from + 10, 200)).expect("it writes");
@@ -309,7 +351,7 @@ fn a_flipped_byte_of_the_log_costs_what_it_hit_and_says_so() {
 
 #[test]
 fn what_a_failed_write_leaves_in_the_log_is_cut_off_and_not_taken_for_damage() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..100, 200)).expect("it writes");
     let path = folder.path().join(LOG);
@@ -318,7 +360,7 @@ fn what_a_failed_write_leaves_in_the_log_is_cut_off_and_not_taken_for_damage() {
     let failed = [&log[..], &log[32..32 + 3 * 4120]].concat();
     fs::write(&path, failed).expect("it can be written");
     assert!(open(killed(folder.path()).path()).salvage().is_some());
-    spool.tidy_after(&Err(Error::Full));
+    spool.tidy_after(true);
     assert_eq!(fs::read(&path).expect("it can be read"), log);
     spool.write(&rows(100..110, 200)).expect("it writes");
     let spool = open(killed(folder.path()).path());
@@ -328,12 +370,10 @@ fn what_a_failed_write_leaves_in_the_log_is_cut_off_and_not_taken_for_damage() {
 
 #[test]
 fn what_was_deleted_does_not_come_back_with_a_salvage() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..300, 200)).expect("it writes");
-    spool
-        .delete(&(20..300).collect::<Vec<_>>())
-        .expect("it deletes");
+    delete(&mut spool, 20..300);
     drop(spool);
     // The root of the index, without which nobody lists what is there.
     flip(folder.path(), FILE, 2 * 4096);
@@ -344,7 +384,7 @@ fn what_was_deleted_does_not_come_back_with_a_salvage() {
 
 #[test]
 fn a_log_without_its_first_block_is_read_by_the_rest() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     for from in (0..100).step_by(10) {
         spool.write(&rows(from..from + 10, 200)).expect("it writes");
@@ -363,7 +403,7 @@ fn a_log_without_its_first_block_is_read_by_the_rest() {
 
 #[test]
 fn an_end_of_the_log_that_cannot_be_read_is_damage_and_one_that_was_never_written_is_none() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..10, 200)).expect("it writes");
     spool.write(&rows(10..60, 200)).expect("it writes");
@@ -378,7 +418,7 @@ fn an_end_of_the_log_that_cannot_be_read_is_damage_and_one_that_was_never_writte
 
 #[test]
 fn a_file_that_was_cut_short_is_salvaged_as_far_as_it_goes() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..100, 200)).expect("it writes");
     drop(spool);
@@ -397,7 +437,7 @@ fn a_file_that_was_cut_short_is_salvaged_as_far_as_it_goes() {
 
 #[test]
 fn a_log_that_has_lost_its_file_is_not_thrown_away() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..100, 200)).expect("it writes");
     for lose in [fs::remove_file, |path: PathBuf| fs::write(path, b"")] {
@@ -415,7 +455,7 @@ fn a_log_that_has_lost_its_file_is_not_thrown_away() {
 
 #[test]
 fn a_log_cut_short_by_a_crash_is_not_damage_and_costs_only_what_was_not_synced() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..10, 200)).expect("it writes");
     let synced = fs::metadata(folder.path().join(LOG))
@@ -438,7 +478,7 @@ fn a_log_cut_short_by_a_crash_is_not_damage_and_costs_only_what_was_not_synced()
 
 #[test]
 fn frames_of_an_earlier_round_behind_the_end_of_the_log_are_not_damage() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     // Beyond the automatic checkpoint, after which SQLite begins at the front of the log again.
     for from in (0..600).step_by(60) {
@@ -454,7 +494,7 @@ fn frames_of_an_earlier_round_behind_the_end_of_the_log_are_not_damage() {
 
 #[test]
 fn a_salvage_that_was_cut_short_is_begun_or_ended_by_the_next_start() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let mut spool = open(folder.path());
     spool.write(&rows(0..100, 200)).expect("it writes");
     drop(spool);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::delivery::queue::*;
-use crate::delivery::spool::Lane;
+use crate::delivery::spool::{Backlog, Lane};
 use crate::event::{JoinType, Times};
 
 pub(super) fn record(id: u64, group: u8) -> Record {
@@ -35,13 +35,13 @@ pub(super) fn id(record: &Record) -> u64 {
 
 pub(super) fn queues(disk: &BTreeMap<u64, (Lane, Record)>, hidden: bool) -> [Arc<Queue>; 2] {
     let metrics = Arc::new(Metrics::new());
-    let last = disk.keys().next_back().copied();
-    let numbers = Arc::new(Numbers::after(last, UNIX_EPOCH));
     let queue = |lane, dead_letters| {
-        let left = disk.values().filter(|(of, _)| *of == lane).count();
+        let of_lane = disk.iter().filter(|(_, (of, _))| *of == lane);
+        let last = of_lane.clone().map(|(number, _)| *number).next_back();
+        let rows = if hidden { 0 } else { of_lane.count() };
         let connection = Arc::new(Connection::new(None));
         let queue = Queue::new(
-            Arc::clone(&numbers),
+            Numbers::after(lane, last, UNIX_EPOCH),
             Arc::clone(&metrics),
             connection,
             dead_letters,
@@ -50,7 +50,7 @@ pub(super) fn queues(disk: &BTreeMap<u64, (Lane, Record)>, hidden: bool) -> [Arc
             doorbell: Arc::default(),
             after: Duration::ZERO,
         };
-        let queue = Arc::new(queue.with_disk(disk, if hidden { 0 } else { left }, last));
+        let queue = Arc::new(queue.with_disk(disk, Backlog { rows, last }));
         queue.start_over();
         queue
     };
