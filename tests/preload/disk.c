@@ -36,6 +36,7 @@ struct control {
     _Atomic uint64_t syncs_hang;
     _Atomic uint64_t writes_fail_with;
     _Atomic uint64_t room;
+    _Atomic uint64_t full_with;
 };
 
 static struct control *control;
@@ -156,7 +157,7 @@ static int write_fault(off_t end, const struct stat *file) {
     if (control->room == 0 || end <= file->st_size)
         return 0;
     uint64_t used = used_in(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    return used + (end - file->st_size) > control->room ? ENOSPC : 0;
+    return used + (end - file->st_size) > control->room ? (int)control->full_with : 0;
 }
 
 // Where a write without an offset begins.

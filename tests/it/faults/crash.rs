@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Run, blocking, load_for, size};
+use super::{Run, alone, blocking, load_for, size};
 use crate::support::kafka::kafka;
 
 /// The window of the producer and one batch of deletions, by the contract of the README.
@@ -10,6 +10,7 @@ const DUPLICATES_A_KILL: u64 = 20_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_at_random_points_lose_nothing() {
+    let _alone = alone().await;
     let Some(kafka) = kafka() else { return };
     let kills = size(10, 200);
     let mut run = Run::new(kafka, kafka.brokers());
@@ -45,6 +46,7 @@ async fn kills_at_random_points_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_loses_and_refuses_nothing() {
+    let _alone = alone().await;
     let Some(kafka) = kafka() else { return };
     let mut run = Run::new(kafka, kafka.brokers());
     blocking(|| run.start());

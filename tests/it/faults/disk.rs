@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Run, blocking, load_for, size};
+use super::{Run, alone, blocking, load_for, size};
 use crate::support::kafka::Cluster;
 use crate::support::volume::Volume;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_reached_and_freed_loses_nothing() {
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::start(1)) else {
         return;
     };
@@ -24,6 +25,7 @@ async fn a_quota_reached_and_freed_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_nothing() {
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::start(1)) else {
         return;
     };

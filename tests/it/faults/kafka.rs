@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Run, blocking, is_full, load_for, size};
+use super::{Run, alone, blocking, is_full, load_for, size};
 use crate::audit::Report;
 use crate::support::kafka::Cluster;
 
@@ -12,6 +12,7 @@ const DRAINED_PER_SECOND: u64 = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_killed_restarted_and_moved_loses_nothing() {
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::start(3)) else {
         return;
     };
@@ -85,6 +86,7 @@ fn nobody_noticed(report: &Report, drained_per_second: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_all_brokers_costs_nothing() {
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::start(1)) else {
         return;
     };
@@ -114,6 +116,7 @@ async fn an_outage_of_all_brokers_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_down_from_the_start_and_a_spool_of_an_earlier_run_cost_nothing() {
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::start(1)) else {
         return;
     };

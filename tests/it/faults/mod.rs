@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::audit::{Contents, Load, Log, Plan, Report, SCHEDULE, Sender, Taken, audit, read, take};
 use crate::support::kafka::Kafka;
@@ -173,7 +174,7 @@ impl Run {
                 "waited in vain: {what}\n{}",
                 self.service().process.stderr()
             );
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -247,6 +248,13 @@ impl Run {
             fs::write(file, row).expect("it can be written");
         }
     }
+}
+
+/// One load at a time, until this is dropped: beside another one on two cores, and brokers that start for
+/// it, answers come late that the service gave in time.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
 }
 
 /// Runs what blocks, without starving the sender.

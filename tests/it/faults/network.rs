@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Run, blocking, load_for, size};
+use super::{Run, alone, blocking, load_for, size};
 use crate::support::kafka::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_stalls_breaks_or_is_slow_loses_nothing() {
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::start(1)) else {
         return;
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
 
-use super::{Run, blocking, is_full, load_for};
+use super::{Run, alone, blocking, is_full, load_for};
 use crate::support::kafka::Kafka;
 use crate::support::proxy::Forwarder;
 
@@ -41,6 +41,7 @@ fn lead<C: rdkafka::ClientContext>(cluster: &MockCluster<'_, C>, broker: Option<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_error_of_a_produce_request_loses_or_inverts_anything() {
+    let _alone = alone().await;
     let cluster = cluster();
     let mut run = Run::on(&cluster.bootstrap_servers(), topics());
     blocking(|| {
@@ -92,6 +93,7 @@ async fn no_error_of_a_produce_request_loses_or_inverts_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_and_brokers_that_come_and_go_lose_or_invert_nothing() {
+    let _alone = alone().await;
     let cluster = cluster();
     let mut run = Run::on(&cluster.bootstrap_servers(), topics());
     blocking(|| {

@@ -12,7 +12,7 @@ use crate::support::disk::EIO;
 use crate::support::volume::Volume;
 
 const SIZE: u64 = 8 << 20;
-const KINDS: [fn(u64) -> Volume; 2] = [Volume::of, Volume::without_mount];
+const KINDS: [fn(u64) -> Volume; 3] = [Volume::of, Volume::without_mount, Volume::with_quota];
 
 /// A program with two files on the volume, the second in a folder of its own.
 fn writer(volume: &Volume) -> Writer {
@@ -24,13 +24,14 @@ fn writer(volume: &Volume) -> Writer {
 
 #[test]
 fn a_full_volume_takes_nothing_more_until_there_is_room_again() {
-    for volume in KINDS.map(|of| of(SIZE)) {
+    for (of, full) in KINDS.into_iter().zip(["ENOSPC", "ENOSPC", "EDQUOT"]) {
+        let volume = of(SIZE);
         let mut writer = writer(&volume);
         assert_eq!(writer.call(2, "write"), "ok");
         assert_eq!(writer.call(1, "allocate_1_MiB"), "ok");
         volume.fill();
-        assert_eq!(writer.call(2, "allocate_1_MiB"), "ENOSPC");
-        assert_eq!(writer.call(1, "write"), "ENOSPC");
+        assert_eq!(writer.call(2, "allocate_1_MiB"), full);
+        assert_eq!(writer.call(1, "write"), full);
         assert_eq!(writer.call(1, "overwrite"), "ok");
         assert_eq!(writer.call(1, "fsync"), "ok");
         // Its own file given up is room too, as the service's ballast is, until that is taken.
@@ -38,7 +39,7 @@ fn a_full_volume_takes_nothing_more_until_there_is_room_again() {
         assert_eq!(writer.call(1, "fsync"), "ok");
         assert_eq!(writer.call(2, "allocate_1_MiB"), "ok");
         volume.fill();
-        assert_eq!(writer.call(1, "allocate_1_MiB"), "ENOSPC");
+        assert_eq!(writer.call(1, "allocate_1_MiB"), full);
         volume.free_up();
         assert_eq!(writer.call(1, "allocate_1_MiB"), "ok");
         assert_eq!(writer.call(1, "write"), "ok");

@@ -117,8 +117,16 @@ fn a_kill_after_writes_that_failed_costs_nothing_and_is_not_taken_for_damage() {
 
 #[test]
 fn a_start_on_a_full_disk_publishes_what_is_there() {
+    starts_and_publishes_on_full(&Volume::of(24 << 20));
+}
+
+#[test]
+fn a_start_at_the_end_of_a_quota_of_the_disk_publishes_what_is_there() {
+    starts_and_publishes_on_full(&Volume::with_quota(24 << 20));
+}
+
+fn starts_and_publishes_on_full(volume: &Volume) {
     let scene = Scene::new();
-    let volume = Volume::of(24 << 20);
     let folder = volume.path().join("spool");
     let start = || scene.start_on(volume.disk(), &folder, &[]);
     let service = start();

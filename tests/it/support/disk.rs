@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 /// "No space left on device", as Linux numbers it.
 pub(crate) const ENOSPC: i32 = 28;
+/// "Disk quota exceeded", as Linux numbers it.
+pub(crate) const EDQUOT: i32 = 122;
 /// "Input/output error", as Linux numbers it.
 pub(crate) const EIO: i32 = 5;
 
@@ -36,6 +38,7 @@ enum Field {
     SyncsHang,
     WritesFailWith,
     Room,
+    FullWith,
 }
 
 impl Disk {
@@ -124,10 +127,11 @@ impl Disk {
         self.write(Field::WritesFailWith, errno);
     }
 
-    /// How many bytes all files together may hold: what would make it more fails with ENOSPC.
+    /// How many bytes all files together may hold: what would make it more fails with this errno.
     /// Whoever is not on this disk may fill it too.
-    pub(crate) fn give_room(&self, bytes: u64) {
+    pub(crate) fn give_room(&self, bytes: u64, errno: i32) {
         assert_ne!(bytes, 0, "0 stands for no bound");
+        self.write(Field::FullWith, errno.try_into().expect("an errno"));
         self.write(Field::Room, bytes);
     }
 

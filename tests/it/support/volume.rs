@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::disk::Disk;
+use super::disk::{Disk, EDQUOT, ENOSPC};
 
 /// What ends with the volume, in whatever way the test process goes: by its end, a panic or
 /// SIGKILL, the system closes the pipe. A program that still has files open keeps the file system
@@ -32,15 +32,21 @@ impl Volume {
     /// One of that many bytes, at least 4 MiB. A file system takes some of them, up to 2 MiB, for
     /// itself.
     pub(crate) fn of(bytes: u64) -> Self {
-        Self::new(bytes, mount)
+        Self::new(bytes, ENOSPC, mount)
+    }
+
+    /// One whose owner may use no more, by a quota: nothing else tells so, and least of all the room that
+    /// the system says is left.
+    pub(crate) fn with_quota(bytes: u64) -> Self {
+        Self::new(bytes, EDQUOT, |_, _| false)
     }
 
     /// The one for machines where nothing can be mounted.
     pub(crate) fn without_mount(bytes: u64) -> Self {
-        Self::new(bytes, |_, _| false)
+        Self::new(bytes, ENOSPC, |_, _| false)
     }
 
-    fn new(bytes: u64, mount: impl FnOnce(&Path, u64) -> bool) -> Self {
+    fn new(bytes: u64, errno: i32, mount: impl FnOnce(&Path, u64) -> bool) -> Self {
         // Not where temporary files usually go: that may be in memory. And not a folder that
         // deletes itself: the leash does that.
         let folder = tempfile::Builder::new()
@@ -54,7 +60,7 @@ impl Volume {
         let bound = (!mount(&folder, bytes)).then_some(bytes);
         let disk = Disk::new(&path);
         if let Some(bytes) = bound {
-            disk.give_room(bytes);
+            disk.give_room(bytes, errno);
         }
         Self {
             disk,
