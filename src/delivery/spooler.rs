@@ -19,6 +19,9 @@ const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// What Kafka has is deleted after so long at the latest.
 const DELETE_AFTER: Duration = Duration::from_secs(1);
 
+/// At a stop, for so long at the most: what stays on disk goes out twice.
+const LAST_DELETIONS: Duration = Duration::from_secs(1);
+
 /// The pause after a write that failed, or while there is no room.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -280,9 +283,10 @@ impl Work {
         done
     }
 
-    /// Deletes what Kafka has: a part of it, unless nothing follows. Before anything is written: it makes
+    /// Deletes what Kafka has: a part of it, unless the service stops. Before anything is written: it makes
     /// room.
-    fn forget(&mut self, all: bool) -> Result<(), Error> {
+    fn forget(&mut self, stop: bool) -> Result<(), Error> {
+        let began = Instant::now();
         for queue in &self.queues {
             let (mut done, refused) = queue.take_done();
             while !done.is_empty() {
@@ -293,7 +297,8 @@ impl Work {
                         return Err(error);
                     }
                 }
-                if !all && !done.is_empty() {
+                let goes_on = stop && began.elapsed() < LAST_DELETIONS;
+                if !goes_on && !done.is_empty() {
                     queue.give_back_done(&done, &[]);
                     self.doorbell.ring();
                     break;
