@@ -239,22 +239,33 @@ impl Queue {
         }
     }
 
-    /// Rows on disk that can be deleted, and those that are to be marked as refused.
-    pub(super) fn take_done(&self) -> (Vec<u64>, Vec<u64>) {
-        let mut state = self.lock();
-        // The feeder may read on.
-        self.wake(&mut state);
-        (
-            std::mem::take(&mut state.done),
-            std::mem::take(&mut state.refused),
-        )
+    /// Rows on disk that can be deleted, in the order in which they came to that. They stay in here until
+    /// they are [deleted](Self::deleted): they bound what is read.
+    pub(super) fn done(&self) -> Vec<u64> {
+        self.lock().done.clone()
     }
 
-    /// The disk did not take them; they are still to be deleted or marked.
-    pub(super) fn give_back_done(&self, done: &[u64], refused: &[u64]) {
+    pub(super) fn has_done(&self) -> bool {
+        !self.lock().done.is_empty()
+    }
+
+    /// The first so many of them are deleted.
+    pub(super) fn deleted(&self, count: usize) {
         let mut state = self.lock();
-        state.done.extend(done);
-        state.refused.extend(refused);
+        let count = count.min(state.done.len());
+        state.done.drain(..count);
+        // The feeder may read on.
+        self.wake(&mut state);
+    }
+
+    /// Rows on disk that are to be marked as refused.
+    pub(super) fn take_refused(&self) -> Vec<u64> {
+        std::mem::take(&mut self.lock().refused)
+    }
+
+    /// The disk did not take the marks.
+    pub(super) fn give_back_refused(&self, refused: &[u64]) {
+        self.lock().refused.extend(refused);
     }
 
     /// Takes in what was read from disk, in order.

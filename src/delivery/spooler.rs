@@ -140,6 +140,7 @@ impl Spooler {
             damaged: Box::new(damaged),
             deleted: Instant::now(),
             failure: Trouble::default(),
+            deletes_again: None,
             crowd: Trouble::default(),
         };
         let thread = thread::Builder::new()
@@ -179,6 +180,8 @@ struct Work {
     damaged: Box<dyn Fn(Error) + Send>,
     deleted: Instant,
     failure: Trouble,
+    /// Where deleting has failed, the next attempt.
+    deletes_again: Option<Instant>,
     /// There is no room for more dead letters. A matter of theirs alone.
     crowd: Trouble,
 }
@@ -260,9 +263,8 @@ impl Work {
     /// Writes what is due, and with that, or at its own time, deletes what Kafka has.
     fn turn(&mut self, rung: bool, stop: bool) -> Result<(), Error> {
         let now = Instant::now();
-        if self.failure.pauses(now) && !stop {
-            return Ok(());
-        }
+        // Not so with deletions: they may be what makes room.
+        let pauses = self.failure.pauses(now) && !stop;
         let is_due = |queue: &Queue| queue.spool_at().is_some_and(|at| at <= now || stop);
         let rows = |queue: &Arc<Queue>, waits: bool| match is_due(queue) && !waits {
             true => queue.rows(MAX_BATCH_BYTES),
@@ -270,15 +272,19 @@ impl Work {
         };
         let [events, dead_letters] = &self.queues;
         let rows = [
-            rows(events, false),
-            rows(dead_letters, self.crowd.pauses(now) && !stop),
+            rows(events, pauses),
+            rows(dead_letters, pauses || self.crowd.pauses(now) && !stop),
         ];
         let is_idle = rows.iter().all(Vec::is_empty);
+        let rung = rung && (!pauses || self.queues.iter().any(|queue| queue.has_done()));
         if is_idle && !rung && !stop && now < self.deleted + DELETE_AFTER {
             return Ok(());
         }
         self.deleted = now;
-        let done = self.forget(stop).and_then(|()| self.keep(rows));
+        let done = self.forget(stop).and_then(|()| match pauses {
+            true => Ok(()),
+            false => self.keep(rows),
+        });
         self.count();
         done
     }
@@ -286,29 +292,31 @@ impl Work {
     /// Deletes what Kafka has: a part of it, unless the service stops. Before anything is written: it makes
     /// room.
     fn forget(&mut self, stop: bool) -> Result<(), Error> {
-        let began = Instant::now();
+        let now = Instant::now();
+        if self.deletes_again.is_some_and(|again| now < again) && !stop {
+            return Ok(());
+        }
+        let forgotten = self.forget_until(if stop { now + LAST_DELETIONS } else { now });
+        self.deletes_again = forgotten.is_err().then(|| Instant::now() + PAUSE);
+        forgotten
+    }
+
+    fn forget_until(&mut self, end: Instant) -> Result<(), Error> {
         for queue in &self.queues {
-            let (mut done, refused) = queue.take_done();
+            let mut done = queue.done();
             while !done.is_empty() {
-                match self.spool.delete(&done) {
-                    Ok(deleted) => drop(done.drain(..deleted)),
-                    Err(error) => {
-                        queue.give_back_done(&done, &refused);
-                        return Err(error);
-                    }
-                }
-                let goes_on = stop && began.elapsed() < LAST_DELETIONS;
-                if !goes_on && !done.is_empty() {
-                    queue.give_back_done(&done, &[]);
+                let deleted = self.spool.delete(&done)?;
+                queue.deleted(deleted);
+                done.drain(..deleted);
+                if !done.is_empty() && Instant::now() >= end {
                     self.doorbell.ring();
                     break;
                 }
             }
-            if !refused.is_empty()
-                && let Err(error) = self.spool.mark_refused(&refused)
-            {
-                queue.give_back_done(&[], &refused);
-                return Err(error);
+            let refused = queue.take_refused();
+            if !refused.is_empty() {
+                let marked = self.spool.mark_refused(&refused);
+                marked.inspect_err(|_| queue.give_back_refused(&refused))?;
             }
         }
         self.spool.tidy()

@@ -40,7 +40,10 @@ enum Step {
     Written {
         fails: bool,
     },
-    Delete,
+    /// All that is settled, or a part of it.
+    Delete {
+        part: bool,
+    },
     /// The process dies. What it was writing is on disk, or not.
     Kill {
         written: bool,
@@ -70,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Read),
         4 => Just(Step::Write),
         5 => prop::bool::weighted(0.2).prop_map(|fails| Step::Written { fails }),
-        2 => Just(Step::Delete),
+        2 => any::<bool>().prop_map(|part| Step::Delete { part }),
         1 => any::<bool>().prop_map(|written| Step::Kill { written }),
     ]
 }

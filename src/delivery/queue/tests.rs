@@ -354,6 +354,32 @@ proptest! {
 }
 
 #[test]
+fn no_more_is_read_while_too_much_of_what_was_read_is_not_deleted() {
+    let (metrics, connection) = (Arc::new(Metrics::new()), Arc::new(Connection::new(None)));
+    let queue = Queue::new(Numbers::default(), metrics, connection, None);
+    let disk = Disk {
+        doorbell: Arc::default(),
+        after: Duration::ZERO,
+    };
+    let rows = MAX_DONE + 1;
+    let last = Some(rows as u64 - 1);
+    let queue = queue.with_disk(disk, Backlog { rows, last });
+    let generation = queue.start_over();
+    for number in 0..MAX_DONE as u64 {
+        assert!(matches!(queue.next(), Work::Read { .. }), "{number}");
+        queue.loaded(vec![(number, record(0))]);
+        assert_eq!(handed_over(&queue), [number]);
+        queue.report(generation, number, Report::Acked);
+    }
+    // To ask for them changes nothing: they are still on disk.
+    assert_eq!(queue.done().len(), MAX_DONE);
+    assert!(!queue.lock().wants_backlog());
+    queue.deleted(1);
+    assert_eq!(queue.done().first(), Some(&1));
+    assert!(matches!(queue.next(), Work::Read { .. }));
+}
+
+#[test]
 fn no_start_gives_a_number_again() {
     let start = |lane, last, milliseconds| {
         let now = UNIX_EPOCH + Duration::from_millis(milliseconds);

@@ -255,11 +255,8 @@ impl Spool {
     /// Deletes rows, the first of these at least, and returns how many of these are gone. Those that were
     /// not there any more do no harm.
     pub(super) fn delete(&mut self, numbers: &[u64]) -> Result<usize, Error> {
-        let deleted = match self.ballast {
-            Ok(()) => self.store.delete(numbers, AT_ONCE),
-            Err(_) => Err(no_room_for_ballast()),
-        };
-        let deleted = match deleted {
+        let deleted = self.wants_ballast();
+        let deleted = match deleted.and_then(|()| self.store.delete(numbers, AT_ONCE)) {
             Err(Error::Unwritable(_)) => {
                 self.make_room();
                 let few = numbers.get(..FEW).unwrap_or(numbers);

@@ -96,7 +96,7 @@ impl World {
             Step::Read => self.read(),
             Step::Write => self.write(),
             Step::Written { fails } => self.written(fails),
-            Step::Delete => self.delete(),
+            Step::Delete { part } => self.delete(part),
             Step::Kill { written } => self.kill(written),
         }
         self.look()
@@ -302,14 +302,17 @@ impl World {
         }
     }
 
-    fn delete(&mut self) {
+    fn delete(&mut self, part: bool) {
         if self.writing.is_some() {
             return;
         }
         for queue in &self.queues {
-            for number in queue.take_done().0 {
-                self.disk.remove(&number);
+            let mut done = queue.done();
+            done.truncate(if part { 1 } else { done.len() });
+            for number in &done {
+                self.disk.remove(number);
             }
+            queue.deleted(done.len());
         }
     }
 
@@ -374,7 +377,7 @@ impl World {
                 Step::StartOver,
                 Step::Write,
                 Step::Written { fails: false },
-                Step::Delete,
+                Step::Delete { part: false },
             ] {
                 self.step(step)?;
             }
