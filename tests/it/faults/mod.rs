@@ -37,12 +37,19 @@ fn size<T>(small: T, full: T) -> T {
 /// A hard deadline for every answer, in ms: the answer deadline, and what a busy machine adds.
 const ANSWER_MS: u64 = 3000;
 
+/// By the README a crash or a new producer repeats no more: the window of the producer, and one batch of
+/// deletions.
+const DUPLICATES: u64 = 20_000;
+
 /// For what goes on until it is done.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+const RECREATIONS: &str = "zim2kafka_producer_recreations_total";
 
 /// A service under load, with a spool and two topics of its own.
 struct Run {
     service: Option<Service>,
+    starts: u64,
     /// Where callbacks go, also after a restart.
     address: String,
     brokers: String,
@@ -82,6 +89,7 @@ impl Run {
         println!("ZIM2KAFKA_TEST_SEED={seed}");
         Self {
             service: None,
+            starts: 0,
             address: free_address(),
             brokers: brokers.to_owned(),
             topics,
@@ -103,6 +111,7 @@ impl Run {
     }
 
     fn start(&mut self) {
+        self.starts += 1;
         let folder = match &self.volume {
             Some(volume) => volume.path().join("spool"),
             None => self.spool.path().join("spool"),
@@ -214,6 +223,8 @@ impl Run {
         let said = || format!("{report}\n{}", self.service().process.stderr());
         assert!(report.is_clean(), "{}", said());
         assert!(report.worst_answer_ms < ANSWER_MS, "{}", said());
+        let producers = self.starts + self.metric(RECREATIONS) as u64;
+        assert!(report.duplicates <= DUPLICATES * producers, "{}", said());
         assert_eq!((report.answered_else, report.refused), (0, 0), "{}", said());
         assert!(
             report.callbacks > 0 && report.answered_2xx >= report.callbacks,
