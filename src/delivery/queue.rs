@@ -17,6 +17,7 @@
 //! those at the end of the queue then leave the memory, and the feeder reads them back when it is
 //! their turn. While Kafka is fast there is no backlog, and a record goes from the tail to the window.
 
+mod disk;
 mod reports;
 mod state;
 
@@ -25,10 +26,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::kafka::Connection;
-use super::spool::{Backlog, Lane, Row};
+use super::spool::{Backlog, Lane};
 use super::spooler::{Doorbell, SPOOLER_LOOKS};
 use super::ticket::{Safe, Settled, Ticket, settle};
-use crate::event::{Kind, Record};
+use crate::event::Record;
 use crate::metrics::Metrics;
 use state::{COST_OF_A_RECORD, Entry, MOST_PATIENCE, State};
 
@@ -205,72 +206,6 @@ impl Queue {
         state.backlog > 0
             || self.connection.is_down()
             || self.disk.as_ref().is_some_and(|disk| disk.after.is_zero())
-    }
-
-    /// When the oldest record that is not safe is to be written to disk; none where all are safe.
-    pub(super) fn spool_at(&self) -> Option<Instant> {
-        let state = self.lock();
-        let oldest = state.oldest_unsafe()?;
-        match &self.disk {
-            Some(disk) if !self.is_late(&state) && !state.finishing => {
-                oldest.checked_add(disk.after)
-            }
-            _ => Some(oldest),
-        }
-    }
-
-    /// What is not safe, in order, or as much of it as fits into so many bytes.
-    pub(super) fn rows(&self, limit: usize) -> Vec<Row> {
-        self.lock().rows(limit)
-    }
-
-    /// These rows are on disk, synced.
-    pub(super) fn spooled(&self, rows: &[Row]) {
-        let mut state = self.lock();
-        let safe = state.spooled(rows);
-        self.wake(&mut state);
-        drop(state);
-        for (record, ticket) in safe {
-            let safe = match record.kind {
-                Kind::GroupJoined { .. } => Safe::Spooled,
-                Kind::DeadLetter(_) => Safe::DeadLettered,
-            };
-            self.tell(&record, &ticket, safe);
-        }
-    }
-
-    /// Rows on disk that can be deleted, in the order in which they came to that. They stay in here until
-    /// they are [deleted](Self::deleted): they bound what is read.
-    pub(super) fn done(&self) -> Vec<u64> {
-        self.lock().done.clone()
-    }
-
-    pub(super) fn has_done(&self) -> bool {
-        !self.lock().done.is_empty()
-    }
-
-    /// The first so many of them are deleted.
-    pub(super) fn deleted(&self, count: usize) {
-        let mut state = self.lock();
-        let count = count.min(state.done.len());
-        state.done.drain(..count);
-        // The feeder may read on.
-        self.wake(&mut state);
-    }
-
-    /// Rows on disk that are to be marked as refused.
-    pub(super) fn take_refused(&self) -> Vec<u64> {
-        std::mem::take(&mut self.lock().refused)
-    }
-
-    /// The disk did not take the marks.
-    pub(super) fn give_back_refused(&self, refused: &[u64]) {
-        self.lock().refused.extend(refused);
-    }
-
-    /// Takes in what was read from disk, in order.
-    pub(super) fn loaded(&self, records: Vec<(u64, Record)>) {
-        self.lock().loaded(records);
     }
 
     /// How long the oldest record that is not safe has waited.

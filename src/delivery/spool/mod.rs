@@ -38,7 +38,7 @@ pub const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 
 /// Reading and deleting end after so long, and go on after what is to be written by now: rows that have
 /// left the system's memory come from the disk page by page.
-const AT_ONCE: Duration = Duration::from_millis(50);
+const TIME_SLICE: Duration = Duration::from_millis(50);
 
 /// After the ballast was given up, it is tried to load it again so often.
 const BALLAST_PAUSE: Duration = Duration::from_secs(1);
@@ -119,6 +119,9 @@ pub struct Spool {
     settings: SpoolSettings,
     store: Store,
     ballast: Result<(), Instant>,
+    /// Whether the log holds what an earlier run wrote and this one could not sync again. A later sync
+    /// would not make it last, nor what is written behind it.
+    log_in_doubt: bool,
     /// Whether the log may hold what a write that failed has left.
     untidy: bool,
     /// Whether anything was written since the last [`Spool::tidy`].
@@ -167,6 +170,7 @@ impl Spool {
         folder.sync().map_err(failed)?;
         Ok(Self {
             settings: settings.clone(),
+            log_in_doubt: store.log_bytes() > 0,
             store,
             ballast,
             // On a full disk, opening may have been such a write.
@@ -243,7 +247,7 @@ impl Spool {
     /// Writes rows, and deletes those that they replace, in one transaction. What is written is on disk
     /// when this returns: synced, by SQLite's word and the system's.
     pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
-        self.wants_ballast()?;
+        self.wants_sound_ground()?;
         let written = self.store.append(rows);
         self.tidy_after(written.is_err());
         if written.is_ok() {
@@ -256,11 +260,11 @@ impl Spool {
     /// not there any more do no harm.
     pub(super) fn delete(&mut self, numbers: &[u64]) -> Result<usize, Error> {
         let deleted = self.wants_ballast();
-        let deleted = match deleted.and_then(|()| self.store.delete(numbers, AT_ONCE)) {
+        let deleted = match deleted.and_then(|()| self.store.delete(numbers, TIME_SLICE)) {
             Err(Error::Unwritable(_)) => {
                 self.make_room();
                 let few = numbers.get(..FEW).unwrap_or(numbers);
-                self.store.delete(few, AT_ONCE)
+                self.store.delete(few, TIME_SLICE)
             }
             deleted => deleted,
         };
@@ -286,7 +290,7 @@ impl Spool {
 
     /// Writes and syncs something that means nothing: whether a write would succeed.
     pub(super) fn probe(&mut self) -> Result<(), Error> {
-        self.wants_ballast()?;
+        self.wants_sound_ground()?;
         let written = self.store.probe();
         self.tidy_after(written.is_err());
         written
@@ -294,7 +298,7 @@ impl Spool {
 
     /// Reads the next rows of a lane, in order: one at least, where there is one.
     pub(super) fn read(&self, lane: Lane, after: Option<u64>) -> Result<Vec<(u64, Record)>, Error> {
-        let limits = (MAX_READ_RECORDS, MAX_READ_BYTES, AT_ONCE);
+        let limits = (MAX_READ_RECORDS, MAX_READ_BYTES, TIME_SLICE);
         self.store.read(lane, after, limits)
     }
 
@@ -329,6 +333,16 @@ impl Spool {
         if self.untidy || failed {
             self.untidy = self.store.cut_log().is_err();
         }
+    }
+
+    /// Nothing is added behind a log in doubt, nor without the ballast.
+    fn wants_sound_ground(&mut self) -> Result<(), Error> {
+        self.wants_ballast()?;
+        if self.log_in_doubt {
+            self.store.checkpoint()?;
+            self.log_in_doubt = false;
+        }
+        Ok(())
     }
 
     /// Nothing is added while the ballast is gone: its room is for deletions alone, without which a full

@@ -365,7 +365,8 @@ impl Store {
         Ok(self.used_pages()?.unsigned_abs() * PAGE_BYTES + self.log_bytes())
     }
 
-    fn log_bytes(&self) -> u64 {
+    /// Of SQLite's log; none once it is copied into the file.
+    pub(super) fn log_bytes(&self) -> u64 {
         fs::metadata(&self.log).map_or(0, |file| file.len())
     }
 

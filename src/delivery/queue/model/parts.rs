@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::delivery::queue::*;
 use crate::delivery::spool::{Backlog, Lane};
-use crate::event::{JoinType, Times};
+use crate::event::{JoinType, Kind, Times};
 
 pub(super) fn record(id: u64, group: u8) -> Record {
     Record {

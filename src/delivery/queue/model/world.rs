@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::parts::{id, queues, record};
 use super::{Broken, Step};
 use crate::delivery::queue::*;
-use crate::delivery::spool::Lane;
+use crate::delivery::spool::{Lane, Row};
 
 /// A message as a producer has it.
 #[derive(Debug, Clone, Copy)]
