@@ -1,5 +1,10 @@
 //! Tells the program which revision it was built from, and a machine what it lacks.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "nothing else runs beside a build script"
+)]
+
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{self, Command, Stdio};

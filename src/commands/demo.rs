@@ -188,6 +188,7 @@ fn introduce(admin: SocketAddr, kafka: &KafkaSettings, url: &str, pair: &str, si
     println!("  zim2kafka tail --kafka-brokers {brokers} --from-beginning --pretty\n");
 }
 
+#[expect(clippy::disallowed_methods, reason = "tests alone are concerned")]
 fn is_installed(program: &str) -> bool {
     let mut command = Command::new(program);
     command

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::callback;
 use crate::support::process::{Process, Service, request, run, shell, zim2kafka};
+use crate::support::start::Start;
 
 const ON_FREE_PORTS: [&str; 5] = [
     "demo",
@@ -190,7 +191,7 @@ fn the_curl_line_of_send_is_accepted() {
 /// Runs a printed curl line in a shell, and returns the `status` that it is answered with. Without
 /// curl, the shell shows what it would be given, and that is posted.
 fn curl(line: &str) -> Option<String> {
-    let answer = if Command::new("curl").arg("-V").output().is_ok() {
+    let answer = if Command::new("curl").arg("-V").finish().is_ok() {
         Process::start(shell(line)).end().stdout
     } else {
         let shown = shell(&format!("curl() {{ printf '%s\\0' \"$@\"; }}\n{line}"));

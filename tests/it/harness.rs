@@ -2,6 +2,7 @@
 
 mod disk;
 mod proxy;
+mod start;
 mod volume;
 
 use std::thread;

@@ -21,6 +21,7 @@ use crate::support::app::{PATIENCE, callback};
 use crate::support::disk::{Disk, EIO};
 use crate::support::kafka::Kafka;
 use crate::support::process::{Ended, Service};
+use crate::support::start::broker_down;
 
 const TOPIC: &str = "joined";
 const DEAD_LETTER_TOPIC: &str = "dead";
@@ -57,7 +58,7 @@ impl Scene {
     }
 
     fn kafka_goes(&self) {
-        self.kafka.broker_down(1).expect("there is one");
+        broker_down(&self.kafka, 1);
     }
 
     fn kafka_comes(&self) {

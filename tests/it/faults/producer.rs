@@ -11,6 +11,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
 use super::{Run, alone, blocking, is_full, load_for};
 use crate::support::kafka::Kafka;
 use crate::support::proxy::Forwarder;
+use crate::support::start::broker_down;
 
 const PARTITIONS: i32 = 6;
 
@@ -116,7 +117,7 @@ async fn leaders_and_brokers_that_come_and_go_lose_or_invert_nothing() {
     lead(&cluster, Some(2));
     load_for(moment).await;
     for broker in 1..=3 {
-        cluster.broker_down(broker).expect("there is one");
+        broker_down(&cluster, broker);
     }
     load_for(3 * moment).await;
     for broker in 1..=3 {
@@ -186,7 +187,7 @@ async fn brokers_that_come_back_under_other_addresses_are_found() {
     }
     blocking(|| run.wait_until_drained_to(20.0));
     for broker in 1..=3 {
-        old.broker_down(broker).expect("there is one");
+        broker_down(&old, broker);
     }
     bootstrap.lead_to(&new.bootstrap_servers());
     load_for(Duration::from_secs(1)).await;

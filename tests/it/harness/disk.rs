@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::SOON;
 use crate::support::disk::{Disk, EIO, ENOSPC, build, library};
+use crate::support::start::Start;
 
 /// What makes a file eight bytes longer.
 const WRITES: [&str; 12] = [
@@ -84,7 +85,7 @@ impl Writer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         apply(&mut command);
-        let mut child = command.spawn().expect("it was just built");
+        let mut child = command.start().expect("it was just built");
         Self {
             input: child.stdin.take(),
             output: BufReader::new(child.stdout.take().expect("it is a pipe")),
@@ -263,8 +264,8 @@ fn a_hanging_sync_ends_when_it_may() {
 fn a_program_that_cannot_be_controlled_does_not_run() {
     let mut command = Command::new("true");
     command.env("LD_PRELOAD", library()).stderr(Stdio::null());
-    let ended = command.status().expect("it is everywhere");
-    assert!(!ended.success());
+    let ended = command.finish().expect("it is everywhere");
+    assert!(!ended.status.success());
 }
 
 /// The library meets only what a program imports from the C library by a name that it has too.
@@ -292,7 +293,7 @@ fn the_program_writes_and_syncs_by_functions_that_the_disk_stands_in_for() {
 /// The names of a file's dynamic symbols of one kind.
 fn symbols(of: &Path, kind: &str) -> Vec<String> {
     let mut nm = Command::new("nm");
-    let said = nm.arg("-D").arg(of).output().expect("`nm` comes with `cc`");
+    let said = nm.arg("-D").arg(of).finish().expect("`nm` comes with `cc`");
     assert!(said.status.success(), "{said:?}");
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let lines = said.lines().filter_map(|line| line.split_once(kind));

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::start::Start;
+
 /// "No space left on device", as Linux numbers it.
 pub(crate) const ENOSPC: i32 = 28;
 /// "Disk quota exceeded", as Linux numbers it.
@@ -185,7 +187,7 @@ pub(crate) fn build(source: &str, options: &[&str]) -> PathBuf {
     cc.args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
         .args([&output, &path])
         .args(options);
-    let said = cc.output().unwrap_or_else(|error| {
+    let said = cc.finish().unwrap_or_else(|error| {
         panic!("this test builds {source} with a C compiler, and `cc` cannot be run: {error}")
     });
     let complaint = String::from_utf8_lossy(&said.stderr);

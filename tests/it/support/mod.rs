@@ -8,5 +8,6 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod schema;
 pub(crate) mod source;
+pub(crate) mod start;
 pub(crate) mod volume;
 pub(crate) mod wire;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::app::PATIENCE;
+use super::start::Start;
 
 /// A run of the program. It is killed when dropped.
 pub(crate) struct Process {
@@ -62,7 +63,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
+        let mut child = command.start().expect("the program starts");
         Self {
             stdout: Output::of(child.stdout.take().expect("it is a pipe")),
             stderr: Output::of(child.stderr.take().expect("it is a pipe")),
@@ -119,9 +120,9 @@ impl Process {
         let line = format!("kill -{name} {}", self.child.id());
         let sent = Command::new("sh")
             .args(["-c", &line])
-            .status()
+            .finish()
             .expect("there is a shell");
-        assert!(sent.success(), "{line}");
+        assert!(sent.status.success(), "{line}");
     }
 
     /// Waits for its end.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::disk::{Disk, EDQUOT, ENOSPC};
+use super::start::Start;
 
 /// What ends with the volume, in whatever way the test process goes: by its end, a panic or
 /// SIGKILL, the system closes the pipe. A program that still has files open keeps the file system
@@ -137,7 +138,7 @@ fn leash(folder: &Path) -> Child {
     let mut leash = Command::new("sh");
     leash.args(["-c", LEASH, "sh"]).arg(folder);
     leash.stdin(Stdio::piped()).stdout(Stdio::null());
-    let started = leash.stderr(Stdio::null()).process_group(0).spawn();
+    let started = leash.stderr(Stdio::null()).process_group(0).start();
     started.expect("there is a shell")
 }
 
@@ -166,9 +167,8 @@ fn mount(folder: &Path, bytes: u64) -> bool {
 
 /// Whether it can be run here, and does what it should.
 fn succeeds(command: &mut Command) -> bool {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-    let status = command.stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
+    let ended = command.stdin(Stdio::null()).finish();
+    ended.is_ok_and(|ended| ended.status.success())
 }
 
 /// Whether all of it could be written.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::distribution::{FILES, said_by};
 use super::machine::Machine;
 use crate::support::proxy::Proxy;
+use crate::support::start::Start;
 
 /// Below the ports that systems choose for outgoing connections. One of those could be taken while
 /// its broker is stopped; worse, a client that keeps dialling one on loopback may connect to
@@ -87,7 +88,7 @@ impl Broker {
         java.arg(format!("-Dkafka.log={}", log.display()));
         java.arg("kafka.Kafka").arg(self.settings_file());
         *process = Some(
-            java.spawn()
+            java.start()
                 .map_err(|error| format!("Java cannot be run: {error}"))?,
         );
         Ok(())

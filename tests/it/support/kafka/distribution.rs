@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::support::start::Start;
+
 /// The oldest Java that Kafka 4's broker runs on.
 const OLDEST_JAVA: u32 = 17;
 
@@ -179,7 +181,7 @@ fn by_docker() -> Result<Distribution, String> {
 pub(crate) fn said_by(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
-        .output()
+        .finish()
         .map_err(|error| format!("`{name}` cannot be run: {error}"))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {

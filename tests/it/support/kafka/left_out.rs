@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::support::start::Start;
+
 /// Whether the tests that need Kafka are to run. Where they are not, the calling one is noted.
 ///
 /// # Panics
@@ -35,7 +37,7 @@ fn note() {
             .args(["-c", TELL])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .spawn()
+            .start()
             .expect("`sh` can be run")
     });
     // libtest names the thread after its test.

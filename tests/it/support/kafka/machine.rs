@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::distribution::{Distribution, FILES, Image, distribution, said_by};
+use crate::support::start::Start;
 
 /// A folder of its own, and this machine or a container to run Java in. A container sees the folder
 /// and `tests/kafka` under the same paths, and its published ports are ports of this machine, so
@@ -142,7 +143,7 @@ fn leash(folder: &Path) -> Result<Child, String> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
-        .spawn()
+        .start()
         .map_err(|error| format!("`sh` cannot be run: {error}"))
 }
 
