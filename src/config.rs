@@ -5,6 +5,8 @@
 //! not set, as compose files leave them.
 
 mod arguments;
+mod edge;
+mod source;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -17,16 +19,14 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::callback::Secrets;
 use crate::delivery::SpoolSettings;
 use crate::delivery::kafka::{CreateTopics, KafkaSettings, Properties};
-use crate::event::MAX_RECORD_BYTES;
-use crate::http::CallbackSettings;
-use crate::intake::IntakeSettings;
 pub use arguments::{
-    AdminArgs, CallbackArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs, LogFormat, ServeArgs,
-    Size, SpoolArgs, Time, Tolerance, TopicArgs,
+    AdminArgs, AtMost, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
+    LogFormat, ServeArgs, Size, SpoolArgs, Time, Tolerance, TopicArgs,
 };
+pub use edge::secrets;
+pub use source::{Content, Source};
 
 /// What every variable's name begins with.
 const PREFIX: &str = "ZIM2KAFKA_";
@@ -37,23 +37,12 @@ pub const CALLBACK_SECRETS: &str = "ZIM2KAFKA_CALLBACK_SECRETS";
 /// librdkafka properties.
 pub const KAFKA_PROPERTIES: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
 
-/// Settings of features that are not built yet. They are refused: who sets one relies on it.
-pub const NOT_BUILT: [&str; 7] = [
-    "ZIM2KAFKA_MAX_CONNECTIONS",
-    "ZIM2KAFKA_MAX_CONNECTIONS_PER_ADDRESS",
-    "ZIM2KAFKA_IDLE_TIMEOUT",
-    "ZIM2KAFKA_TLS_CERT",
-    "ZIM2KAFKA_TLS_KEY",
-    "ZIM2KAFKA_ALLOWED_NETWORKS",
-    "ZIM2KAFKA_TRUSTED_PROXIES",
-];
-
 /// Variables of ours that are no settings: Kubernetes sets the first two for a Service of this name,
 /// the tests and the build use the others.
 const NO_SETTINGS: [&str; 4] = ["SERVICE_", "PORT", "TEST_", "REVISION"];
 
 /// A setting that cannot be taken. The message names the variable, and never shows a secret.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {problem}")]
 pub struct ConfigError {
     /// The variable.
@@ -65,99 +54,6 @@ pub struct ConfigError {
 fn wrong(variable: &'static str, problem: impl fmt::Display) -> ConfigError {
     let problem = problem.to_string();
     ConfigError { variable, problem }
-}
-
-impl CallbackArgs {
-    /// What the callback port answers to.
-    ///
-    /// # Errors
-    ///
-    /// The first setting that cannot be taken.
-    pub fn edge(&self, deadlines: &DeadlineArgs) -> Result<CallbackSettings, ConfigError> {
-        let DeadlineArgs {
-            answer_deadline: Time(answer_deadline),
-            drain_delay: Time(drain_delay),
-            stop_deadline: Time(stop_deadline),
-        } = *deadlines;
-        if answer_deadline.is_zero() || answer_deadline > LONGEST {
-            return Err(wrong(
-                "ZIM2KAFKA_ANSWER_DEADLINE",
-                "must be longer than nothing, and at most 1h",
-            ));
-        }
-        if stop_deadline > LONGEST {
-            return Err(wrong("ZIM2KAFKA_STOP_DEADLINE", "must be at most 1h"));
-        }
-        if stop_deadline <= drain_delay {
-            let problem = "must be longer than ZIM2KAFKA_DRAIN_DELAY, which is a part of it";
-            return Err(wrong("ZIM2KAFKA_STOP_DEADLINE", problem));
-        }
-        let Size(body_limit) = self.body_limit;
-        if !(1..=MAX_RECORD_BYTES).contains(&body_limit) {
-            let problem = format!(
-                "must be from 1 to {MAX_RECORD_BYTES} bytes: a body must fit into a record"
-            );
-            return Err(wrong("ZIM2KAFKA_BODY_LIMIT", problem));
-        }
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
-        if !self.callback_path.starts_with('/') || !self.callback_path.bytes().all(plain) {
-            let problem = "must be a path as in a URL, from its first / on, percent-encoded and without ? and #";
-            return Err(wrong("ZIM2KAFKA_CALLBACK_PATH", problem));
-        }
-        Ok(CallbackSettings {
-            path: self.callback_path.clone(),
-            body_limit,
-            answer_deadline,
-        })
-    }
-
-    /// Whose callbacks are accepted.
-    ///
-    /// # Errors
-    ///
-    /// The first setting that cannot be taken.
-    pub fn intake(&self) -> Result<IntakeSettings, ConfigError> {
-        Ok(self.intake_with(self.secrets()?))
-    }
-
-    /// Whose callbacks are accepted, with these secrets.
-    pub fn intake_with(&self, secrets: Secrets) -> IntakeSettings {
-        let Tolerance(timestamp_tolerance) = self.timestamp_tolerance;
-        IntakeSettings {
-            secrets,
-            timestamp_unit: self.timestamp_unit,
-            timestamp_tolerance,
-        }
-    }
-
-    fn secrets(&self) -> Result<Secrets, ConfigError> {
-        secrets(self.callback_secrets_file.as_deref())
-    }
-}
-
-/// The callback secrets, from their variable or their file.
-///
-/// # Errors
-///
-/// Where there are none, or they cannot be read, or both are set.
-pub fn secrets(file: Option<&Path>) -> Result<Secrets, ConfigError> {
-    const FILE: &str = "ZIM2KAFKA_CALLBACK_SECRETS_FILE";
-    match (variable(CALLBACK_SECRETS)?, file) {
-        (Some(_), Some(_)) => Err(wrong(
-            CALLBACK_SECRETS,
-            format!("set it or {FILE}, not both"),
-        )),
-        (Some(list), None) => {
-            Secrets::parse_list(&list).map_err(|error| wrong(CALLBACK_SECRETS, error))
-        }
-        (None, Some(path)) => {
-            Secrets::parse_lines(&read(FILE, path)?).map_err(|error| wrong(FILE, error))
-        }
-        (None, None) => Err(wrong(
-            CALLBACK_SECRETS,
-            "is not set: write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console",
-        )),
-    }
 }
 
 /// The least that the spool must be allowed: SQLite's own pages and a full-size record or so.
@@ -296,8 +192,7 @@ fn is_topic_name(name: &str) -> bool {
 }
 
 fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path)
-        .map_err(|error| wrong(variable, format!("cannot read {}: {error}", path.display())))
+    fs::read_to_string(path).map_err(|error| source::unreadable(variable, path, &error))
 }
 
 /// A variable's value; none where it is empty.
@@ -366,20 +261,14 @@ fn name_the_variable(
 
 /// Looks at the names of all variables of ours that are set.
 ///
-/// # Errors
-///
-/// Where one belongs to a feature that is not built yet. Otherwise a warning for each that is
-/// unknown, with the nearest name that is known.
-pub fn unknown_variables(command: &clap::Command) -> Result<Vec<String>, ConfigError> {
+/// Returns a warning for each that is unknown, with the nearest name that is known.
+pub fn unknown_variables(command: &clap::Command) -> Vec<String> {
     let set = env::vars_os().filter(|(_, value)| !value.is_empty());
     let set = set.filter_map(|(name, _)| name.into_string().ok());
     judge_names(set, command)
 }
 
-fn judge_names(
-    set: impl Iterator<Item = String>,
-    command: &clap::Command,
-) -> Result<Vec<String>, ConfigError> {
+fn judge_names(set: impl Iterator<Item = String>, command: &clap::Command) -> Vec<String> {
     let mut known: BTreeSet<_> = variables(command)
         .into_iter()
         .map(|(_, variable)| variable)
@@ -390,12 +279,6 @@ fn judge_names(
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        if let Some(variable) = NOT_BUILT.into_iter().find(|variable| *variable == name) {
-            return Err(wrong(
-                variable,
-                "this version does not have the feature yet; unset it",
-            ));
-        }
         if known.contains(&name) || NO_SETTINGS.iter().any(|prefix| rest.starts_with(prefix)) {
             continue;
         }
@@ -407,7 +290,7 @@ fn judge_names(
         });
         warnings.push(format!("{name} is no variable of this service{nearest}"));
     }
-    Ok(warnings)
+    warnings
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@
 //!
 //! | what | bound |
 //! | --- | --- |
+//! | connections of the callback port | `ZIM2KAFKA_MAX_CONNECTIONS`, each with hyper's buffer of one head |
+//! | connections of the admin port | [`http::MAX_ADMIN_CONNECTIONS`] |
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`] |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`], two lanes |
@@ -42,4 +44,5 @@ pub mod config;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod reload;
 pub mod server;

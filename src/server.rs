@@ -5,19 +5,27 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum_server::Handle;
-
 use crate::delivery::kafka::{self, Inspection, KafkaSettings, Topics};
 use crate::delivery::{Delivery, Finding, Level, Spool};
 use crate::health::Health;
-use crate::http::{self, CallbackSettings, Edge};
+use crate::http::{
+    self, CallbackSettings, Certificate, ConnectionLimits, Edge, MAX_ADMIN_CONNECTIONS, Networks,
+    Port, PortHandle, Tls,
+};
 use crate::intake::{Intake, IntakeSettings};
-use crate::metrics::Metrics;
+use crate::metrics::{ConnectionMetrics, Metrics};
+use crate::reload::{self, Reload, Users};
 
 /// What the service is to be like.
 pub struct ServerSettings {
     /// The callback port.
     pub callbacks: CallbackSettings,
+    /// Its connections.
+    pub connections: ConnectionLimits,
+    /// With a certificate, it speaks HTTPS and nothing else.
+    pub certificate: Option<Certificate>,
+    /// What may change while it runs.
+    pub reload: Reload,
     /// Whose callbacks are accepted.
     pub intake: IntakeSettings,
     /// Where Kafka is.
@@ -87,15 +95,47 @@ pub async fn run(
         Arc::clone(&health),
     ));
     let intake = Intake::new(settings.intake, Arc::clone(&delivery), Arc::clone(&metrics));
+    let intake = Arc::new(intake);
+    let tls = settings.certificate.map(|certificate| {
+        reload::serves(&certificate, &metrics);
+        Tls::new(&certificate)
+    });
+    let reload = tokio::spawn(settings.reload.run(Users {
+        intake: Arc::clone(&intake),
+        tls: tls.clone(),
+        metrics: Arc::clone(&metrics),
+    }));
+    let (callback_port, admin_port) = (PortHandle::new(), PortHandle::new());
+    let port = Port {
+        listener: listeners.callbacks,
+        trusted_proxies: settings.callbacks.senders.trusted_proxies.clone(),
+        limits: settings.connections.clone(),
+        tls,
+    };
     let edge = Arc::new(Edge::new(settings.callbacks, intake, Arc::clone(&metrics)));
-    let (callback_port, admin_port) = (Handle::new(), Handle::new());
     let mut callbacks = tokio::spawn(http::serve(
-        listeners.callbacks,
+        port,
         http::callbacks(edge),
         callback_port.clone(),
+        metrics.connections().clone(),
     ));
+    let port = Port {
+        listener: listeners.admin,
+        trusted_proxies: Networks::default(),
+        limits: ConnectionLimits {
+            connections: MAX_ADMIN_CONNECTIONS,
+            per_address: None,
+            idle: settings.connections.idle,
+        },
+        tls: None,
+    };
     let admin = http::admin(Arc::clone(&metrics), Arc::clone(&health));
-    let mut admin = tokio::spawn(http::serve(listeners.admin, admin, admin_port.clone()));
+    let mut admin = tokio::spawn(http::serve(
+        port,
+        admin,
+        admin_port.clone(),
+        ConnectionMetrics::unseen(),
+    ));
 
     tokio::select! {
         () = shutdown => {}
@@ -112,7 +152,7 @@ pub async fn run(
     );
     health.stopping();
     tokio::time::sleep(settings.drain_delay).await;
-    callback_port.graceful_shutdown(Some(left(deadline)));
+    callback_port.finish(left(deadline));
     let requests = tokio::time::timeout(left(deadline), callbacks).await;
     delivery.finish();
     while !delivery.is_at_rest() && !left(deadline).is_zero() {
@@ -123,8 +163,9 @@ pub async fn run(
             "the stop deadline is over: callbacks that were not answered with 2xx are left to the sender's retries, and what Kafka has not acknowledged is published again from the spool"
         );
     }
-    admin_port.shutdown();
+    admin_port.stop();
     topics.abort();
+    reload.abort();
     let stopped = tokio::task::spawn_blocking(move || delivery.stop());
     // librdkafka joins its threads, and one of them may be waiting for a name server.
     match tokio::time::timeout(left(deadline + ending), stopped).await {

@@ -122,6 +122,12 @@ impl Secrets {
         self.of(appid)?.first().map(|secret| secret.as_str())
     }
 
+    /// How many applications have secrets; those that `*` stands for count as one.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Every live secret of an application.
     pub(super) fn of(&self, appid: &str) -> Option<&[Zeroizing<String>]> {
         let secrets = self.by_appid.get(appid).or_else(|| self.by_appid.get(ANY));

@@ -1,7 +1,7 @@
 //! `check`: says before the first callback what would weaken or break a promise.
 
 use super::Failure;
-use crate::config::ServeArgs;
+use crate::config::{self, ServeArgs};
 use crate::delivery::kafka::Topics;
 use crate::delivery::{Finding, Level, inspect_spool};
 
@@ -17,8 +17,10 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let serve = args.serve;
-    serve.callback.edge(&serve.deadlines)?;
-    serve.callback.intake()?;
+    serve.callback.edge(&serve.deadlines, &serve.connections)?;
+    serve.connections.limits()?;
+    serve.connections.certificate()?;
+    config::secrets(serve.callback.callback_secrets_file.as_deref())?;
     // It only looks: creating topics is for `serve`.
     let settings = serve.kafka.settings(None)?;
     let mut findings = vec![Finding::ok("configuration", "valid")];

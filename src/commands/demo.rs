@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 
 use super::client::{HttpClient, reachable};
 use super::send::sample::{Signer, curl, now};
-use super::serve::{address, embed, listen};
+use super::serve::{address, connections, embed, listen};
 use super::{Failure, Stop, tail};
 use crate::callback::Secrets;
 use crate::config::{CALLBACK_SECRETS, ServeArgs};
 use crate::delivery::kafka::{Consumed, KafkaSettings, Start, Subscription};
+use crate::reload::Reload;
 use crate::server::{self, ServerSettings};
 
 /// The flags of `demo`.
@@ -43,8 +44,11 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let pair = format!("{APPID}={secret}");
     let secrets = || Secrets::parse_list(&pair).map_err(|error| Failure::Failed(error.to_string()));
     let settings = ServerSettings {
-        callbacks: serve.callback.edge(&serve.deadlines)?,
-        intake: serve.callback.intake_with(secrets()?),
+        callbacks: serve.callback.edge(&serve.deadlines, &serve.connections)?,
+        connections: connections(&serve.connections)?,
+        certificate: None,
+        reload: Reload::default(),
+        intake: serve.callback.intake(secrets()?),
         kafka: serve.kafka.settings_with(kafka.brokers(), None)?,
         spool: None,
         inspect_topics: false,

@@ -103,7 +103,7 @@ impl From<kafka::Error> for Failure {
 ///
 /// [`Failure`], which knows the exit code.
 pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
-    for warning in config::unknown_variables(&Cli::command())? {
+    for warning in config::unknown_variables(&Cli::command()) {
         tracing::warn!("{warning}");
     }
     match cli.command {
@@ -138,8 +138,11 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The signals that ask to stop: SIGTERM and SIGINT, counted.
-pub struct Stop(watch::Receiver<u32>);
+/// The signals, counted: SIGTERM and SIGINT ask to stop, SIGHUP to read files again.
+pub struct Stop {
+    stops: watch::Receiver<u32>,
+    hangups: watch::Receiver<u32>,
+}
 
 impl Stop {
     /// Listens from now on.
@@ -148,25 +151,28 @@ impl Stop {
     ///
     /// Outside of a runtime, or where the system has no signals.
     pub fn listen() -> Self {
-        let (count, signals) = watch::channel(0);
+        let (stopped, stops) = watch::channel(0);
+        let (hung_up, hangups) = watch::channel(0);
         let mut terminate = signal(SignalKind::terminate()).expect("unix has signals");
         let mut interrupt = signal(SignalKind::interrupt()).expect("unix has signals");
         let mut hangup = signal(SignalKind::hangup()).expect("unix has signals");
         tokio::spawn(async move {
             loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                    _ = hangup.recv() => {
-                        // Its default is to end the process, and who sends it means to reload.
-                        tracing::warn!("SIGHUP: reloading is not built yet; restart to read the secrets again");
-                        continue;
-                    }
-                }
+                let count = tokio::select! {
+                    _ = terminate.recv() => &stopped,
+                    _ = interrupt.recv() => &stopped,
+                    // Its default is to end the process, and who sends it means to reload.
+                    _ = hangup.recv() => &hung_up,
+                };
                 count.send_modify(|count| *count += 1);
             }
         });
-        Self(signals)
+        Self { stops, hangups }
+    }
+
+    /// Changes with every SIGHUP.
+    pub fn hangups(&self) -> watch::Receiver<u32> {
+        self.hangups.clone()
     }
 
     /// Completes with the first signal: stop in order.
@@ -180,7 +186,7 @@ impl Stop {
     }
 
     async fn reached(&self, wanted: u32) {
-        let mut signals = self.0.clone();
+        let mut signals = self.stops.clone();
         // The counting task lives as long as the runtime.
         if signals.wait_for(|count| *count >= wanted).await.is_err() {
             std::future::pending().await

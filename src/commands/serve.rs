@@ -2,10 +2,14 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::{Failure, Stop};
-use crate::config::{ListenArgs, ServeArgs};
+use crate::config::{self, ConnectionArgs, ListenArgs, ServeArgs};
 use crate::delivery::kafka::EmbeddedKafka;
 use crate::delivery::{Finding, Spool, SpoolSettings, inspect_spool};
+use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
+use crate::reload::Reload;
 use crate::server::{self, Listeners, ServerSettings};
 
 /// The flags of `serve`.
@@ -24,7 +28,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         embedded_kafka,
     } = args;
     let embedded = embedded_kafka.then(|| embed(&serve)).transpose()?;
-    let mut settings = settings(&serve, embedded.as_ref())?;
+    let mut settings = settings(&serve, embedded.as_ref(), stop)?;
     // Before the ports are bound: where an older process still has both, the spool is waited for.
     if let Some(spool) = serve.spool.settings(&serve.deadlines)? {
         tokio::select! {
@@ -65,20 +69,60 @@ pub(super) fn embed(serve: &ServeArgs) -> Result<EmbeddedKafka, Failure> {
 fn settings(
     serve: &ServeArgs,
     embedded: Option<&EmbeddedKafka>,
+    stop: &Stop,
 ) -> Result<ServerSettings, Failure> {
     let kafka = match embedded {
         Some(kafka) => serve.kafka.settings_with(kafka.brokers(), None)?,
         None => serve.kafka.settings(Some(&serve.topics))?,
     };
+    let callbacks = serve.callback.edge(&serve.deadlines, &serve.connections)?;
+    let (secrets, secrets_file) = config::secrets(serve.callback.callback_secrets_file.as_deref())?;
+    let (certificate, certificate_files) = serve.connections.certificate()?.unzip();
     Ok(ServerSettings {
-        callbacks: serve.callback.edge(&serve.deadlines)?,
-        intake: serve.callback.intake()?,
+        callbacks,
+        connections: connections(&serve.connections)?,
+        certificate,
+        reload: Reload {
+            secrets: secrets_file,
+            certificate: certificate_files,
+            asked: Some(stop.hangups()),
+        },
+        intake: serve.callback.intake(secrets),
         kafka,
         spool: None,
         inspect_topics: embedded.is_none(),
         drain_delay: serve.deadlines.drain_delay.0,
         stop_deadline: serve.deadlines.stop_deadline.0,
     })
+}
+
+/// Files that are open besides the callback port's connections: the admin port's, Kafka's, the spool's.
+const OTHER_FILES: u64 = MAX_ADMIN_CONNECTIONS as u64 + 256;
+
+/// The limits of connections, for which the limit of open files is raised. Where it cannot be, there are
+/// fewer: a connection that cannot be accepted is worse than one that waits for its place.
+pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
+    let mut limits = arguments.limits()?;
+    let wanted = limits.connections as u64 + OTHER_FILES;
+    let rlimit = getrlimit(Resource::Nofile);
+    let hard = rlimit.maximum.unwrap_or(u64::MAX);
+    let current = rlimit.current.unwrap_or(u64::MAX);
+    if current >= wanted {
+        return Ok(limits);
+    }
+    let raised = Rlimit {
+        current: Some(wanted.min(hard)),
+        maximum: rlimit.maximum,
+    };
+    let files = setrlimit(Resource::Nofile, raised).map_or(current, |()| wanted.min(hard));
+    if files < wanted {
+        let fewer = files.saturating_sub(OTHER_FILES).max(1);
+        limits.connections = usize::try_from(fewer).unwrap_or(usize::MAX);
+        tracing::warn!(
+            "ZIM2KAFKA_MAX_CONNECTIONS: only {fewer} connections at once, since no more than {files} files may be open; raise the hard limit (ulimit -Hn) to {wanted}"
+        );
+    }
+    Ok(limits)
 }
 
 /// Binds both ports, so that one that is taken is said at once.

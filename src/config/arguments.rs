@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::callback::TimestampUnit;
+use crate::http::Networks;
 
 #[derive(Debug, Clone, Args)]
 #[expect(
@@ -20,6 +21,8 @@ pub struct ServeArgs {
     pub listen: ListenArgs,
     #[command(flatten)]
     pub callback: CallbackArgs,
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
     #[command(flatten)]
     pub kafka: KafkaArgs,
     #[command(flatten)]
@@ -107,6 +110,44 @@ impl fmt::Debug for CallbackArgs {
         // The path is a secret too.
         f.debug_struct("CallbackArgs").finish_non_exhaustive()
     }
+}
+
+/// Who may connect to the callback port, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connections")]
+pub struct ConnectionArgs {
+    /// Connections on the callback port at once; over it, idle ones are closed first
+    #[arg(long, env = "ZIM2KAFKA_MAX_CONNECTIONS", value_name = "N", default_value = "4096",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+    /// Connections from one address at once, but for trusted proxies; off for no limit
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "N",
+        default_value = "off"
+    )]
+    pub max_connections_per_address: AtMost,
+    /// How long a kept-alive connection may be silent: longer than a balancer's own time
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "75s"
+    )]
+    pub idle_timeout: Time,
+    /// A PEM file with the certificate and its chain: HTTPS on the callback port
+    #[arg(long, env = "ZIM2KAFKA_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's key
+    #[arg(long, env = "ZIM2KAFKA_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// The networks that callbacks may come from; others are answered 403 [default: all]
+    #[arg(long, env = "ZIM2KAFKA_ALLOWED_NETWORKS", value_name = "CIDR,…")]
+    pub allowed_networks: Option<Networks>,
+    /// The proxies whose X-Forwarded-For says where a callback comes from [default: none]
+    #[arg(long, env = "ZIM2KAFKA_TRUSTED_PROXIES", value_name = "CIDR,…")]
+    pub trusted_proxies: Option<Networks>,
 }
 
 /// Where Kafka is.
@@ -259,6 +300,10 @@ pub struct Time(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tolerance(pub Option<Duration>);
 
+/// A number from 1 on, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtMost(pub Option<usize>);
+
 /// A size as `512KiB`, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub usize);
@@ -285,6 +330,18 @@ impl FromStr for Tolerance {
         }
         let Time(duration) = text.parse()?;
         Ok(Self(Some(duration)))
+    }
+}
+
+impl FromStr for AtMost {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(number @ 1..) => Ok(Self(Some(number))),
+            _ if text == "off" => Ok(Self(None)),
+            _ => Err("write a number from 1 on, or off"),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::*;
 use crate::callback::TimestampUnit;
+use crate::http::CallbackSettings;
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -27,12 +28,17 @@ fn read_well(arguments: &[&str]) -> Line {
     read(arguments).expect("the flags are taken")
 }
 
+fn edge(serve: &ServeArgs) -> Result<CallbackSettings, ConfigError> {
+    serve.callback.edge(&serve.deadlines, &serve.connections)
+}
+
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let Line { serve, log } = read_well(&[]);
     let ServeArgs {
         listen,
         callback,
+        connections,
         kafka,
         topics,
         spool,
@@ -46,6 +52,12 @@ fn the_defaults_are_those_of_the_contract() {
     let ten_minutes = Duration::from_secs(600);
     assert_eq!(callback.timestamp_tolerance, Tolerance(Some(ten_minutes)));
     assert_eq!(callback.body_limit, Size(512 * 1024));
+    assert_eq!(connections.max_connections, 4096);
+    assert_eq!(connections.max_connections_per_address, AtMost(None));
+    assert_eq!(connections.idle_timeout, Time(Duration::from_secs(75)));
+    assert_eq!((connections.tls_cert, connections.tls_key), (None, None));
+    assert_eq!(connections.allowed_networks, None);
+    assert_eq!(connections.trusted_proxies, None);
     assert_eq!(kafka.kafka_brokers, None);
     assert_eq!(kafka.kafka_properties_file, None);
     assert_eq!(kafka.topic, "zim.group-joined");
@@ -70,7 +82,7 @@ fn the_defaults_are_those_of_the_contract() {
 #[test]
 fn the_defaults_can_be_taken() {
     let Line { serve, .. } = read_well(&["--kafka-brokers", "b:9092"]);
-    let edge = serve.callback.edge(&serve.deadlines).expect("valid");
+    let edge = edge(&serve).expect("valid");
     assert_eq!(
         (edge.path.as_str(), edge.body_limit),
         ("/callbacks/zim", 512 * 1024)
@@ -81,7 +93,7 @@ fn the_defaults_can_be_taken() {
 }
 
 #[test]
-fn every_setting_of_the_contract_is_a_flag_with_its_variable_or_named_as_not_built() {
+fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
     const SETTINGS: [&str; 33] = [
         "LISTEN",
         "ADMIN_LISTEN",
@@ -123,10 +135,7 @@ fn every_setting_of_the_contract_is_a_flag_with_its_variable_or_named_as_not_bui
     for setting in SETTINGS {
         let name = format!("ZIM2KAFKA_{setting}");
         let judged = judge_names([name.clone()].into_iter(), &command);
-        match NOT_BUILT.contains(&name.as_str()) {
-            true => assert_eq!(judged.expect_err("not built").variable, name),
-            false => assert_eq!(judged, Ok(Vec::new()), "{name}"),
-        }
+        assert_eq!(judged, Vec::<String>::new(), "{name}");
     }
     for (_, variable) in variables(&command) {
         let setting = variable.trim_start_matches("ZIM2KAFKA_");
@@ -196,10 +205,7 @@ fn a_flag_that_cannot_be_read_is_named_with_its_variable() {
 fn a_body_limit_beyond_a_record_is_refused() {
     let limit = |size: &str| {
         let Line { serve, .. } = read_well(&["--body-limit", size]);
-        serve
-            .callback
-            .edge(&serve.deadlines)
-            .map(|edge| edge.body_limit)
+        edge(&serve).map(|edge| edge.body_limit)
     };
     assert_eq!(limit("900000"), Ok(900_000));
     for size in ["900001", "1MiB", "0"] {
@@ -214,11 +220,7 @@ fn a_body_limit_beyond_a_record_is_refused() {
 fn deadlines_that_contradict_each_other_are_refused() {
     let refused = |arguments: &[&str]| {
         let Line { serve, .. } = read_well(arguments);
-        serve
-            .callback
-            .edge(&serve.deadlines)
-            .err()
-            .map(|error| error.variable)
+        edge(&serve).err().map(|error| error.variable)
     };
     assert_eq!(
         refused(&["--drain-delay=8s"]),
@@ -238,10 +240,7 @@ fn deadlines_that_contradict_each_other_are_refused() {
 
 #[test]
 fn a_callback_path_that_no_request_can_have_is_refused_and_not_shown() {
-    let edge = |path: &str| {
-        let Line { serve, .. } = read_well(&["--callback-path", path]);
-        serve.callback.edge(&serve.deadlines)
-    };
+    let edge = |path: &str| edge(&read_well(&["--callback-path", path]).serve);
     for path in ["/", "/zim", "/zim/0f%2F9a", "/~a/b.c-d_e", "/a:b@c"] {
         assert_eq!(edge(path).map(|edge| edge.path), Ok(path.to_owned()));
     }
@@ -343,7 +342,6 @@ fn an_unknown_variable_is_warned_of_with_the_nearest_known_name() {
             names.iter().map(|name| (*name).to_owned()),
             &Line::command(),
         )
-        .expect("no error")
     };
     for (typed, meant) in [
         ("ZIM2KAFKA_TOPICS", "ZIM2KAFKA_TOPIC"),
@@ -371,9 +369,35 @@ fn an_unknown_variable_is_warned_of_with_the_nearest_known_name() {
 }
 
 #[test]
-fn a_variable_of_a_feature_that_is_not_built_is_refused() {
-    for name in NOT_BUILT {
-        let error = judge_names([name.to_owned()].into_iter(), &Line::command());
-        assert_eq!(error.expect_err("refused").variable, name);
+fn limits_of_connections_are_numbers_and_off_is_none() {
+    let limits = |arguments: &[&str]| read(arguments).map(|line| line.serve.connections.limits());
+    let limit = |value: &str| {
+        let limits = limits(&["--max-connections-per-address", value]).ok()?;
+        Some(limits.expect("valid").per_address)
+    };
+    assert_eq!(limit("off"), Some(None));
+    assert_eq!(limit("1"), Some(Some(1)));
+    for value in ["0", "-1", "none", ""] {
+        assert_eq!(limit(value), None, "{value}");
+    }
+    for value in ["0", "1000001", "many"] {
+        assert!(limits(&["--max-connections", value]).is_err(), "{value}");
+    }
+    for value in ["0s", "61m"] {
+        let refused = limits(&["--idle-timeout", value]).expect("a duration");
+        let error = refused.expect_err("refused");
+        assert_eq!(error.variable, "ZIM2KAFKA_IDLE_TIMEOUT");
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused_and_so_is_the_reverse() {
+    for (given, missing) in [
+        ("--tls-cert", "ZIM2KAFKA_TLS_KEY"),
+        ("--tls-key", "ZIM2KAFKA_TLS_CERT"),
+    ] {
+        let Line { serve, .. } = read_well(&[given, "/dev/null"]);
+        let error = serve.connections.certificate().map(|_| ());
+        assert_eq!(error.expect_err("refused").variable, missing);
     }
 }

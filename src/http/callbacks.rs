@@ -1,19 +1,22 @@
 //! The callback port: one path, one method, and an answer within the deadline.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
+use super::Seldom;
 use super::body::Bodies;
+use super::connections::Connection;
+use super::networks::SenderSettings;
 use super::problem::Problem;
 use crate::callback::RawCallback;
 use crate::delivery::{Safe, Settled};
@@ -24,9 +27,6 @@ use crate::metrics::{Metrics, Outcome};
 const MAX_FIELDS: usize = 64;
 const MAX_FIELD_BYTES: usize = 16 * 1024;
 
-/// That callbacks cannot be made safe is said again so often.
-const SAID_AGAIN: Duration = Duration::from_secs(60);
-
 /// What the callback port answers to.
 #[derive(Clone)]
 pub struct CallbackSettings {
@@ -36,27 +36,28 @@ pub struct CallbackSettings {
     pub body_limit: usize,
     /// Every callback is answered within it, counted from the last byte of its body.
     pub answer_deadline: Duration,
+    /// Who may send.
+    pub senders: SenderSettings,
 }
 
 /// The edge of the service: what a request meets first.
 pub struct Edge {
     settings: CallbackSettings,
     bodies: Bodies,
-    intake: Intake,
+    intake: Arc<Intake>,
     metrics: Arc<Metrics>,
-    /// When somebody was last told that callbacks are answered 503.
-    said: Mutex<Option<Instant>>,
+    unavailable: Seldom,
 }
 
 impl Edge {
     /// An edge in front of an intake.
-    pub fn new(settings: CallbackSettings, intake: Intake, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: CallbackSettings, intake: Arc<Intake>, metrics: Arc<Metrics>) -> Self {
         Self {
             bodies: Bodies::new(settings.body_limit),
             settings,
             intake,
             metrics,
-            said: Mutex::default(),
+            unavailable: Seldom::default(),
         }
     }
 }
@@ -72,7 +73,17 @@ pub fn callbacks(edge: Arc<Edge>) -> Router {
         }))
 }
 
-async fn route(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+async fn route(
+    State(edge): State<Arc<Edge>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    request: Request,
+) -> Response {
+    let senders = &edge.settings.senders;
+    if !senders.allow(connection.address, request.headers()) {
+        // Before anything else is looked at: who is refused learns nothing of the path either.
+        edge.metrics.callback_arrived().finished(Outcome::Forbidden);
+        return Problem::Forbidden.into_response();
+    }
     let path = request.uri().path().as_bytes();
     if !bool::from(path.ct_eq(edge.settings.path.as_bytes())) {
         return Problem::NotFound.into_response();
@@ -81,7 +92,11 @@ async fn route(State(edge): State<Arc<Edge>>, request: Request) -> Response {
         return Problem::MethodNotAllowed("POST").into_response();
     }
     let arrival = edge.metrics.callback_arrived();
-    match edge.answer(request).await {
+    // Where a length and chunks were both announced, whoever stands before us may count by the other
+    // one, and take what follows for another request: RFC 9112, section 6.1. The HTTP library drops
+    // the length, so it cannot be seen which request had one.
+    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut response = match edge.answer(&connection, request).await {
         Ok(answer) => {
             arrival.finished(answer.outcome());
             answer.into_response()
@@ -94,14 +109,20 @@ async fn route(State(edge): State<Arc<Edge>>, request: Request) -> Response {
             }
             problem.into_response()
         }
+    };
+    if is_chunked {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
+    response
 }
 
 impl Edge {
-    async fn answer(&self, request: Request) -> Result<Answer, Problem> {
+    async fn answer(&self, connection: &Connection, request: Request) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
         check(&head.headers)?;
         let body = self.bodies.read(&head.headers, body).await?;
+        connection.request_is_whole();
         let deadline = Instant::now() + self.settings.answer_deadline;
         let content_type = head.headers.get(header::CONTENT_TYPE);
         let raw = RawCallback {
@@ -127,9 +148,7 @@ impl Edge {
 
     /// A disk that hangs says nothing, and neither does a slow Kafka: only the answers show it.
     fn say_unavailable(&self, problem: &Problem) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
-            *said = Some(Instant::now());
+        if self.unavailable.is_due() {
             tracing::warn!(
                 "a callback was answered 503: {problem}. The sender gives an event up after 62 s of this; look at Kafka, and at the disk of ZIM2KAFKA_SPOOL_DIR"
             );

@@ -14,6 +14,7 @@ use crate::metrics::Outcome;
 #[derive(Debug)]
 pub(super) enum Problem {
     Refused(Refusal),
+    Forbidden,
     NotFound,
     MethodNotAllowed(&'static str),
     BodyTooSlow,
@@ -33,6 +34,7 @@ impl Problem {
             Self::Refused(Refusal::Full(_)) | Self::NotSafeInTime => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -54,6 +56,7 @@ impl Problem {
             Self::BodyTooLarge { .. } | Self::ContentEncoding | Self::HeadTooLarge => {
                 Outcome::TooLarge
             }
+            Self::Forbidden => Outcome::Forbidden,
             Self::NotFound | Self::MethodNotAllowed(_) | Self::Panicked => Outcome::Failed,
         }
     }
@@ -77,6 +80,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Forbidden => f.write_str("this network may not send here"),
             Self::NotFound => f.write_str("there is nothing here"),
             Self::MethodNotAllowed(allowed) => write!(f, "use {allowed}"),
             Self::BodyTooSlow => f.write_str("the body did not arrive in time"),

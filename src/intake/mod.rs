@@ -6,6 +6,8 @@ mod suspicion;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::callback::{
     Malformed, RawCallback, Secrets, TimestampUnit, Unauthorized, UnverifiedCallback,
     VerifiedCallback,
@@ -30,7 +32,9 @@ pub struct IntakeSettings {
 
 /// Takes callbacks in.
 pub struct Intake {
-    settings: IntakeSettings,
+    secrets: ArcSwap<Secrets>,
+    timestamp_unit: TimestampUnit,
+    timestamp_tolerance: Option<Duration>,
     delivery: Arc<Delivery>,
     metrics: Arc<Metrics>,
     memory: Mutex<Memory>,
@@ -64,13 +68,25 @@ pub enum Refusal {
 impl Intake {
     /// An intake that remembers nothing yet.
     pub fn new(settings: IntakeSettings, delivery: Arc<Delivery>, metrics: Arc<Metrics>) -> Self {
+        let IntakeSettings {
+            secrets,
+            timestamp_unit,
+            timestamp_tolerance,
+        } = settings;
         Self {
-            settings,
+            secrets: ArcSwap::from_pointee(secrets),
+            timestamp_unit,
+            timestamp_tolerance,
             delivery,
             metrics,
             memory: Mutex::new(Memory::default()),
             suspicion: Mutex::new(Suspicion::default()),
         }
+    }
+
+    /// From the next callback on, these secrets count.
+    pub fn replace_secrets(&self, secrets: Secrets) {
+        self.secrets.store(Arc::new(secrets));
     }
 
     /// Takes in one callback: decoded, authenticated, and unless it is a question that only wants an
@@ -99,8 +115,8 @@ impl Intake {
         raw: &RawCallback,
         unverified: UnverifiedCallback<'a>,
     ) -> Result<VerifiedCallback<'a>, Unauthorized> {
-        let (secrets, unit) = (&self.settings.secrets, self.settings.timestamp_unit);
-        match secrets.authenticate(unverified, unit) {
+        let secrets = self.secrets.load();
+        match secrets.authenticate(unverified, self.timestamp_unit) {
             Ok(callback) => {
                 self.metrics.authentic_callback(raw.received_at);
                 self.suspicion().authentic();
@@ -124,7 +140,7 @@ impl Intake {
         callback: &'a VerifiedCallback<'a>,
     ) -> Result<&'a VerifiedCallback<'a>, Unpublishable> {
         let age = callback.raw().received_at - callback.timestamp();
-        match self.settings.timestamp_tolerance {
+        match self.timestamp_tolerance {
             Some(tolerance) if u128::from(age.unsigned_abs()) > tolerance.as_millis() => {
                 Err(Unpublishable {
                     reason: Reason::Stale,

@@ -4,6 +4,7 @@
 //! closed sets, nothing is taken from a request, and every series exists from the start, so that a
 //! rate over it works from the first event on.
 
+mod connections;
 mod spool;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use prometheus::{
 };
 
 use crate::event::{JoinType, Kind, Reason};
+pub use connections::{ConnectionMetrics, Cut};
 pub use spool::SpoolMetrics;
 
 /// How a callback ended.
@@ -108,6 +110,9 @@ pub struct Metrics {
     records_in_flight: IntGauge,
     producer_recreations: IntCounter,
     spool: SpoolMetrics,
+    connections: ConnectionMetrics,
+    reload_successful: IntGauge,
+    certificate_not_after: IntGauge,
     ready: IntGauge,
 }
 
@@ -195,6 +200,17 @@ impl Metrics {
                 "Producers thrown away and made anew, after a failed delivery or a stall.",
             ),
             spool: SpoolMetrics::new(&registry),
+            connections: ConnectionMetrics::new(&registry),
+            reload_successful: gauge(
+                &registry,
+                "zim2kafka_config_last_reload_successful",
+                "1 while the last reload of secrets and certificate succeeded, else 0.",
+            ),
+            certificate_not_after: gauge(
+                &registry,
+                "zim2kafka_tls_certificate_not_after_timestamp_seconds",
+                "When the TLS certificate ends, in seconds since 1970-01-01 UTC; 0 without TLS.",
+            ),
             ready: gauge(
                 &registry,
                 "zim2kafka_ready",
@@ -202,23 +218,13 @@ impl Metrics {
             ),
             registry,
         };
+        metrics.reloaded(true);
         metrics.register_constants();
         metrics
     }
 
-    /// Series that stand still, some until their feature is built: TLS, reloading.
+    /// Series that stand still, or are read from elsewhere.
     fn register_constants(&self) {
-        gauge(
-            &self.registry,
-            "zim2kafka_tls_certificate_not_after_timestamp_seconds",
-            "When the TLS certificate ends, in seconds since 1970-01-01 UTC; 0 without TLS.",
-        );
-        gauge(
-            &self.registry,
-            "zim2kafka_config_last_reload_successful",
-            "1 while the last reload of secrets and certificates succeeded, else 0.",
-        )
-        .set(1);
         let build = GaugeVec::new(
             Opts::new("zim2kafka_build_info", "1, labelled with what is running."),
             &["version", "revision"],
@@ -301,6 +307,22 @@ impl Metrics {
     /// Of the spool.
     pub fn spool(&self) -> &SpoolMetrics {
         &self.spool
+    }
+
+    /// What Prometheus sees of the callback port's connections.
+    pub fn connections(&self) -> &ConnectionMetrics {
+        &self.connections
+    }
+
+    /// Whether every file that is read again is in use as it is now.
+    pub fn reloaded(&self, successful: bool) {
+        self.reload_successful.set(successful.into());
+    }
+
+    /// A certificate is served that ends then, since 1970-01-01 UTC.
+    pub fn serves_certificate(&self, not_after: Duration) {
+        let seconds = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
+        self.certificate_not_after.set(seconds);
     }
 
     /// Whether events can be made safe.

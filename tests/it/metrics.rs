@@ -14,7 +14,7 @@ use crate::support::kafka::kafka;
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 25] = [
+const FAMILIES: [(&str, &str, &[Start]); 28] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -79,6 +79,18 @@ const FAMILIES: [(&str, &str, &[Start]); 25] = [
         "gauge",
         &ZERO,
     ),
+    ("zim2kafka_connections", "gauge", &ZERO),
+    (
+        "zim2kafka_connections_cut_total",
+        "counter",
+        &[
+            ("{reason=\"displaced\"}", Some(0.0)),
+            ("{reason=\"idle\"}", Some(0.0)),
+            ("{reason=\"per_address\"}", Some(0.0)),
+            ("{reason=\"slow_head\"}", Some(0.0)),
+        ],
+    ),
+    ("zim2kafka_tls_handshake_failures_total", "counter", &ZERO),
 ];
 const ZERO: [Start; 1] = [("", Some(0.0))];
 const OUTCOMES: [Start; 12] = [

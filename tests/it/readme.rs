@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::CommandFactory;
 use zim2kafka::callback::sign;
 use zim2kafka::commands::Cli;
-use zim2kafka::config::{CALLBACK_SECRETS, KAFKA_PROPERTIES, NOT_BUILT, variables};
+use zim2kafka::config::{CALLBACK_SECRETS, KAFKA_PROPERTIES, variables};
 use zim2kafka::delivery::kafka::REFUSED;
 use zim2kafka::event::Reason;
 use zim2kafka::metrics::Metrics;
@@ -69,12 +69,6 @@ fn the_refused_properties_are_those_of_the_code() {
         quoted("These are refused, because the promises rest on them:"),
         refused
     );
-}
-
-#[test]
-fn the_settings_that_are_not_built_are_those_of_the_code() {
-    let told = quoted("setting one is refused with exit code 2:");
-    assert_eq!(told, NOT_BUILT.into_iter().collect());
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn is_refused(ended: &Ended, variable: &str) {
 }
 
 /// Settings, with a value that is refused and one that is taken.
-const SETTINGS: [(&str, &str, &str); 18] = [
+const SETTINGS: [(&str, &str, &str); 23] = [
     ("LISTEN", "8080", "127.0.0.1:0"),
     ("CALLBACK_PATH", "geheim", "/zim"),
     ("TIMESTAMP_UNIT", "us", "ms"),
@@ -56,6 +56,11 @@ const SETTINGS: [(&str, &str, &str); 18] = [
     ("ANSWER_DEADLINE", "soon", "1s"),
     ("DRAIN_DELAY", "1 parsec", "1s"),
     ("STOP_DEADLINE", "1s", "1m"),
+    ("MAX_CONNECTIONS", "0", "10"),
+    ("MAX_CONNECTIONS_PER_ADDRESS", "few", "off"),
+    ("IDLE_TIMEOUT", "0s", "1m"),
+    ("ALLOWED_NETWORKS", "10.0.0.1/8", "10.0.0.0/8,::1"),
+    ("TRUSTED_PROXIES", "balancer", "10.0.0.1"),
     ("LOG", "a=b=c", "warn"),
     ("LOG_FORMAT", "xml", "json"),
     ("ADMIN_LISTEN", "localhost", ""),
@@ -216,13 +221,6 @@ fn settings_that_contradict_each_other_are_refused() {
     let ended = serve(&["--callback-path=geheim"], &[]);
     is_refused(&ended, "ZIM2KAFKA_CALLBACK_PATH");
     assert!(!ended.stderr.contains("geheim"), "{ended:?}");
-}
-
-#[test]
-fn a_setting_whose_feature_is_not_built_is_refused() {
-    for variable in zim2kafka::config::NOT_BUILT {
-        is_refused(&serve(&[], &[(variable, "1")]), variable);
-    }
 }
 
 #[test]

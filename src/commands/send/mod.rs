@@ -49,7 +49,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
-    let secrets = config::secrets(args.callback_secrets_file.as_deref())?;
+    let (secrets, _) = config::secrets(args.callback_secrets_file.as_deref())?;
     let signer = Signer::new(&secrets, args.appid.as_deref())?;
     let uri = parse(&args.url)?;
     if args.print {

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zim2kafka::callback::{Secrets, TimestampUnit, sign};
 use zim2kafka::delivery::kafka::{CreateTopics, EmbeddedKafka, KafkaSettings, Properties};
-use zim2kafka::http::CallbackSettings;
+use zim2kafka::http::{CallbackSettings, ConnectionLimits, SenderSettings};
 use zim2kafka::intake::IntakeSettings;
+use zim2kafka::reload::Reload;
 use zim2kafka::server::{self, Listeners, ServerError, ServerSettings};
 
 use super::kafka::{Kafka, TestRecord};
@@ -79,7 +80,15 @@ impl Settings {
                 path: "/callbacks/zim".to_owned(),
                 body_limit: 512 * 1024,
                 answer_deadline: Duration::from_secs(2),
+                senders: SenderSettings::default(),
             },
+            connections: ConnectionLimits {
+                connections: 4096,
+                per_address: None,
+                idle: Duration::from_secs(75),
+            },
+            certificate: None,
+            reload: Reload::default(),
             intake: IntakeSettings {
                 secrets: Secrets::parse_list(&format!("{APPID}={SECRET}")).expect("valid"),
                 timestamp_unit: TimestampUnit::Auto,
