@@ -91,9 +91,7 @@ enum Turn {
 
 /// What is to become of a connection whose other side is silent.
 pub(super) enum Verdict {
-    /// It waits for us, or for what has a deadline of its own.
-    Wait,
-    /// It has until then.
+    /// It stays until then, and is judged again.
     WaitUntil(Instant),
     /// It is cut off.
     Cut(Cut),
@@ -217,9 +215,6 @@ impl Place {
     /// waker is called when its place is needed.
     pub(super) fn verdict(&self, waker: &Waker) -> Verdict {
         let mut state = self.connection.state();
-        if state.turn == Turn::Ours {
-            return Verdict::Wait;
-        }
         if state.unwanted {
             return Verdict::Cut(Cut::Displaced);
         }
@@ -227,12 +222,13 @@ impl Place {
             Some(known) if known.will_wake(waker) => {}
             _ => state.waker = Some(waker.clone()),
         }
-        let (limit, cut) = match state.turn {
-            Turn::Idle => (self.connections.limits.idle, Cut::Idle),
-            Turn::Head => (HEAD_DEADLINE, Cut::SlowHead),
-            Turn::Body | Turn::Ours => return Verdict::Wait,
+        let idle = self.connections.limits.idle;
+        let (until, cut) = match state.turn {
+            Turn::Idle => (state.since + idle, Cut::Idle),
+            Turn::Head => (state.since + HEAD_DEADLINE, Cut::SlowHead),
+            // Others see to its end, and nobody asks when it becomes idle. It does so later than now.
+            Turn::Body | Turn::Ours => return Verdict::WaitUntil(Instant::now() + idle),
         };
-        let until = state.since + limit;
         if until <= Instant::now() {
             return Verdict::Cut(cut);
         }

@@ -92,7 +92,6 @@ impl Stream {
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             match self.place.verdict(cx.waker()) {
-                Verdict::Wait => return Poll::Pending,
                 Verdict::WaitUntil(until) => {
                     let until = tokio::time::Instant::from_std(until);
                     if self.alarm.is_elapsed() || until < self.alarm.deadline() {

@@ -12,6 +12,7 @@ mod broker;
 mod check;
 mod commands;
 mod demo;
+mod edge;
 mod faults;
 mod fixtures;
 mod harness;

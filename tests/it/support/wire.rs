@@ -1,5 +1,7 @@
 //! HTTP as no client would speak it.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -11,12 +13,34 @@ pub(crate) struct Wire(TcpStream);
 impl Wire {
     /// To the callback port.
     pub(crate) async fn to(app: &App) -> Self {
-        let stream = TcpStream::connect(app.callbacks).await;
+        Self::at(app.callbacks).await
+    }
+
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await;
         Self(stream.expect("the service listens"))
+    }
+
+    /// Waits until the service ends the connection; whatever it says before is passed over.
+    pub(crate) async fn end(&mut self) {
+        self.hear_all().await;
+    }
+
+    /// What the service says until it ends the connection.
+    pub(crate) async fn hear_all(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        // A connection that is cut off with bytes unread ends with an error.
+        self.0.read_to_end(&mut all).await.ok();
+        all
     }
 
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.expect("it is heard");
+    }
+
+    /// As [`Wire::say`], to a service that may have ended the connection: whether it was heard.
+    pub(crate) async fn try_say(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(bytes.as_ref()).await.is_ok()
     }
 
     /// The next answer on this connection.
