@@ -204,6 +204,18 @@ fn variable(name: &'static str) -> Result<Option<String>, ConfigError> {
     }
 }
 
+/// Panics where a test of what a panic does has asked for it, in a debug build; else does nothing.
+pub(crate) fn panic_if_asked(place: &str) {
+    #[cfg(debug_assertions)]
+    {
+        static ASKED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        let asked = ASKED.get_or_init(|| env::var("ZIM2KAFKA_TEST_PANIC").ok());
+        assert!(asked.as_deref() != Some(place), "a test has asked for it");
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = place;
+}
+
 /// The arguments and the variables, read by a command line's definition.
 ///
 /// # Errors

@@ -24,6 +24,7 @@
 //! | what | bound |
 //! | --- | --- |
 //! | connections of the callback port | `ZIM2KAFKA_MAX_CONNECTIONS`, each with hyper's buffer of one head |
+//! | connections that wait to be accepted | 4,096 a port, or the system's own limit |
 //! | connections of the admin port | [`http::MAX_ADMIN_CONNECTIONS`] |
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`] |

@@ -105,7 +105,10 @@ async fn look<T: Send + 'static>(source: Option<Source<T>>, now: bool) -> Option
         let found = source.look(now);
         (source, found)
     });
-    looked.await.ok()
+    match looked.await {
+        Ok(looked) => Some(looked),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// Takes what was found, or says why not. True where it was taken.

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::{JoinError, JoinHandle};
+
 use crate::delivery::kafka::{self, Inspection, KafkaSettings, Topics};
 use crate::delivery::{Delivery, Finding, Level, Spool};
 use crate::health::Health;
@@ -59,9 +61,9 @@ pub enum ServerError {
         "{0}. Start the service again: it moves the damaged files aside and saves what can be read. Check the disk"
     )]
     Spool(String),
-    /// A listener failed.
-    #[error("a port failed: {0}")]
-    Port(#[from] io::Error),
+    /// A listener failed, or a task that the service cannot do without.
+    #[error("a part of the service failed: {0}")]
+    Part(#[from] io::Error),
 }
 
 /// Kafka is asked about the topics again after so long, until both exist.
@@ -89,7 +91,7 @@ pub async fn run(
         Arc::clone(&metrics),
         patience,
     ));
-    let topics = tokio::spawn(watch_topics(
+    let mut topics = tokio::spawn(watch_topics(
         Topics::new(&settings.kafka)?,
         settings.inspect_topics,
         Arc::clone(&health),
@@ -100,7 +102,7 @@ pub async fn run(
         reload::serves(&certificate, &metrics);
         Tls::new(&certificate)
     });
-    let reload = tokio::spawn(settings.reload.run(Users {
+    let mut reload = tokio::spawn(settings.reload.run(Users {
         intake: Arc::clone(&intake),
         tls: tls.clone(),
         metrics: Arc::clone(&metrics),
@@ -141,6 +143,8 @@ pub async fn run(
         () = shutdown => {}
         failed = &mut callbacks => return Err(port_failed(failed)),
         failed = &mut admin => return Err(port_failed(failed)),
+        failed = panicked(&mut topics) => return Err(failed),
+        failed = panicked(&mut reload) => return Err(failed),
         damage = delivery.damaged() => return Err(ServerError::Spool(damage.to_string())),
     }
 
@@ -180,11 +184,19 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-fn port_failed(ended: Result<io::Result<()>, tokio::task::JoinError>) -> ServerError {
+fn port_failed(ended: Result<io::Result<()>, JoinError>) -> ServerError {
     match ended {
         Ok(Err(error)) => error.into(),
         Ok(Ok(())) => io::Error::other("it stopped listening").into(),
         Err(panic) => io::Error::other(panic).into(),
+    }
+}
+
+/// Completes where a task panics, and never where it ends in order: half a service is worse than none.
+async fn panicked(task: &mut JoinHandle<()>) -> ServerError {
+    match task.await {
+        Err(panic) => io::Error::other(panic).into(),
+        Ok(()) => std::future::pending().await,
     }
 }
 

@@ -39,6 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let Args { serve, count } = args;
+    if serve.connections.certificate()?.is_some() {
+        let problem = "ZIM2KAFKA_TLS_CERT: `demo` sends to itself by plain HTTP; unset it";
+        return Err(Failure::Usage(problem.to_owned()));
+    }
     let kafka = embed(&serve)?;
     let secret = hex::encode(rand::random::<[u8; 16]>());
     let pair = format!("{APPID}={secret}");

@@ -8,6 +8,7 @@ use super::kafka::{Connection, Error, KafkaSettings, Producer, SendError};
 use super::queue::{Queue, Work};
 use super::spool::Lane;
 use super::spooler::Doorbell;
+use crate::config::panic_if_asked;
 use crate::event::Record;
 use crate::metrics::Metrics;
 
@@ -91,6 +92,7 @@ impl Feed {
     }
 
     fn send(&self, producer: &Producer, batch: &[(u64, Arc<Record>)]) {
+        panic_if_asked("feeder");
         for (at, (number, record)) in batch.iter().enumerate() {
             // A producer may fail a record by itself, as of a topic that it knows to be missing, and yet
             // take the next one: that would overtake.

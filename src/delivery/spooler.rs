@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::Queue;
 use super::spool::{Error, Lane, Row, Spool};
+use crate::config::panic_if_asked;
 use crate::event::{MAX_RECORD_BYTES, Record};
 use crate::metrics::Metrics;
 
@@ -343,6 +344,7 @@ impl Work {
         if all.is_empty() {
             return Ok(());
         }
+        panic_if_asked("spooler");
         self.spool.write(&all)?;
         self.metrics.spool().synced();
         self.well();

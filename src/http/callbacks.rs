@@ -19,6 +19,7 @@ use super::connections::Connection;
 use super::networks::SenderSettings;
 use super::problem::Problem;
 use crate::callback::RawCallback;
+use crate::config::panic_if_asked;
 use crate::delivery::{Safe, Settled};
 use crate::intake::{Accepted, Intake};
 use crate::metrics::{Metrics, Outcome};
@@ -92,6 +93,7 @@ async fn route(
         return Problem::MethodNotAllowed("POST").into_response();
     }
     let arrival = edge.metrics.callback_arrived();
+    panic_if_asked("handler");
     // Where a length and chunks were both announced, whoever stands before us may count by the other
     // one, and take what follows for another request: RFC 9112, section 6.1. The HTTP library drops
     // the length, so it cannot be seen which request had one.

@@ -21,6 +21,9 @@ use tower_service::Service;
 
 use super::connections::{Connection, Connections, Place, Verdict};
 
+/// So many connections may wait to be accepted; the system may have a lower limit of its own.
+const BACKLOG: i32 = 4096;
+
 /// The other end's address, as axum-server sees it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(SocketAddr);
@@ -44,6 +47,9 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn new(tcp: std::net::TcpListener, connections: Connections) -> io::Result<Self> {
+        // The standard library asks for 128 connections that wait to be accepted. Over it the system
+        // forgets some that the other side takes for established, and many may come at once.
+        rustix::net::listen(&tcp, BACKLOG)?;
         tcp.set_nonblocking(true)?;
         Ok(Self {
             tcp: TcpListener::from_std(tcp)?,

@@ -90,7 +90,7 @@ fn parse(url: &str) -> Result<Uri, Failure> {
     match (uri.scheme_str(), uri.host()) {
         (Some("http"), Some(_)) => Ok(uri),
         (Some("https"), _) => Err(Failure::Usage(
-            "--url: https is not built yet; send to the service itself, behind what ends TLS"
+            "--url: `send` speaks plain HTTP only; send to a service without ZIM2KAFKA_TLS_CERT, behind what ends TLS"
                 .to_owned(),
         )),
         _ => Err(Failure::Usage(

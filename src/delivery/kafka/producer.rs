@@ -15,6 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
 
 use super::{Connection, Error, KafkaSettings, MAX_MESSAGE_BYTES};
+use crate::config::panic_if_asked;
 use crate::delivery::queue::{MAX_IN_FLIGHT, Queue, Report};
 use crate::event::Record;
 
@@ -154,6 +155,7 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        panic_if_asked("reports");
         let number = number as u64;
         match result {
             // Without a place in the topic, success is librdkafka's conclusion and not Kafka's word.

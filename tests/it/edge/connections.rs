@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::app::{App, PATIENCE, Settings, callback};
-use crate::support::wire::{Wire, of_length};
+use crate::support::wire::Wire;
 
 /// A head may take so long from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
@@ -35,10 +35,7 @@ fn assert_about(took: Duration, limit: Duration) {
 }
 
 async fn posts(wire: &mut Wire) -> StatusCode {
-    let body = callback(json!({}));
-    wire.say(of_length(body.len())).await;
-    wire.say(body).await;
-    wire.hear().await.status
+    wire.post(callback(json!({}))).await.status
 }
 
 fn idle(idle: Duration) -> impl FnOnce(Settings) -> Settings {

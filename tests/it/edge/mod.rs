@@ -1,5 +1,13 @@
 //! The callback port as the internet meets it: those who are slow, silent, many, or up to something.
 
+mod bodies;
 mod connections;
+mod crowd;
+mod overload;
+// What makes threads panic is in debug builds only.
+#[cfg(debug_assertions)]
+mod panics;
+mod reload;
 mod senders;
+mod tls;
 mod tricks;

@@ -25,12 +25,12 @@ use crate::support::process::{Service, free_address};
 use crate::support::volume::Volume;
 
 /// Whether this is the full run.
-fn is_full() -> bool {
+pub(crate) fn is_full() -> bool {
     env::var("ZIM2KAFKA_TEST_FAULTS").is_ok_and(|size| size == "full")
 }
 
 /// How often a fault is tried, or for how long.
-fn size<T>(small: T, full: T) -> T {
+pub(crate) fn size<T>(small: T, full: T) -> T {
     if is_full() { full } else { small }
 }
 
@@ -263,7 +263,7 @@ impl Run {
 
 /// One load at a time, until this is dropped: beside another one on two cores, and brokers that start for
 /// it, answers come late that the service gave in time.
-async fn alone() -> MutexGuard<'static, ()> {
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await
 }

@@ -9,5 +9,6 @@ pub(crate) mod proxy;
 pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod start;
+pub(crate) mod tls;
 pub(crate) mod volume;
 pub(crate) mod wire;

@@ -2,13 +2,17 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::app::{Answer, App, PATIENCE};
 
 /// A connection on which a test says what it likes.
-pub(crate) struct Wire(TcpStream);
+pub(crate) struct Wire(Box<dyn Stream>);
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Wire {
     /// To the callback port.
@@ -18,7 +22,11 @@ impl Wire {
 
     pub(crate) async fn at(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await;
-        Self(stream.expect("the service listens"))
+        Self::over(stream.expect("the service listens"))
+    }
+
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self(Box::new(stream))
     }
 
     /// Waits until the service ends the connection; whatever it says before is passed over.
@@ -36,6 +44,14 @@ impl Wire {
 
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.expect("it is heard");
+    }
+
+    /// A whole callback, and its answer.
+    pub(crate) async fn post(&mut self, body: impl AsRef<[u8]>) -> Answer {
+        let body = body.as_ref();
+        self.say([of_length(body.len()).as_bytes(), body].concat())
+            .await;
+        self.hear().await
     }
 
     /// As [`Wire::say`], to a service that may have ended the connection: whether it was heard.
@@ -74,6 +90,12 @@ impl Wire {
             body: body.into(),
         }
     }
+}
+
+/// One callback on a connection of its own, and its answer.
+pub(crate) async fn post(to: SocketAddr, body: impl AsRef<[u8]>) -> Answer {
+    let mut wire = Wire::at(to).await;
+    wire.post(body).await
 }
 
 /// A callback's head, but for these fields.

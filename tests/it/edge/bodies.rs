@@ -1,0 +1,211 @@
+//! Structured-random bodies over real HTTP: nothing panics, nothing fails, and nothing without a valid
+//! signature is answered 2xx.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rdkafka::mocking::MockCluster;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::faults::{alone, size};
+use crate::support::app::callback;
+use crate::support::process::Service;
+use crate::support::wire::Wire;
+
+/// More than this a run does not cost.
+const MEMORY: f64 = 20e6;
+
+/// The run is the same each time.
+const SEED: u64 = 4;
+
+/// What bodies are made of: every quirk of the sender that we know, and the seeds of the fuzzers.
+fn seeds() -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seeds = Vec::new();
+    for folder in [
+        "tests/fixtures/callbacks",
+        "fuzz/corpus/decode",
+        "fuzz/corpus/event",
+    ] {
+        let files = fs::read_dir(root.join(folder)).expect("it is in the repository");
+        let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+        files.sort();
+        seeds.extend(
+            files
+                .iter()
+                .map(|file| fs::read(file).expect("it can be read")),
+        );
+    }
+    assert!(seeds.len() > 20);
+    seeds
+}
+
+const TOKENS: [&str; 22] = [
+    "\"",
+    "\\",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "1e999",
+    "-0",
+    "\"appid\":",
+    "\"nonce\":1,",
+    "&appid=1",
+    "%7B",
+    "%00",
+    "+",
+    "\u{feff}",
+    "\\ud800",
+    "\"signature\":\"\",",
+    "\"event\":{},",
+    "\0",
+];
+
+/// A body, and whether it carries a signature that is valid: then any answer but a 5xx will do.
+fn body(seeds: &[Vec<u8>], random: &mut StdRng) -> (Vec<u8>, bool) {
+    let kind = random.random_range(0..20);
+    if kind == 0 {
+        // Signed, with members that are anything.
+        let values = [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!("x"),
+            json!(7),
+            json!(["a", 1]),
+        ];
+        let mut fields = json!({"nonce": random.random::<u64>().to_string()});
+        for name in [
+            "group_id",
+            "join_type",
+            "new_user_ids",
+            "event",
+            "operator_account",
+        ] {
+            if random.random_bool(0.3) {
+                fields[name] = values.choose(random).expect("there are some").clone();
+            }
+        }
+        return (callback(fields), true);
+    }
+    let mut body = seeds.choose(random).expect("there are some").clone();
+    if kind == 1 {
+        // Two of them in one.
+        let other = seeds.choose(random).expect("there are some");
+        let (at, from) = (
+            random.random_range(0..=body.len()),
+            random.random_range(0..=other.len()),
+        );
+        body.truncate(at);
+        body.extend_from_slice(&other[from..]);
+    }
+    for _ in 0..random.random_range(1..6) {
+        let at = random.random_range(0..=body.len());
+        match random.random_range(0..4) {
+            0 if at < body.len() => body[at] ^= 1 << random.random_range(0..8),
+            1 => {
+                let end = (at + random.random_range(0..20)).min(body.len());
+                body.drain(at..end);
+            }
+            2 => {
+                let end = (at + random.random_range(0..40)).min(body.len());
+                let again = body[at..end].to_vec();
+                body.splice(at..at, again);
+            }
+            _ => {
+                let token = TOKENS.choose(random).expect("there are some");
+                body.splice(at..at, token.bytes());
+            }
+        }
+    }
+    (body, false)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_bodies_make_nothing_fail_and_let_nobody_in() {
+    let _alone = alone().await;
+    let count: u64 = size(20_000, 1_000_000);
+    // Outside of the service, whose memory is measured.
+    let kafka = MockCluster::new(1).expect("it starts");
+    for topic in ["joined", "dead"] {
+        kafka.create_topic(topic, 12, 1).expect("it can be created");
+    }
+    let brokers = kafka.bootstrap_servers();
+    let variables = [
+        ("ZIM2KAFKA_KAFKA_BROKERS", brokers.as_str()),
+        ("ZIM2KAFKA_TOPIC", "joined"),
+        ("ZIM2KAFKA_DEAD_LETTER_TOPIC", "dead"),
+        // The fixtures are signed with another secret than any of these.
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret,*=no fixture has it"),
+        ("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off"),
+        ("ZIM2KAFKA_DRAIN_DELAY", "0s"),
+    ];
+    let service = Service::start(&[], &variables);
+    service.ready();
+    let seeds = Arc::new(seeds());
+    let run = async |from: u64, to: u64| {
+        let (tasks, next) = (16, Arc::new(AtomicU64::new(from)));
+        let mut workers = JoinSet::new();
+        for _ in 0..tasks {
+            let (next, seeds, address) = (Arc::clone(&next), Arc::clone(&seeds), service.callbacks);
+            workers.spawn(async move {
+                let mut statuses = BTreeMap::new();
+                let mut wire = Wire::at(address).await;
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= to {
+                        return statuses;
+                    }
+                    let mut random = StdRng::seed_from_u64(SEED << 32 | number);
+                    let (body, is_signed) = body(&seeds, &mut random);
+                    let answer = wire.post(&body).await;
+                    let status = answer.status.as_u16();
+                    let shown = String::from_utf8_lossy(&body);
+                    assert!(status < 500, "{number}: {answer:?} to {shown}");
+                    assert!(
+                        is_signed || status >= 400,
+                        "{number}: {answer:?} to {shown}"
+                    );
+                    *statuses.entry(status).or_insert(0_u64) += 1;
+                }
+            });
+        }
+        let mut all = BTreeMap::new();
+        for (status, times) in workers.join_all().await.into_iter().flatten() {
+            *all.entry(status).or_insert(0) += times;
+        }
+        all
+    };
+    // What the first callbacks take is no growth.
+    run(0, count / 10).await;
+    let memory = || service.metric("process_resident_memory_bytes");
+    let before = memory();
+    let statuses = run(count / 10, count).await;
+    let grown = memory() - before;
+    println!("{statuses:?}, and {grown} bytes of memory");
+    for status in [200, 400, 401] {
+        assert!(
+            statuses
+                .get(&status)
+                .is_some_and(|times| *times > count / 100),
+            "{statuses:?}"
+        );
+    }
+    assert!(grown < MEMORY, "{grown} bytes");
+    assert_eq!(
+        service.metric("zim2kafka_callbacks_total{outcome=\"failed\"}"),
+        0.0
+    );
+    assert!(service.admin("/readyz").starts_with("HTTP/1.1 200"));
+}

@@ -1,0 +1,73 @@
+//! What a panic costs: a request, or the process where less would be a silent half of a service.
+
+use serde_json::json;
+
+use crate::support::app::callback;
+use crate::support::process::Service;
+
+fn panicking(place: &str, more: &[(&str, &str)]) -> Service {
+    let asked = [
+        ("ZIM2KAFKA_TEST_PANIC", place),
+        ("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off"),
+    ];
+    let service = Service::embedded(&["--drain-delay=0s"], &[&asked, more].concat());
+    service.ready();
+    service
+}
+
+#[test]
+fn in_a_handler_it_costs_one_request() {
+    let service = panicking("handler", &[]);
+    for count in [1.0, 2.0] {
+        let answer = service.post(callback(json!({})));
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+        let failed = service.metric("zim2kafka_callbacks_total{outcome=\"failed\"}");
+        assert_eq!(failed, count);
+    }
+    assert_eq!(service.metric("zim2kafka_callbacks_in_flight"), 0.0);
+    assert!(service.admin("/readyz").starts_with("HTTP/1.1 200"));
+    service.process.signal("TERM");
+    let ended = service.process.end();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.stderr.contains("a test has asked for it"),
+        "{ended:?}"
+    );
+}
+
+/// The process is gone at once, by a signal of its own, and has said why.
+#[track_caller]
+fn ends_the_process(service: Service) {
+    let answer = service.post(callback(json!({})));
+    assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    let ended = service.process.end();
+    assert_eq!(ended.code, None, "a signal: {ended:?}");
+    assert!(
+        ended.stderr.contains("a test has asked for it"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn in_the_feeder_it_ends_the_process() {
+    ends_the_process(panicking("feeder", &[]));
+}
+
+#[test]
+fn on_the_polling_thread_of_the_producer_it_ends_the_process() {
+    ends_the_process(panicking("reports", &[]));
+}
+
+#[test]
+fn on_the_thread_of_the_spool_it_ends_the_process() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let spool = folder.path().join("spool");
+    // Everything is late.
+    let variables = [
+        ("ZIM2KAFKA_SPOOL_DIR", spool.to_str().expect("text")),
+        ("ZIM2KAFKA_SPOOL_AFTER", "0s"),
+        ("ZIM2KAFKA_KAFKA_PROPERTIES", "linger.ms=900"),
+    ];
+    ends_the_process(panicking("spooler", &variables));
+}
