@@ -27,7 +27,7 @@
 //! | connections that wait to be accepted | 4,096 a port, or the system's own limit |
 //! | connections of the admin port | [`http::MAX_ADMIN_CONNECTIONS`] |
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
-//! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`] |
+//! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::BYTES_OF_EACH`] for each connection |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`], two lanes |
 //! | records of a lane with the producer | [`delivery::MAX_IN_FLIGHT`] and [`delivery::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
 //! | records read from disk at once | [`delivery::MAX_READ_RECORDS`] and [`delivery::MAX_READ_BYTES`] |

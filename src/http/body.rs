@@ -12,8 +12,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::problem::Problem;
 use crate::delivery::Full;
 
-/// The bodies of all requests that are being read or wait for their answer have at most so many bytes.
+/// The bodies of all requests that are being read or wait for their answer have at most so many bytes,
+/// and [`BYTES_OF_EACH`] besides.
 pub const MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
+
+/// So much of each body needs no room of the others, so that a few who send large ones slowly cannot
+/// keep out everybody else. A usual callback has 200 to 2,000 bytes. The number of connections bounds
+/// their sum.
+pub const BYTES_OF_EACH: usize = 16 * 1024;
 
 /// The whole body has so long, however its bytes are spread over it.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -63,11 +69,7 @@ impl Bodies {
             if length > self.limit {
                 return Err(Problem::BodyTooLarge { limit: self.limit });
             }
-            let more = self.take_room(data.len())?;
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
-            }
+            self.take_room(&mut room, length.saturating_sub(BYTES_OF_EACH))?;
             // A callback comes in one piece nearly always, and is not copied then.
             match &mut all {
                 Some(all) => all.extend_from_slice(&data),
@@ -81,12 +83,27 @@ impl Bodies {
         })
     }
 
-    fn take_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let bytes =
-            u32::try_from(bytes).map_err(|_| Problem::BodyTooLarge { limit: self.limit })?;
-        Arc::clone(&self.room)
-            .try_acquire_many_owned(bytes)
-            .map_err(|_| Problem::Refused(Full.into()))
+    /// So much room in all, of which some may be taken already.
+    fn take_room(
+        &self,
+        room: &mut Option<OwnedSemaphorePermit>,
+        bytes: usize,
+    ) -> Result<(), Problem> {
+        let taken = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = bytes.saturating_sub(taken);
+        if wanted == 0 {
+            return Ok(());
+        }
+        let wanted =
+            u32::try_from(wanted).map_err(|_| Problem::BodyTooLarge { limit: self.limit })?;
+        let more = Arc::clone(&self.room)
+            .try_acquire_many_owned(wanted)
+            .map_err(|_| Problem::Refused(Full.into()))?;
+        match room {
+            Some(room) => room.merge(more),
+            None => *room = Some(more),
+        }
+        Ok(())
     }
 }
 

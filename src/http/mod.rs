@@ -25,7 +25,7 @@ use connections::{Connections, HEAD_DEADLINE};
 use listener::{Listener, Peer, Watching};
 
 pub use admin::admin;
-pub use body::MAX_BYTES_IN_FLIGHT;
+pub use body::{BYTES_OF_EACH, MAX_BYTES_IN_FLIGHT};
 pub use callbacks::{CallbackSettings, Edge, callbacks};
 pub use connections::ConnectionLimits;
 pub use networks::{Networks, SenderSettings};

@@ -1,7 +1,7 @@
 //! Nothing that is a secret is ever shown: not in a log at any level, not in an answer, not in a metric.
 //! And nobody who can post can write a line of the log.
 
-use crate::support::process::{Ended, Service, request, run};
+use crate::support::process::{Ended, Service, request, run, say};
 
 const SECRET: &str = "schluessel-1f0e5c";
 const PASSWORD: &str = "passwort-93ab27";
@@ -17,7 +17,11 @@ const CRAFTED: &str =
 #[test]
 fn no_secret_is_shown_whatever_is_asked_and_however_much_is_logged() {
     for format in ["text", "json"] {
-        let shown = [with_kafka(format), without_kafka(format)];
+        let shown = [
+            with_kafka(format),
+            without_kafka(format),
+            from_a_network_that_is_not_allowed(format),
+        ];
         for (shown, reached) in shown {
             for status in reached {
                 assert!(
@@ -137,6 +141,20 @@ fn without_kafka(format: &str) -> (String, &'static [u16]) {
     )
 }
 
+/// All that a service shows of requests from where none may come.
+fn from_a_network_that_is_not_allowed(format: &str) -> (String, &'static [u16]) {
+    let networks = [
+        ("ZIM2KAFKA_ALLOWED_NETWORKS", "203.0.113.0/24"),
+        ("ZIM2KAFKA_TRUSTED_PROXIES", "127.0.0.0/8"),
+    ];
+    let variables = [&variables(format), &networks[..]].concat();
+    let service = Service::embedded(&["--drain-delay=0s"], &variables);
+    let mut shown = provoke(&service);
+    let path = format!("/callbacks/{SEGMENT} HTTP/1.1\r\nx-forwarded-for: {MARKER}\r\nx-rest:");
+    shown += &request(service.callbacks, "POST", &path, good("").0.as_bytes());
+    (shown + &end(service), &[403])
+}
+
 /// Everything loud: all of the log, and librdkafka's own debugging.
 fn variables(format: &str) -> [(&'static str, &str); 6] {
     const PROPERTIES: &str = "debug=all;sasl.username=u;sasl.password=passwort-93ab27";
@@ -214,6 +232,19 @@ fn provoke(service: &Service) -> String {
     ] {
         let path = format!("{path} HTTP/1.1\r\n{header}\r\nx-rest:");
         shown += &request(service.callbacks, "POST", &path, good("").0.as_bytes());
+    }
+    // What is no HTTP at all, and what is none that we read.
+    for broken in [
+        format!("{MARKER}\r\n\r\n"),
+        format!("POST {path} HTTP/1.1\r\n{NONCE} : x\r\n\r\n"),
+        format!(
+            "POST {path} HTTP/1.1\r\nContent-Length: {MARKER}\r\n\r\n{}",
+            good("").0
+        ),
+        format!("POST {path} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{NONCE}"),
+        format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{MARKER}"),
+    ] {
+        shown += &say(service.callbacks, &broken);
     }
     for page in ["/", "/metrics", "/livez", "/readyz", "/nothing"] {
         shown += &service.admin(page);

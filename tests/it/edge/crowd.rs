@@ -29,11 +29,15 @@ fn raise_file_limit() {
     setrlimit(Resource::Nofile, limit).expect("the soft limit may be raised to the hard one");
 }
 
-/// From the first byte until it is cut off.
-async fn slow(to: SocketAddr) -> Duration {
+const SLOW_HEAD: &str = "POST /callbacks/zim HTTP/1.1\r\nx: ";
+const SLOW_BODY: &str =
+    "POST /callbacks/zim HTTP/1.1\r\nHost: here\r\nContent-Length: 500000\r\n\r\n";
+
+/// From the first byte until it is cut off, or told that its body was too slow.
+async fn slow(to: SocketAddr, beginning: &'static str) -> Duration {
     let mut wire = Wire::over(connect(to).await);
     let began = Instant::now();
-    wire.try_say("POST /callbacks/zim HTTP/1.1\r\nx: ").await;
+    wire.try_say(beginning).await;
     let mut pause = tokio::time::interval(Duration::from_secs(2));
     loop {
         tokio::select! {
@@ -90,8 +94,9 @@ async fn crowd(service: &Service) -> ([Vec<Duration>; 2], Vec<Duration>) {
     let done = AtomicBool::new(false);
     let come_and_go = async {
         let (mut slows, mut silents) = (JoinSet::new(), JoinSet::new());
-        for _ in 0..EACH {
-            slows.spawn(slow(service.callbacks));
+        for number in 0..EACH {
+            let beginning = [SLOW_HEAD, SLOW_BODY][number % 2];
+            slows.spawn(slow(service.callbacks, beginning));
             silents.spawn(silent(service.callbacks));
         }
         let both = async { (slows.join_all().await, silents.join_all().await) };
@@ -162,7 +167,12 @@ async fn a_thousand_slow_and_a_thousand_silent_are_cut_off_in_time_and_disturb_n
             "zim2kafka_connections_cut_total{{reason=\"{reason}\"}}"
         ))
     };
-    assert_eq!((cut("slow_head"), cut("idle")), (EACH as f64, EACH as f64));
+    assert_eq!(
+        (cut("slow_head"), cut("idle")),
+        (EACH as f64 / 2.0, EACH as f64)
+    );
+    let timed_out = service.metric("zim2kafka_callbacks_total{outcome=\"timed_out\"}");
+    assert_eq!(timed_out, EACH as f64 / 2.0);
     assert_eq!(cut("displaced"), 0.0);
 }
 

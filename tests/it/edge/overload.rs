@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::faults::{alone, is_full, size};
-use crate::support::app::{Answer, PATIENCE, callback};
+use crate::support::app::{Answer, App, PATIENCE, callback};
 use crate::support::kafka::Kafka;
 use crate::support::process::Service;
 use crate::support::start::broker_down;
-use crate::support::wire::post;
+use crate::support::wire::{Wire, of_length, post};
 
 /// A callback of about so many bytes, by which its group is known.
 fn large(group: &str, bytes: usize) -> Vec<u8> {
@@ -121,4 +121,38 @@ async fn what_there_is_no_room_for_is_refused_at_once_and_what_was_taken_is_publ
             "{group} was refused"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_large_bodies_slowly_keeps_out_nobody_whose_body_is_small() {
+    let _alone = alone().await;
+    let app = App::embedded(|settings| settings);
+    app.ready().await;
+    // All but the last byte, of as many as there is room for, and more.
+    let mut slow = Vec::new();
+    let unfinished = "x".repeat(500_000 - 1);
+    for _ in 0..150 {
+        let mut wire = Wire::at(app.callbacks).await;
+        wire.say(of_length(500_000)).await;
+        wire.try_say(&unfinished).await;
+        slow.push(wire);
+    }
+    let outcome = |name: &str| format!("zim2kafka_callbacks_total{{outcome=\"{name}\"}}");
+    app.wait_for("there is no room for some", async || {
+        app.metric(&outcome("unavailable")).await > 0.0
+    })
+    .await;
+    for _ in 0..20 {
+        let answer = post(app.callbacks, large("small", 15_000)).await;
+        assert_eq!(answer.json()["status"], "published");
+    }
+    let answer = post(app.callbacks, large("large", 400_000)).await;
+    assert!(is_full_up(&answer), "{answer:?}");
+    // Theirs ends with the time for a body.
+    assert_eq!(app.metric(&outcome("timed_out")).await, 0.0);
+    drop(slow);
+    app.wait_for("there is room again", async || {
+        post(app.callbacks, large("large", 400_000)).await.status == StatusCode::OK
+    })
+    .await;
 }

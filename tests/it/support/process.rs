@@ -327,13 +327,15 @@ pub(crate) fn request(to: SocketAddr, method: &str, path: &str, body: &[u8]) -> 
         "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
+    say(to, [head.as_bytes(), body].concat())
+}
+
+/// Any bytes on a connection of their own, and what comes back until the service ends it.
+pub(crate) fn say(to: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(to).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a duration");
-    stream
-        .write_all(head.as_bytes())
-        .expect("it reads the header");
     // A body that is refused unread may be cut off; the answer says why.
-    stream.write_all(body).ok();
+    stream.write_all(bytes.as_ref()).ok();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
     String::from_utf8_lossy(&answer).into_owned()
