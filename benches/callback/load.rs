@@ -1,0 +1,186 @@
+//! The load: signed callbacks on so many connections, as fast as they are answered or at a rate that
+//! does not wait for answers.
+//!
+//! It writes requests and reads answers as bytes, because a general client costs more than the service
+//! that it is to measure. Each body has a signature of its own: a resend would be answered from memory.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hdrhistogram::Histogram;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use zim2kafka::callback::sign;
+
+pub(crate) const APPID: &str = "1234567890";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    /// Of a body, at least.
+    pub(crate) bytes: usize,
+    pub(crate) groups: u64,
+    pub(crate) duration: Duration,
+    pub(crate) pace: Pace,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// Each connection sends when it has its answer.
+    Saturation,
+    /// So many a second; a latency counts from when a callback was due, so that a service that stands
+    /// still is charged for all that could not be sent meanwhile.
+    Rate(f64),
+}
+
+pub(crate) struct Outcome {
+    latency: Histogram<u64>,
+    elapsed: Duration,
+    pub(crate) not_2xx: u64,
+}
+
+impl Load {
+    /// Runs on a thread of its own, as a generator beside the service should.
+    pub(crate) fn run(&self, target: SocketAddr) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(self.run_all(target))
+    }
+
+    async fn run_all(&self, target: SocketAddr) -> Outcome {
+        let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        // Other numbers each time, so that no signature comes twice.
+        let run = rand::random::<u32>();
+        let workers: Vec<_> = (0..self.connections)
+            .map(|_| {
+                let (load, next) = (*self, Arc::clone(&next));
+                tokio::spawn(async move { load.work(target, began, run, &next).await })
+            })
+            .collect();
+        let mut all = histogram();
+        let mut not_2xx = 0;
+        for worker in workers {
+            let (latency, refused) = worker.await.expect("no panic");
+            all.add(latency).expect("of one kind");
+            not_2xx += refused;
+        }
+        Outcome {
+            latency: all,
+            elapsed: began.elapsed(),
+            not_2xx,
+        }
+    }
+
+    async fn work(
+        &self,
+        target: SocketAddr,
+        began: Instant,
+        run: u32,
+        next: &AtomicU64,
+    ) -> (Histogram<u64>, u64) {
+        let mut stream = TcpStream::connect(target).await.expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
+        let (mut latency, mut not_2xx) = (histogram(), 0);
+        let (mut request, mut answer) = (Vec::new(), Vec::new());
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let due = match self.pace {
+                Pace::Saturation => Instant::now(),
+                Pace::Rate(rate) => {
+                    let due = began + Duration::from_secs_f64(number as f64 / rate);
+                    sleep_until(due).await;
+                    due
+                }
+            };
+            if due >= began + self.duration {
+                return (latency, not_2xx);
+            }
+            self.write(&mut request, run, number);
+            stream.write_all(&request).await.expect("it reads");
+            if !read(&mut stream, &mut answer).await {
+                not_2xx += 1;
+            }
+            let took = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
+            latency.saturating_record(took);
+        }
+    }
+
+    /// One request, with a body that nobody has sent before.
+    fn write(&self, request: &mut Vec<u8>, run: u32, number: u64) {
+        use std::io::Write;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_millis().to_string();
+        let nonce = format!("{run}{number:09}");
+        let signature = sign(SECRET, &now, &nonce).to_hex();
+        let group = number % self.groups;
+        let mut body = format!(
+            r#"{{"appid":"{APPID}","event":"group_join","group_id":"group-{group}","join_type":"Apply","new_user_ids":["user-{number}"],"nonce":"{nonce}","signature":"{signature}","timestamp":"{now}""#
+        );
+        let missing = self
+            .bytes
+            .saturating_sub(body.len() + r#","note":""}"#.len());
+        if missing > 0 {
+            body.push_str(r#","note":""#);
+            body.extend(std::iter::repeat_n('x', missing));
+            body.push('"');
+        }
+        body.push('}');
+        request.clear();
+        write!(
+            request,
+            "POST /callbacks/zim HTTP/1.1\r\nhost: zim2kafka\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("memory takes it");
+    }
+}
+
+/// Reads one answer to its end; whether it was 2xx.
+async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) -> bool {
+    answer.clear();
+    loop {
+        let read = stream.read_buf(answer).await.expect("it answers");
+        assert!(read > 0, "the service has closed a connection");
+        let Some(head) = find(answer, b"\r\n\r\n") else {
+            continue;
+        };
+        let length = find(answer, b"content-length: ").map_or(0, |at| {
+            let digits = answer[at + 16..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit());
+            digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
+        });
+        if answer.len() >= head + 4 + length {
+            return answer.starts_with(b"HTTP/1.1 2");
+        }
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(60_000_000, 3).expect("valid bounds")
+}
+
+impl Outcome {
+    pub(crate) fn answered(&self) -> u64 {
+        self.latency.len()
+    }
+
+    pub(crate) fn per_second(&self) -> f64 {
+        self.answered() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// p50, p99 and p99.9, in ms.
+    pub(crate) fn percentiles(&self) -> [f64; 3] {
+        [0.5, 0.99, 0.999].map(|share| self.latency.value_at_quantile(share) as f64 / 1000.0)
+    }
+}

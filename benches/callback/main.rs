@@ -1,0 +1,150 @@
+//! What a callback costs, beside an empty handler: one load, every subject in turn, round after round,
+//! because on a noisy machine only what was measured together can be compared.
+//!
+//! `cargo bench` runs all of it; `benches/README.md` says what the figures mean.
+
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a benchmark that indexes out of bounds ends, as it should"
+)]
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "it is the tests', and only its Kafka is used here"
+)]
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+
+mod load;
+mod process;
+mod report;
+mod subjects;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use load::{Load, Pace};
+use report::{Figures, Report};
+use subjects::{Kind, Subject};
+
+/// Measures what a callback costs, beside an empty handler
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How often every subject is measured; the median counts
+    #[arg(long, default_value = "3")]
+    rounds: usize,
+    /// How long one measurement takes, in seconds
+    #[arg(long, default_value = "5")]
+    seconds: u64,
+    #[arg(long, default_value = "64")]
+    connections: usize,
+    /// Bytes of a body, at least
+    #[arg(long, default_value = "220")]
+    bytes: usize,
+    /// Distinct groups
+    #[arg(long, default_value = "1000")]
+    groups: u64,
+    /// Only these subjects, as `a,b`; a is always measured
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Kind>,
+    /// Where the figures are written, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Cargo says so
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What runs in a process of its own.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The handler that all is compared with
+    Bare,
+    /// librdkafka's in-memory broker
+    Broker,
+    /// rdkafka's producer alone
+    Producer {
+        brokers: String,
+        bytes: usize,
+        seconds: u64,
+    },
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    match arguments.role {
+        Some(Role::Bare) => subjects::bare(),
+        Some(Role::Broker) => subjects::broker(),
+        Some(Role::Producer {
+            brokers,
+            bytes,
+            seconds,
+        }) => subjects::producer(&brokers, bytes, Duration::from_secs(seconds)),
+        None => measure(&arguments),
+    }
+}
+
+fn measure(arguments: &Arguments) {
+    let wanted = |kind: &Kind| {
+        *kind == Kind::Bare || arguments.only.is_empty() || arguments.only.contains(kind)
+    };
+    let kinds: Vec<_> = Kind::ALL.into_iter().filter(wanted).collect();
+    let mut report = Report::default();
+    let load = Load {
+        connections: arguments.connections,
+        bytes: arguments.bytes,
+        groups: arguments.groups,
+        duration: Duration::from_secs(arguments.seconds),
+        pace: Pace::Saturation,
+    };
+    report.compare_with_wrk(&load);
+    for round in 0..arguments.rounds {
+        for kind in &kinds {
+            eprintln!("round {} of {}: {kind}", round + 1, arguments.rounds);
+            report.add(*kind, figures(*kind, &load));
+        }
+    }
+    report.print(&load);
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, report.json()).expect("the figures can be written");
+    }
+    if !report.is_sound() {
+        eprintln!("the load generator is more than 15 % away from wrk: the figures are no use");
+        std::process::exit(1);
+    }
+}
+
+/// One subject, once: at saturation, then at half of that.
+fn figures(kind: Kind, load: &Load) -> Figures {
+    let subject = Subject::start(kind, load);
+    let Some(target) = subject.target() else {
+        return subject.alone(load);
+    };
+    // What the first callbacks cost, connections and caches, is no part of the cost of one.
+    Load {
+        duration: Duration::from_secs(1),
+        ..*load
+    }
+    .run(target);
+    let cpu = subject.process().cpu();
+    let saturation = load.run(target);
+    let cpu = subject.process().cpu() - cpu;
+    let half = Load {
+        pace: Pace::Rate(saturation.per_second() / 2.0),
+        ..*load
+    }
+    .run(target);
+    Figures {
+        per_second: saturation.per_second(),
+        cpu_us: cpu.as_secs_f64() * 1e6 / saturation.answered() as f64,
+        saturation: saturation.percentiles(),
+        half_load: half.percentiles(),
+        rss_mb: subject.process().rss_mb(),
+        not_2xx: saturation.not_2xx + half.not_2xx,
+    }
+}

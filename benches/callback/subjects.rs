@@ -1,0 +1,296 @@
+//! What is measured, each in a process of its own.
+
+use std::env;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::routing::post;
+use clap::ValueEnum;
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use tempfile::TempDir;
+use zim2kafka::delivery::kafka::EmbeddedKafka;
+
+use super::load::{APPID, Load, SECRET};
+use super::process::Process;
+use super::report::Figures;
+use super::support::kafka::kafka;
+use super::support::start::Start;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Kind {
+    #[value(name = "a")]
+    Bare,
+    #[value(name = "b")]
+    Embedded,
+    #[value(name = "c")]
+    Real,
+    #[value(name = "d")]
+    Down,
+    #[value(name = "e")]
+    Producer,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Bare,
+        Self::Embedded,
+        Self::Real,
+        Self::Down,
+        Self::Producer,
+    ];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Bare => "a: an axum handler that reads the body and answers 200",
+            Self::Embedded => "b: the service, librdkafka's in-memory broker",
+            Self::Real => "c: the service, Apache Kafka",
+            Self::Down => "d: the service, Kafka down: the spool",
+            Self::Producer => "e: rdkafka's producer alone",
+        })
+    }
+}
+
+/// What runs, with all that it needs.
+pub(crate) struct Subject {
+    process: Process,
+    target: Option<SocketAddr>,
+    _broker: Option<Process>,
+    _spool: Option<TempDir>,
+}
+
+impl Subject {
+    pub(crate) fn start(kind: Kind, load: &Load) -> Self {
+        let (mut broker, mut spool) = (None, None);
+        let mut embedded = || {
+            let (process, brokers) = role(&["broker"]);
+            broker = Some(process);
+            brokers
+        };
+        let (process, target) = match kind {
+            Kind::Bare => {
+                let (process, address) = role(&["bare"]);
+                (process, Some(address.parse().expect("an address")))
+            }
+            Kind::Embedded => service(&embedded(), &[]),
+            Kind::Real => {
+                let kafka = kafka().expect("this subject needs Kafka");
+                let topics = ["joined", "dead"].map(|purpose| kafka.unique_topic(purpose));
+                for topic in &topics {
+                    kafka.create_topic(topic, 12, &[]);
+                }
+                let topics = [
+                    ("ZIM2KAFKA_TOPIC", topics[0].as_str()),
+                    ("ZIM2KAFKA_DEAD_LETTER_TOPIC", &topics[1]),
+                ];
+                service(kafka.brokers(), &topics)
+            }
+            Kind::Down => {
+                // Not where temporary files usually go: that may be in memory.
+                let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+                let path = folder.path().to_str().expect("text").to_owned();
+                let variables = [
+                    ("ZIM2KAFKA_SPOOL_DIR", path.as_str()),
+                    ("ZIM2KAFKA_SPOOL_MAX_BYTES", "8GiB"),
+                ];
+                let started = service("127.0.0.1:1", &variables);
+                spool = Some(folder);
+                started
+            }
+            Kind::Producer => {
+                let (bytes, seconds) =
+                    (load.bytes.to_string(), load.duration.as_secs().to_string());
+                let process = spawn(&["producer", &embedded(), &bytes, &seconds]);
+                (Process(process), None)
+            }
+        };
+        Self {
+            process,
+            target,
+            _broker: broker,
+            _spool: spool,
+        }
+    }
+
+    pub(crate) fn target(&self) -> Option<SocketAddr> {
+        self.target
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Of what takes no callbacks, and says itself how many it made.
+    pub(crate) fn alone(mut self, load: &Load) -> Figures {
+        let out = self.process.0.stdout.take().expect("it is a pipe");
+        let mut lines = BufReader::new(out).lines();
+        let mut number = || -> f64 {
+            let line = lines.next().expect("it says so").expect("text");
+            line.parse().expect("a number")
+        };
+        let (records, cpu_us, rss_mb) = (number(), number(), number());
+        Figures {
+            per_second: records / load.duration.as_secs_f64(),
+            cpu_us: cpu_us / records,
+            rss_mb,
+            ..Figures::default()
+        }
+    }
+}
+
+/// This program in another role.
+fn spawn(role: &[&str]) -> Child {
+    let program = env::current_exe().expect("it runs");
+    let mut command = Command::new(program);
+    command
+        .args(role)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    command.start().expect("it is this program")
+}
+
+/// The same, and the line that it says when it is ready.
+fn role(role: &[&str]) -> (Process, String) {
+    let mut child = spawn(role);
+    let mut line = String::new();
+    let out = child.stdout.take().expect("it is a pipe");
+    BufReader::new(out).read_line(&mut line).expect("text");
+    (Process(child), line.trim().to_owned())
+}
+
+/// The service, once it is ready.
+fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, Option<SocketAddr>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zim2kafka"));
+    command
+        .args([
+            "serve",
+            "--listen=127.0.0.1:0",
+            "--admin-listen=127.0.0.1:0",
+        ])
+        .env_clear()
+        .env("ZIM2KAFKA_CALLBACK_SECRETS", format!("{APPID}={SECRET}"))
+        .env("ZIM2KAFKA_KAFKA_BROKERS", brokers)
+        .env("ZIM2KAFKA_LOG_FORMAT", "json")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.start().expect("the service starts");
+    let log = child.stderr.take().expect("it is a pipe");
+    let mut lines = BufReader::new(log).lines();
+    let listening = lines
+        .find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.expect("text")).ok()?;
+            let address = |name: &str| line.get(name)?.as_str()?.parse::<SocketAddr>().ok();
+            Some((address("callbacks")?, address("admin")?))
+        })
+        .expect("it says where it listens");
+    // Nobody reads the rest, and a full pipe would hold the service up.
+    std::thread::spawn(move || lines.for_each(drop));
+    let (callbacks, admin) = listening;
+    while !super::support::process::request(admin, "GET", "/readyz", b"").contains("200 OK") {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (Process(child), Some(callbacks))
+}
+
+/// The handler that all is compared with.
+pub(crate) fn bare() {
+    async fn answer(_body: Bytes) -> StatusCode {
+        StatusCode::OK
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        println!("{}", listener.local_addr().expect("it is bound"));
+        let router = Router::new().route("/callbacks/zim", post(answer));
+        axum::serve(listener, router).await.expect("it listens");
+    });
+}
+
+/// librdkafka's in-memory broker, until its parent is gone.
+pub(crate) fn broker() {
+    let kafka =
+        EmbeddedKafka::start(&["zim.group-joined", "zim.dead-letter"], 12).expect("it starts");
+    println!("{}", kafka.brokers());
+    std::io::stdin().read_to_end(&mut Vec::new()).ok();
+}
+
+#[derive(Default)]
+struct Reports(AtomicU64);
+
+impl ClientContext for &'static Reports {}
+
+impl ProducerContext for &'static Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        // At the end, what is on its way is taken back.
+        if result.is_ok() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// As many records as there are acknowledgements in this time, with the settings of the service that
+/// matter for its cost. Says how many, the time of the processor in µs, and the memory in MB.
+pub(crate) fn producer(brokers: &str, bytes: usize, duration: Duration) {
+    let reports: &'static Reports = Box::leak(Box::default());
+    let mut config = ClientConfig::new();
+    for (name, value) in [
+        ("bootstrap.servers", brokers),
+        ("enable.idempotence", "true"),
+        ("linger.ms", "1"),
+        ("compression.type", "lz4"),
+        ("partitioner", "murmur2_random"),
+    ] {
+        config.set(name, value);
+    }
+    let producer: ThreadedProducer<&'static Reports> =
+        config.create_with_context(reports).expect("valid");
+    let value = vec![b'x'; bytes];
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < duration {
+        // The window of the service.
+        if sent - reports.0.load(Ordering::Relaxed) >= 10_000 {
+            std::thread::sleep(Duration::from_micros(100));
+            continue;
+        }
+        let key = format!("group-{}", sent % 1000);
+        let record = BaseRecord::to("zim.group-joined").key(&key).payload(&value);
+        if producer.send(record).is_ok() {
+            sent += 1;
+        }
+    }
+    let records = reports.0.load(Ordering::Relaxed);
+    let usage = std::fs::read_to_string("/proc/self/stat").expect("this process lives");
+    let (_, fields) = usage.rsplit_once(") ").expect("a name");
+    let ticks: u64 = (fields.split(' ').skip(11).take(2))
+        .map(|field| field.parse::<u64>().expect("a number"))
+        .sum();
+    let status = std::fs::read_to_string("/proc/self/status").expect("this process lives");
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let memory = memory
+        .expect("it has memory")
+        .trim()
+        .trim_end_matches(" kB");
+    println!(
+        "{records}\n{}\n{}",
+        ticks * 10_000,
+        memory.parse::<f64>().expect("a number") / 1024.0
+    );
+    producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+}
