@@ -67,6 +67,13 @@ enum Role {
     Bare,
     /// librdkafka's in-memory broker
     Broker,
+    /// The load alone, on what runs already, for a profiler
+    Load {
+        target: std::net::SocketAddr,
+        /// Callbacks a second; as many as are answered without it
+        #[arg(long)]
+        rate: Option<f64>,
+    },
     /// rdkafka's producer alone
     Producer {
         brokers: String,
@@ -77,15 +84,41 @@ enum Role {
 
 fn main() {
     let arguments = Arguments::parse();
-    match arguments.role {
+    match &arguments.role {
         Some(Role::Bare) => subjects::bare(),
         Some(Role::Broker) => subjects::broker(),
         Some(Role::Producer {
             brokers,
             bytes,
             seconds,
-        }) => subjects::producer(&brokers, bytes, Duration::from_secs(seconds)),
+        }) => subjects::producer(brokers, *bytes, Duration::from_secs(*seconds)),
+        Some(Role::Load { target, rate }) => {
+            let pace = rate.map_or(Pace::Saturation, Pace::Rate);
+            let outcome = Load {
+                pace,
+                ..arguments.load()
+            }
+            .run(*target);
+            println!(
+                "{:.0}/s, p50 / p99 / p99.9 {:?} ms, not 2xx {}",
+                outcome.per_second(),
+                outcome.percentiles(),
+                outcome.not_2xx
+            );
+        }
         None => measure(&arguments),
+    }
+}
+
+impl Arguments {
+    fn load(&self) -> Load {
+        Load {
+            connections: self.connections,
+            bytes: self.bytes,
+            groups: self.groups,
+            duration: Duration::from_secs(self.seconds),
+            pace: Pace::Saturation,
+        }
     }
 }
 
@@ -95,13 +128,7 @@ fn measure(arguments: &Arguments) {
     };
     let kinds: Vec<_> = Kind::ALL.into_iter().filter(wanted).collect();
     let mut report = Report::default();
-    let load = Load {
-        connections: arguments.connections,
-        bytes: arguments.bytes,
-        groups: arguments.groups,
-        duration: Duration::from_secs(arguments.seconds),
-        pace: Pace::Saturation,
-    };
+    let load = arguments.load();
     report.compare_with_wrk(&load);
     for round in 0..arguments.rounds {
         for kind in &kinds {
