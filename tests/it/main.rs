@@ -15,6 +15,7 @@ mod demo;
 mod edge;
 mod faults;
 mod fixtures;
+mod fuzz;
 mod harness;
 mod leaks;
 mod limits;

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub(crate) mod app;
+pub(crate) mod bytes;
 pub(crate) mod disk;
 pub(crate) mod ids;
 pub(crate) mod kafka;

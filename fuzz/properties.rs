@@ -1,0 +1,230 @@
+//! What is true of the pure rooms whatever the bytes are. The fuzzers look for bytes of which it is not,
+//! and `tests/it/fuzz.rs` tries the seeds, and mutations of them, with every `cargo test`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit, VerifiedCallback, sign};
+use zim2kafka::event::{self, Kind, MAX_RECORD_BYTES, Record};
+
+const SECRET: &str = "a secret that no seed is signed with";
+const NOW: i64 = 1_757_577_600_123;
+
+fn raw(body: impl Into<Vec<u8>>) -> RawCallback {
+    RawCallback {
+        body: Bytes::from(body.into()),
+        content_type: None,
+        received_at: NOW,
+    }
+}
+
+/// Whether the body can be read at all, and what `look` makes of it where it is authentic.
+fn read<T>(
+    body: impl Into<Vec<u8>>,
+    secrets: &Secrets,
+    look: impl FnOnce(&VerifiedCallback<'_>) -> T,
+) -> (bool, Option<T>) {
+    let raw = raw(body);
+    let Ok(json) = raw.json() else {
+        return (false, None);
+    };
+    let Ok(unverified) = json.decode() else {
+        return (false, None);
+    };
+    let callback = secrets.authenticate(unverified, TimestampUnit::Auto);
+    (true, callback.ok().map(|callback| look(&callback)))
+}
+
+fn secrets_of(secret: &str) -> Option<Secrets> {
+    Secrets::parse_lines(&format!("1={secret}")).ok()
+}
+
+/// Any body: nobody gets in without a signature, and an object means the same percent-encoded.
+pub(crate) fn decode(bytes: &[u8]) {
+    let secrets = Secrets::parse_list(&format!("1={SECRET},*={SECRET}")).expect("valid");
+    let (is_read, authentic) = read(bytes, &secrets, |_| ());
+    assert!(authentic.is_none(), "it is authentic without a signature");
+    assert_eq!(
+        read(bytes, &secrets, |_| ()).0,
+        is_read,
+        "read twice, twice the same"
+    );
+    if bytes.starts_with(b"{") {
+        let encoded = percent_encode(bytes, NON_ALPHANUMERIC).to_string();
+        let (is_read_encoded, _) = read(encoded, &secrets, |_| ());
+        assert_eq!(is_read_encoded, is_read, "percent-encoded it is another");
+    }
+}
+
+/// Three lines: secret, timestamp, nonce. A signature made of them counts exactly where the two have the
+/// form of the contract, and nothing near it does.
+pub(crate) fn authenticate(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.split('\n');
+    let (Some(secret), Some(timestamp), Some(nonce)) = (lines.next(), lines.next(), lines.next())
+    else {
+        return;
+    };
+    let secret = secret.trim();
+    let Some(secrets) = secrets_of(secret) else {
+        return;
+    };
+    let signature = sign(secret, timestamp, nonce).to_hex();
+    let is_authentic = |secrets: &Secrets, timestamp: &str, nonce: &str, signature: &str| {
+        let body =
+            json!({"appid": "1", "timestamp": timestamp, "nonce": nonce, "signature": signature});
+        read(body.to_string(), secrets, |_| ()).1.is_some()
+    };
+    let all = |text: &str, is: fn(&u8) -> bool| text.as_bytes().iter().all(is);
+    let has_form = [10, 13].contains(&timestamp.len())
+        && all(timestamp, u8::is_ascii_digit)
+        && (1..=64).contains(&nonce.len())
+        && all(nonce, u8::is_ascii_alphanumeric);
+    assert_eq!(
+        is_authentic(&secrets, timestamp, nonce, &signature),
+        has_form
+    );
+    let upper_case = signature.to_uppercase();
+    assert_eq!(
+        is_authentic(&secrets, timestamp, nonce, &upper_case),
+        has_form
+    );
+
+    let other = Secrets::parse_list("1=another secret,2=x").expect("valid");
+    assert!(secret == "another secret" || !is_authentic(&other, timestamp, nonce, &signature));
+    for at in 0..signature.len() {
+        let mut near = signature.clone().into_bytes();
+        if let Some(digit) = near.get_mut(at) {
+            *digit = if *digit == b'0' { b'1' } else { b'0' };
+        }
+        let near = String::from_utf8(near).expect("hex");
+        assert!(!is_authentic(&secrets, timestamp, nonce, &near));
+    }
+    assert!(!is_authentic(
+        &secrets,
+        timestamp,
+        &format!("{nonce}0"),
+        &signature
+    ));
+    assert!(!is_authentic(&secrets, timestamp, nonce, &signature[1..]));
+}
+
+/// The members of a signed object behind the signed ones: it becomes an event that keeps the contract, or
+/// a dead letter that keeps the body.
+pub(crate) fn event(bytes: &[u8]) {
+    let (timestamp, nonce) = (NOW.to_string(), "350176");
+    let secrets = secrets_of(SECRET).expect("valid");
+    let signature = sign(SECRET, &timestamp, nonce).to_hex();
+    let mut body = format!(
+        r#"{{"appid":"1","timestamp":"{timestamp}","nonce":"{nonce}","signature":"{signature}""#
+    )
+    .into_bytes();
+    if !bytes.is_empty() {
+        body.push(b',');
+        body.extend_from_slice(bytes);
+    }
+    body.push(b'}');
+    let record = || {
+        read(body.clone(), &secrets, |callback| {
+            event::read(callback)
+                .and_then(|event| event.record())
+                .unwrap_or_else(|why| Record::dead_letter(callback, &why))
+        })
+    };
+    // Bytes that close the object, or repeat a signed field, are another's affair.
+    let (_, Some(first)) = record() else { return };
+    let second = record().1.expect("the same");
+    assert_eq!(first.event_id, second.event_id);
+    assert_eq!(first.value, second.value);
+    match first.kind {
+        Kind::DeadLetter(_) => assert_eq!(first.value, body, "it keeps the body"),
+        Kind::GroupJoined { users, .. } => is_an_event(&first, users),
+    }
+}
+
+fn is_an_event(record: &Record, users: usize) {
+    assert!(record.size() <= MAX_RECORD_BYTES);
+    // As text: what the schema does not know is kept as it was received, and may hold numbers and
+    // escapes that JSON allows and few can represent.
+    type Members<'a> = BTreeMap<String, &'a RawValue>;
+    let value: Members<'_> = serde_json::from_slice(&record.value).expect("it is JSON");
+    let names: BTreeSet<_> = value.keys().map(String::as_str).collect();
+    let mut known = BTreeSet::from([
+        "event_id",
+        "event",
+        "appid",
+        "group_id",
+        "join_type",
+        "operator_account",
+        "new_user_ids",
+        "timestamp",
+        "received_at",
+    ]);
+    if value.contains_key("extra") {
+        known.insert("extra");
+    }
+    assert_eq!(names, known);
+    let known = |name: &str| -> Value {
+        let text = value.get(name).expect("it is there").get();
+        serde_json::from_str(text).expect("what the schema knows is plain")
+    };
+    assert_eq!(known("event"), "group_join");
+    assert_eq!(known("event_id"), record.event_id.to_string());
+    let group = known("group_id");
+    let group = group.as_str().expect("a group");
+    assert!(!group.is_empty());
+    assert_eq!(record.key.as_deref(), Some(group.as_bytes()));
+    let ids = known("new_user_ids");
+    let ids = ids.as_array().expect("users");
+    assert_eq!(ids.len(), users);
+    assert!(!ids.is_empty());
+    assert!(
+        ids.iter()
+            .all(|id| id.as_str().is_some_and(|id| !id.is_empty()))
+    );
+    assert_eq!(record.timestamp, NOW);
+    let Some(extra) = value.get("extra") else {
+        return;
+    };
+    let extra: Members<'_> = serde_json::from_str(extra.get()).expect("it is an object");
+    for name in extra.keys() {
+        let signed = ["appid", "timestamp", "nonce", "signature"];
+        let is_signed = signed
+            .iter()
+            .any(|signed| name.eq_ignore_ascii_case(signed));
+        assert!(!is_signed, "{name}");
+    }
+}
+
+/// A list or a file of secrets: what is wrong is said without a word of it.
+pub(crate) fn secrets(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    for parsed in [Secrets::parse_list(text), Secrets::parse_lines(text)] {
+        match parsed {
+            Ok(secrets) => {
+                assert_eq!(format!("{secrets:?}"), "Secrets(redacted)");
+                let (appid, secret) = secrets.first().expect("there is one");
+                assert!(!appid.trim().is_empty() && !secret.trim().is_empty());
+                assert!(text.contains(appid) && text.contains(secret));
+                assert_eq!(secrets.secret_of(appid), Some(secret));
+            }
+            Err(error) => {
+                let said = error.to_string();
+                let words: String = said.chars().filter(|sign| !sign.is_ascii_digit()).collect();
+                let sentence = words.replace("line ", "").replace("entry ", "");
+                let sentences = [
+                    "holds no secret: write appid=secret",
+                    " is not of the form appid=secret",
+                    " has no appid before its =",
+                    " has an empty secret",
+                ];
+                assert!(sentences.contains(&sentence.as_str()), "{said}");
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The properties of the fuzzers, on their seeds and on mutations of them: the same ones each time.
+
+#[path = "../../fuzz/properties.rs"]
+mod properties;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::support::bytes::mutated;
+
+const MUTATIONS: u64 = 5000;
+
+fn tries(folder: &str, property: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let seeds = seeds(&folder);
+    let holds = |bytes: &[u8], what: &str| {
+        let held = catch_unwind(AssertUnwindSafe(|| property(bytes)));
+        assert!(held.is_ok(), "{what}: {}", bytes.escape_ascii());
+    };
+    for (name, seed) in &seeds {
+        holds(seed, name);
+    }
+    let mut random = StdRng::seed_from_u64(1);
+    let all: Vec<_> = seeds.into_iter().map(|(_, seed)| seed).collect();
+    for number in 0..MUTATIONS {
+        let seed = all.choose(&mut random).expect("there are some");
+        let mut bytes = seed.clone();
+        for _ in 0..random.random_range(1..5) {
+            bytes = mutated(bytes, &all, &mut random);
+        }
+        holds(&bytes, &format!("mutation {number}"));
+    }
+}
+
+/// Name and content of each, in the order of their names.
+fn seeds(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = fs::read_dir(folder).expect("it is in the repository");
+    let mut seeds: Vec<_> = files
+        .map(|file| {
+            let path = file.expect("a file").path();
+            let content = fs::read(&path).expect("it can be read");
+            (path.display().to_string(), content)
+        })
+        .collect();
+    assert!(seeds.len() >= 10, "{folder:?} has {} seeds", seeds.len());
+    seeds.sort();
+    seeds
+}
+
+#[test]
+fn bodies_are_decoded_or_refused_and_let_nobody_in() {
+    tries("tests/fixtures/callbacks", properties::decode);
+}
+
+#[test]
+fn a_signature_counts_exactly_where_its_parts_have_their_form() {
+    tries("fuzz/corpus/authenticate", properties::authenticate);
+}
+
+#[test]
+fn what_is_signed_becomes_an_event_or_a_dead_letter() {
+    tries("fuzz/corpus/event", properties::event);
+}
+
+#[test]
+fn secrets_are_read_or_refused_without_being_shown() {
+    tries("fuzz/corpus/secrets", properties::secrets);
+}
