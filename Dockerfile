@@ -11,8 +11,8 @@ WORKDIR /build
 # two Cargo files can invalidate. The stand-in sources are younger than the real ones that COPY brings; without
 # `cargo clean` cargo would take what it built from them for fresh.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src tests/it \
- && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs > src/lib.rs \
+RUN mkdir -p src tests/it benches/callback \
+ && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs benches/callback/main.rs > src/lib.rs \
  && cargo build --release --locked \
  && cargo clean --release --locked --package zim2kafka \
  && rm -r src
