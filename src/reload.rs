@@ -76,12 +76,18 @@ impl Reload {
 
     /// Waits until it is time to look. True where somebody has asked.
     async fn is_asked(&mut self) -> bool {
-        match &mut self.asked {
-            Some(asked) => matches!(timeout(LOOK_EVERY, asked.changed()).await, Ok(Ok(()))),
-            None => {
-                tokio::time::sleep(LOOK_EVERY).await;
+        let Some(asked) = &mut self.asked else {
+            tokio::time::sleep(LOOK_EVERY).await;
+            return false;
+        };
+        match timeout(LOOK_EVERY, asked.changed()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(_)) => {
+                // Whoever could ask is gone.
+                self.asked = None;
                 false
             }
+            Err(_) => false,
         }
     }
 }
