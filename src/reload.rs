@@ -48,7 +48,7 @@ impl Reload {
             if let Some((source, found)) = look(self.secrets.take(), now).await {
                 if let Some(found) = found {
                     let what = source.variables();
-                    secrets_are_well = judge(found, &what, |secrets: Secrets| {
+                    secrets_are_well = judge(found, |secrets: Secrets| {
                         tracing::info!(applications = secrets.len(), "{what} was read again");
                         users.intake.replace_secrets(secrets);
                     });
@@ -60,7 +60,7 @@ impl Reload {
             {
                 if let Some(found) = found {
                     let what = source.variables();
-                    certificate_is_well = judge(found, &what, |certificate: Certificate| {
+                    certificate_is_well = judge(found, |certificate: Certificate| {
                         tracing::info!("{what} were read again");
                         serves(&certificate, &users.metrics);
                         tls.replace(&certificate);
@@ -118,14 +118,14 @@ async fn look<T: Send + 'static>(source: Option<Source<T>>, now: bool) -> Option
 }
 
 /// Takes what was found, or says why not. True where it was taken.
-fn judge<T>(found: Result<T, ConfigError>, what: &str, take: impl FnOnce(T)) -> bool {
+fn judge<T>(found: Result<T, ConfigError>, take: impl FnOnce(T)) -> bool {
     match found {
         Ok(found) => {
             take(found);
             true
         }
         Err(error) => {
-            tracing::error!("{what} cannot be taken, what was read before stays in use: {error}");
+            tracing::error!("{error}; what was read before stays in use");
             false
         }
     }

@@ -156,8 +156,10 @@ pub async fn run(
     );
     health.stopping();
     tokio::time::sleep(settings.drain_delay).await;
-    callback_port.finish(left(deadline));
-    let requests = tokio::time::timeout(left(deadline), callbacks).await;
+    // Who sends slowly must not take the time that is meant for what has been answered.
+    let answered = left(deadline).min(patience + Duration::from_secs(1));
+    callback_port.finish(answered);
+    let requests = tokio::time::timeout(answered + ENDING, callbacks).await;
     delivery.finish();
     while !delivery.is_at_rest() && !left(deadline).is_zero() {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -21,6 +21,11 @@ pub const MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 /// their sum.
 pub const BYTES_OF_EACH: usize = 16 * 1024;
 
+/// A body that comes in more pieces than these, and one for each so many bytes, is cut up by intent: each
+/// costs as much as a small request.
+const PIECES: usize = 1024;
+const BYTES_OF_A_PIECE: usize = 64;
+
 /// The whole body has so long, however its bytes are spread over it.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -61,6 +66,7 @@ impl Bodies {
         let mut room: Option<OwnedSemaphorePermit> = None;
         let mut first = Bytes::new();
         let mut all: Option<BytesMut> = None;
+        let mut pieces = 0;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
                 continue;
@@ -68,6 +74,10 @@ impl Bodies {
             let length = all.as_ref().map_or(first.len(), BytesMut::len) + data.len();
             if length > self.limit {
                 return Err(Problem::BodyTooLarge { limit: self.limit });
+            }
+            pieces += 1;
+            if pieces > PIECES + length / BYTES_OF_A_PIECE {
+                return Err(Problem::BodyBroken);
             }
             self.take_room(&mut room, length.saturating_sub(BYTES_OF_EACH))?;
             // A callback comes in one piece nearly always, and is not copied then.

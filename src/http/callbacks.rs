@@ -83,7 +83,9 @@ async fn route(
     if !senders.allow(connection.address, request.headers()) {
         // Before anything else is looked at: who is refused learns nothing of the path either.
         edge.metrics.callback_arrived().finished(Outcome::Forbidden);
-        return Problem::Forbidden.into_response();
+        // Nor is a connection kept for them.
+        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+        return (close, Problem::Forbidden).into_response();
     }
     let path = request.uri().path().as_bytes();
     if !bool::from(path.ct_eq(edge.settings.path.as_bytes())) {
@@ -94,11 +96,7 @@ async fn route(
     }
     let arrival = edge.metrics.callback_arrived();
     panic_if_asked("handler");
-    // Where a length and chunks were both announced, whoever stands before us may count by the other
-    // one, and take what follows for another request: RFC 9112, section 6.1. The HTTP library drops
-    // the length, so it cannot be seen which request had one.
-    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-    let mut response = match edge.answer(&connection, request).await {
+    match edge.answer(&connection, request).await {
         Ok(answer) => {
             arrival.finished(answer.outcome());
             answer.into_response()
@@ -111,12 +109,7 @@ async fn route(
             }
             problem.into_response()
         }
-    };
-    if is_chunked {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
     }
-    response
 }
 
 impl Edge {

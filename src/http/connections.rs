@@ -7,7 +7,7 @@
 //! theirs up to who has just come.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -57,6 +57,7 @@ struct Table {
     by_address: HashMap<IpAddr, usize>,
     /// Who is asked next to give up their place, the last one first, and since when they were waited for.
     chosen: Vec<(Arc<Connection>, Instant)>,
+    chosen_at: Option<Instant>,
 }
 
 /// One connection, as its stream and its requests know it.
@@ -134,7 +135,8 @@ impl Connections {
 
     fn try_admit(self: &Arc<Self>, address: IpAddr) -> Admission {
         let mut table = self.table();
-        let from_there = table.by_address.get(&address).copied().unwrap_or_default();
+        let sender = counted_as(address);
+        let from_there = table.by_address.get(&sender).copied().unwrap_or_default();
         let limit = (self.limits.per_address).filter(|_| !self.trusted_proxies.contain(address));
         if limit.is_some_and(|limit| from_there >= limit) {
             return Admission::Refused;
@@ -147,7 +149,7 @@ impl Connections {
         let key = table.next;
         table.next += 1;
         table.open.insert(key, Arc::clone(&connection));
-        *table.by_address.entry(address).or_default() += 1;
+        *table.by_address.entry(sender).or_default() += 1;
         drop(table);
         self.metrics.opened();
         Admission::Admitted(Place {
@@ -163,6 +165,14 @@ impl Connections {
     }
 }
 
+/// Whoever has one address of IPv6 has all that share its first 64 bits.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
 enum Admission {
     Admitted(Place),
     Refused,
@@ -173,8 +183,11 @@ impl Table {
     /// Asks whoever has kept us waiting longest to leave: of those that are idle first.
     fn displace_one(&mut self) {
         loop {
-            if self.chosen.is_empty() {
-                self.choose();
+            let now = Instant::now();
+            // Others may have kept us waiting for longer by then.
+            if self.chosen.is_empty() || self.chosen_at.is_none_or(|at| now - at > LOOK_AGAIN) {
+                self.choose(now);
+                self.chosen_at = Some(now);
             }
             let Some((connection, since)) = self.chosen.pop() else {
                 return;
@@ -185,8 +198,7 @@ impl Table {
         }
     }
 
-    fn choose(&mut self) {
-        let now = Instant::now();
+    fn choose(&mut self, now: Instant) {
         let mut waited_for: Vec<_> = (self.open.values())
             .filter_map(|connection| {
                 let (turn, since) = connection.waited_for()?;
@@ -222,17 +234,20 @@ impl Place {
             Some(known) if known.will_wake(waker) => {}
             _ => state.waker = Some(waker.clone()),
         }
+        let now = Instant::now();
         let idle = self.connections.limits.idle;
+        // Nobody asks when it becomes idle, which it does later than now.
+        let again = now + idle;
         let (until, cut) = match state.turn {
             Turn::Idle => (state.since + idle, Cut::Idle),
             Turn::Head => (state.since + HEAD_DEADLINE, Cut::SlowHead),
-            // Others see to its end, and nobody asks when it becomes idle. It does so later than now.
-            Turn::Body | Turn::Ours => return Verdict::WaitUntil(Instant::now() + idle),
+            // Others see to its end.
+            Turn::Body | Turn::Ours => return Verdict::WaitUntil(again),
         };
-        if until <= Instant::now() {
+        if until <= now {
             return Verdict::Cut(cut);
         }
-        Verdict::WaitUntil(until)
+        Verdict::WaitUntil(until.min(again))
     }
 
     /// It is cut off, or was.
@@ -243,9 +258,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // It may be among the chosen, and who is gone has no place to give up.
+        self.connection.state().unwanted = true;
         let mut table = self.connections.table();
         table.open.remove(&self.key);
-        let address = self.connection.address;
+        let address = counted_as(self.connection.address);
         if let Some(count) = table.by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -271,13 +288,14 @@ impl Connection {
         }
     }
 
-    /// Bytes have come. The first after a silence begin a request, and who speaks in time stays.
+    /// Bytes have come. The first after a silence begin a request, and who speaks in time stays: these
+    /// may be the last ones of a request, which nobody knows before they are read.
     pub(super) fn heard(&self) {
         let mut state = self.state();
+        state.unwanted = false;
         if state.turn == Turn::Idle {
             state.turn = Turn::Head;
             state.since = Instant::now();
-            state.unwanted = false;
         }
     }
 

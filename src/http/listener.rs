@@ -217,6 +217,8 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Watched<S> {
         self.service.poll_ready(cx)
     }
 
+    // hyper-util's adapter calls it with the first poll of its future, so that from here on the handler
+    // runs, and with it the deadline of the body.
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         self.connection.head_is_whole();
         (request.extensions_mut()).insert(Arc::clone(&self.connection));

@@ -33,7 +33,7 @@ pub use tls::{Certificate, CertificateError, Tls};
 
 /// hyper's own bounds, above those that the callback port answers with a proper problem.
 const MAX_HEADERS: usize = 128;
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 24 * 1024;
 
 /// The admin port is for a few scrapers, probes and people.
 pub const MAX_ADMIN_CONNECTIONS: usize = 256;
@@ -109,6 +109,8 @@ pub async fn serve(
         .http_builder()
         .http1()
         .header_read_timeout(None)
+        // Who says that nothing more comes still wants the answer.
+        .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES);
     let service = router.into_make_service();

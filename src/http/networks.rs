@@ -39,8 +39,11 @@ impl FromStr for Networks {
             let part = part.trim();
             let alone = || Some(part.parse::<IpAddr>().ok()?.into());
             let network = part.parse::<IpNet>().ok().or_else(alone)?;
-            // 10.1.2.3/8 may be a slip for 10.1.2.3/32, and would let in more than was meant.
-            (network.trunc() == network).then_some(network)
+            // 10.1.2.3/8 may be a slip for 10.1.2.3/32, and would let in more than was meant. Addresses
+            // of IPv4 in those of IPv6 are taken for what they are, so a network of them has none.
+            let is_mapped =
+                matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+            (network.trunc() == network && !is_mapped).then_some(network)
         };
         let mistake = "write networks as 203.0.113.0/24,2001:db8::/32: an address whose bits beyond the prefix are 0";
         let networks: Option<Vec<_>> = text.split(',').map(network).collect();
@@ -74,8 +77,8 @@ impl SenderSettings {
     fn sender(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let mut sender = peer;
         // Several fields are one list, in the order in which they stand.
-        let mut fields = headers.get_all(X_FORWARDED_FOR).iter().rev();
-        let hops = fields.by_ref().flat_map(|field| {
+        let fields = headers.get_all(X_FORWARDED_FOR).iter().rev();
+        let hops = fields.flat_map(|field| {
             let text = field.to_str().unwrap_or_default();
             text.rsplit(',').map(address)
         });
@@ -144,6 +147,8 @@ mod tests {
             "10.0.0.0/8,",
             "host",
             "::/129",
+            "::ffff:203.0.113.0/120",
+            "::ffff:203.0.113.0/120",
         ] {
             assert!(text.parse::<Networks>().is_err(), "{text}");
         }

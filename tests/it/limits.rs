@@ -65,6 +65,24 @@ async fn a_body_that_breaks_off_is_counted_and_kept_by_nobody() {
 }
 
 #[tokio::test]
+async fn a_body_in_thousands_of_tiny_pieces_is_told_400() {
+    let app = App::embedded(|settings| settings);
+    let body = callback(json!({"note": "x".repeat(3000)}));
+    let in_pieces_of = async |bytes: usize| {
+        let mut wire = Wire::to(&app).await;
+        wire.say(head("Transfer-Encoding: chunked")).await;
+        let pieces = body.chunks(bytes).map(|piece| {
+            let piece = str::from_utf8(piece).expect("ASCII");
+            format!("{:x}\r\n{piece}\r\n", piece.len())
+        });
+        wire.try_say(pieces.collect::<String>() + "0\r\n\r\n").await;
+        wire.hear().await
+    };
+    assert_problem(&in_pieces_of(1).await, 400, "Bad Request");
+    assert_eq!(in_pieces_of(10).await.json()["status"], "published");
+}
+
+#[tokio::test]
 async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_told_413() {
     const LIMIT: usize = 512 * 1024;
     let app = App::embedded(|settings| settings);

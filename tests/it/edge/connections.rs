@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::app::{App, PATIENCE, Settings, callback};
-use crate::support::wire::Wire;
+use crate::support::wire::{Wire, of_length};
 
 /// A head may take so long from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
@@ -162,6 +162,45 @@ async fn where_all_places_are_taken_the_one_that_is_idle_for_longest_goes() {
     assert_eq!(app.metric(&cut("displaced")).await, 3.0);
     assert_eq!(posts(&mut fourth).await, StatusCode::OK);
     assert_eq!(app.metric("zim2kafka_connections").await, 3.0);
+}
+
+#[tokio::test]
+async fn those_who_left_before_they_were_asked_to_hold_up_nobody() {
+    const PLACES: usize = 60;
+    let app = App::embedded(|mut settings| {
+        settings.0.connections.connections = PLACES;
+        settings
+    });
+    app.ready().await;
+    let mut all = Vec::new();
+    for _ in 0..PLACES {
+        all.push(Wire::to(&app).await);
+    }
+    // All are idle; one has to go, and with it the next ones are chosen.
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(posts(&mut Wire::to(&app).await).await, StatusCode::OK);
+    drop(all);
+    let mut again = Vec::new();
+    for _ in 0..PLACES {
+        again.push(Wire::to(&app).await);
+    }
+    // Each of those who are gone would cost a look, of 10 ms.
+    for wire in &mut again {
+        assert_eq!(posts(wire).await, StatusCode::OK);
+    }
+    assert_eq!(app.metric(&cut("displaced")).await, 1.0);
+}
+
+#[tokio::test]
+async fn who_says_that_nothing_more_comes_still_gets_the_answer() {
+    let app = App::embedded(|settings| settings);
+    let mut wire = Wire::to(&app).await;
+    let body = callback(json!({}));
+    wire.say([of_length(body.len()).as_bytes(), &body].concat())
+        .await;
+    wire.say_no_more().await;
+    assert_eq!(wire.hear().await.json()["status"], "published");
+    timeout(PATIENCE, wire.end()).await.expect("it ends");
 }
 
 #[tokio::test]

@@ -39,7 +39,9 @@ async fn a_network_that_is_not_allowed_is_told_403_whatever_it_asks_for() {
     assert_problem(&wire.hear().await, 403, "Forbidden");
     let mut wire = Wire::to(&app).await;
     wire.say(head("Content-Length: 1000")).await;
-    assert_problem(&wire.hear().await, 403, "Forbidden");
+    let answer = wire.hear().await;
+    assert_problem(&answer, 403, "Forbidden");
+    assert_eq!(answer.header("connection"), "close");
     assert_outcomes(&app, &[("forbidden", 5.0)]).await;
     // The admin port is another matter.
     assert_eq!(app.admin("/livez").await.status, StatusCode::OK);

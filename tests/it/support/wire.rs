@@ -46,6 +46,11 @@ impl Wire {
         self.0.write_all(bytes.as_ref()).await.expect("it is heard");
     }
 
+    /// Half of the connection ends.
+    pub(crate) async fn say_no_more(&mut self) {
+        self.0.shutdown().await.expect("it is open");
+    }
+
     /// A whole callback, and its answer.
     pub(crate) async fn post(&mut self, body: impl AsRef<[u8]>) -> Answer {
         let body = body.as_ref();
