@@ -12,7 +12,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use super::record::{JSON, Times, header};
+use super::record::{JSON, Times, header, name_based_id};
 use super::{Kind, Record, Unpublishable};
 use crate::callback::{Field, VerifiedCallback};
 
@@ -27,6 +27,9 @@ const TYPE: &str = "com.zegocloud.zim.group.joined.v1";
 
 /// `UUIDv5(DNS, "zim2kafka")`: the namespace of event ids.
 const EVENT_IDS: Uuid = Uuid::from_u128(0x37f28e8f_6ddb_5cb8_bd0d_c8ee87b50092);
+
+/// A record's JSON is seldom longer.
+const USUAL_BYTES: usize = 1024;
 
 /// What RFC 3986 calls unreserved stays as it is in `ce_source`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -138,8 +141,7 @@ impl<'a> GroupJoined<'a> {
             &self.new_user_ids,
             self.timestamp,
         );
-        let text = serde_json::to_vec(&name).expect("strings and numbers always serialise");
-        Uuid::new_v5(&EVENT_IDS, &text)
+        name_based_id(EVENT_IDS, &json(&name))
     }
 
     /// The record that subscribers read: CloudEvents 1.0, Kafka binding, binary mode.
@@ -148,8 +150,6 @@ impl<'a> GroupJoined<'a> {
             .expect("thirteen digits of milliseconds end in the year 2286");
         let source = format!("/zim/apps/{}", utf8_percent_encode(self.appid, RESERVED));
         let group_id = Bytes::from(self.group_id.clone().into_owned());
-        let value =
-            serde_json::to_vec(self).expect("strings, numbers and JSON text always serialise");
         Record {
             event_id: self.event_id,
             timestamp: self.timestamp,
@@ -164,7 +164,8 @@ impl<'a> GroupJoined<'a> {
                 ("content-type".into(), Bytes::from_static(JSON)),
             ],
             key: Some(group_id),
-            value: value.into_boxed_slice().into(),
+            // With no more room than it needs, since it may wait long.
+            value: Bytes::copy_from_slice(&json(self)),
             kind: Kind::GroupJoined {
                 join_type: self.join_type,
                 users: self.new_user_ids.len(),
@@ -175,6 +176,13 @@ impl<'a> GroupJoined<'a> {
             },
         }
     }
+}
+
+/// Strings, numbers and JSON text always serialise.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut text, value).expect("memory takes it");
+    text
 }
 
 /// The fields that the record has a place for, in the order of [`Fields::known`].
