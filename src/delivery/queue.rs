@@ -31,6 +31,7 @@ use super::spooler::{Doorbell, SPOOLER_LOOKS};
 use super::ticket::{Safe, Settled, Ticket, settle};
 use crate::event::Record;
 use crate::metrics::Metrics;
+pub(super) use state::BATCH;
 use state::{COST_OF_A_RECORD, Entry, MOST_PATIENCE, State};
 
 /// The records of a lane that are in memory only may have so many bytes, what they cost besides
@@ -47,6 +48,9 @@ pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 /// When so many rows wait to be deleted, the spooler is woken to do it, and nothing more is read from
 /// disk until it has: a crash would repeat them all.
 const MAX_DONE: usize = 10_000;
+
+/// A feeder with nothing to do lets its producer speak so often: of its connections and statistics.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// There is no room for another record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,13 +71,16 @@ pub(super) enum Report<'a> {
 /// What the feeder shall do next.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Hand these to the producer, in this order.
+    /// Hand these to the producer, in this order. None, where there is only somebody to be
+    /// [told](Queue::tell_acked).
     Send(Vec<(u64, Arc<Record>)>),
     /// Read what follows this number from disk, and bring it to [`Queue::loaded`].
     Read {
         /// None: from the beginning.
         after: Option<u64>,
     },
+    /// See what the producer says.
+    Poll,
     /// Throw the producer away and start again from the front with a new one.
     StartOver {
         /// What went wrong.
@@ -250,9 +257,11 @@ impl Queue {
         state.generation
     }
 
-    /// Waits until there is something to do for the feeder.
+    /// Waits until there is something to do for the feeder, but not while its producer has something to
+    /// report on: only who polls it hears of that.
     pub(super) fn next(&self) -> Work {
         let mut state = self.lock();
+        let mut waited = false;
         loop {
             if state.stopping {
                 return Work::Stop;
@@ -269,7 +278,7 @@ impl Queue {
                 };
             }
             let batch = state.hand_over();
-            if !batch.is_empty() {
+            if !batch.is_empty() || !state.acked.is_empty() {
                 self.metrics.entered_flight(batch.len());
                 return Work::Send(batch);
             }
@@ -278,12 +287,15 @@ impl Queue {
                     after: state.taken_to,
                 };
             }
+            if state.in_flight > 0 || waited {
+                return Work::Poll;
+            }
             state.feeder_waits = true;
-            let timeout = Duration::from_secs(1);
-            state = (self.changed.wait_timeout(state, timeout))
+            state = (self.changed.wait_timeout(state, IDLE))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
             state.feeder_waits = false;
+            waited = true;
         }
     }
 
@@ -297,20 +309,10 @@ impl Queue {
         }
     }
 
-    /// Waits until the producer has reported on everything that it was given.
-    pub(super) fn wait_for_reports(&self, deadline: Instant) {
-        let mut state = self.lock();
-        while state.in_flight > 0 && !state.stopping {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            state.feeder_waits = true;
-            state = (self.changed.wait_timeout(state, left))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-            state.feeder_waits = false;
-        }
+    /// Whether the producer has not yet reported on everything that it was given, and the lane goes on.
+    pub(super) fn awaits_reports(&self) -> bool {
+        let state = self.lock();
+        state.in_flight > 0 && !state.stopping
     }
 
     /// Whether the lane is stopped within this time: the pause before a new producer.

@@ -4,12 +4,14 @@
 //! overtake (rust-rdkafka #468). Here one thread sends, and the report comes back with the number.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
 };
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
@@ -21,7 +23,7 @@ use crate::event::Record;
 
 /// One producer's life: from its making to its first failure.
 pub(in crate::delivery) struct Producer {
-    inner: ThreadedProducer<Reports>,
+    inner: BaseProducer<Reports>,
     generation: u64,
 }
 
@@ -46,6 +48,7 @@ impl Producer {
             generation,
             queue,
             connection: Arc::clone(connection),
+            news: AtomicBool::new(false),
         };
         let inner = config(settings.client()).create_with_context(reports)?;
         Ok(Self { inner, generation })
@@ -53,6 +56,17 @@ impl Producer {
 
     pub(in crate::delivery) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Brings everything that the producer has to say, reports above all, to the queue. Does not wait.
+    pub(in crate::delivery) fn poll(&self) {
+        loop {
+            // Without time to wait, this brings one event, or none: all the reports of a request are one.
+            self.inner.poll(Duration::ZERO);
+            if !self.inner.context().news.swap(false, Ordering::Relaxed) {
+                return;
+            }
+        }
     }
 
     /// Gives a record to librdkafka, which copies it. Its report comes later, with its number.
@@ -106,9 +120,8 @@ impl Producer {
 pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
     let (messages, kilobytes) = ((2 * MAX_IN_FLIGHT).to_string(), (256 * 1024).to_string());
     for (key, default) in [
-        // The sender waits for our answer, so a batch waits only as long as it takes to fill one
-        // under load; librdkafka's own is 5.
-        ("linger.ms", "1"),
+        // The feeder hands over what has gathered; there is nothing more to wait for.
+        ("linger.ms", "0"),
         ("compression.type", "lz4"),
         ("request.timeout.ms", "5000"),
         ("socket.timeout.ms", "10000"),
@@ -141,14 +154,13 @@ pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
     client
 }
 
-/// Brings a producer's reports to the queue, with the producer's generation.
-///
-/// It runs on librdkafka's polling thread, and a panic there would silence all reports for good: see
-/// `main.rs`, where such a panic ends the process.
+/// Brings a producer's reports to the queue, with the producer's generation, while the feeder polls.
 struct Reports {
     generation: u64,
     queue: Arc<Queue>,
     connection: Arc<Connection>,
+    /// Whether anything was said.
+    news: AtomicBool,
 }
 
 impl ProducerContext for Reports {
@@ -156,6 +168,7 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         panic_if_asked("reports");
+        self.news.store(true, Ordering::Relaxed);
         let number = number as u64;
         match result {
             // Without a place in the topic, success is librdkafka's conclusion and not Kafka's word.
@@ -179,10 +192,12 @@ impl ProducerContext for Reports {
 
 impl ClientContext for Reports {
     fn stats_raw(&self, statistics: &[u8]) {
+        self.news.store(true, Ordering::Relaxed);
         self.connection.statistics(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.news.store(true, Ordering::Relaxed);
         self.connection.error(&error, reason);
     }
 

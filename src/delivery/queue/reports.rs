@@ -8,7 +8,8 @@ use crate::delivery::ticket::{Safe, Settled, settle};
 use crate::event::Kind;
 
 impl Queue {
-    /// Takes down what a producer says of one record.
+    /// Takes down what a producer says of one record. Those who wait are [told](Queue::tell_acked) later,
+    /// many at once.
     pub(in crate::delivery) fn report(&self, generation: u64, number: u64, report: Report<'_>) {
         let mut state = self.lock();
         let current = generation == state.generation;
@@ -22,10 +23,13 @@ impl Queue {
         match report {
             Report::Acked => {
                 state.patience = PATIENCE;
-                acked = state.settle(number);
-                if acked.as_ref().is_some_and(|left| left.on_disk) {
-                    state.done.push(number);
-                    self.metrics.spool().replayed();
+                if let Some(left) = state.settle(number) {
+                    acked = Some(left.handed_over);
+                    if left.on_disk {
+                        state.done.push(number);
+                        self.metrics.spool().replayed();
+                    }
+                    (state.acked).extend(left.ticket.map(|ticket| (left.record, ticket)));
                 }
             }
             Report::Unacceptable(reason) | Report::Failed(reason) if current => {
@@ -45,13 +49,12 @@ impl Queue {
             Report::Unacceptable(_) | Report::Failed(_) => {}
         }
         let deletions_due = state.done.len() >= MAX_DONE;
-        self.wake(&mut state);
         drop(state);
         if deletions_due && let Some(disk) = &self.disk {
             disk.doorbell.ring();
         }
-        if let Some(left) = acked {
-            self.published(&left);
+        if let Some(handed_over) = acked {
+            self.metrics.delivered(handed_over.elapsed());
         }
         if let Some((left, reason)) = refused {
             self.bury(left, reason);
@@ -88,15 +91,16 @@ impl Queue {
         state.settle(number)
     }
 
-    /// Not under the lock, as all that tells others: it may enter another queue's.
-    fn published(&self, left: &Left) {
-        self.metrics.delivered(left.handed_over.elapsed());
-        if let Some(ticket) = &left.ticket {
-            let safe = match left.record.kind {
+    /// Tells those who wait for records that have been acknowledged since the last time. Not under the
+    /// lock, as all that tells others: it may enter another queue's.
+    pub(in crate::delivery) fn tell_acked(&self) {
+        let acked = std::mem::take(&mut self.lock().acked);
+        for (record, ticket) in acked {
+            let safe = match record.kind {
                 Kind::GroupJoined { .. } => Safe::Published,
                 Kind::DeadLetter(_) => Safe::DeadLettered,
             };
-            self.tell(&left.record, ticket, safe);
+            self.tell(&record, &ticket, safe);
         }
     }
 

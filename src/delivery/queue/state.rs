@@ -14,7 +14,7 @@ use crate::event::Record;
 pub(super) const COST_OF_A_RECORD: usize = 1024;
 
 /// The feeder takes the lock once for so many records.
-const BATCH: usize = 1000;
+pub(in crate::delivery) const BATCH: usize = 1000;
 
 /// With records waiting and no acknowledgement at all for so long, the producer is replaced: the
 /// brokers may have moved to other addresses, and "stuck without an error" is a known state of Kafka
@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) bytes: usize,
     /// Of records in the window.
     pub(super) window_bytes: usize,
+    /// Who waits for a record that Kafka has acknowledged, and has not been told.
+    pub(super) acked: Vec<(Arc<Record>, Arc<Ticket>)>,
     /// Rows on disk that are settled, and can go.
     pub(super) done: Vec<u64>,
     /// Rows on disk that Kafka refuses, and are to be marked.
@@ -137,6 +139,7 @@ impl State {
             spooled_to: on_disk.last,
             bytes: 0,
             window_bytes: 0,
+            acked: Vec::new(),
             done: Vec::new(),
             refused: Vec::new(),
             generation: 0,

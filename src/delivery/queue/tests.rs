@@ -73,6 +73,12 @@ fn is_empty(queue: &Queue) -> bool {
     state.window.is_empty() && state.backlog == 0 && state.tail.is_empty()
 }
 
+/// A report, and the feeder's next turn.
+fn report(queue: &Queue, generation: u64, number: u64, report: Report<'_>) {
+    queue.report(generation, number, report);
+    queue.tell_acked();
+}
+
 fn is_safe(ticket: &Ticket, wanted: Safe) -> bool {
     matches!(ticket.get(), Some(Settled::Safe(safe, _)) if *safe == wanted)
 }
@@ -83,12 +89,12 @@ fn numbers_are_handed_over_in_order_and_leave_at_the_front_only() {
     let tickets = enqueue(&queue, 3);
     assert_eq!(handed_over(&queue), [0, 1, 2]);
     assert_eq!(handed_over(&queue), [0_u64; 0]);
-    queue.report(1, 1, Report::Acked);
+    report(&queue, 1, 1, Report::Acked);
     assert!(is_safe(&tickets[1], Safe::Published));
     assert_eq!(extent(&queue), (Some(0), 3));
-    queue.report(1, 0, Report::Acked);
+    report(&queue, 1, 0, Report::Acked);
     assert_eq!(extent(&queue), (Some(2), 1));
-    queue.report(1, 2, Report::Acked);
+    report(&queue, 1, 2, Report::Acked);
     assert!(is_empty(&queue));
     assert_eq!(queue.lock().bytes, 0);
 }
@@ -104,7 +110,7 @@ fn a_full_queue_refuses_before_it_numbers_and_has_room_again_after_acknowledgeme
     assert_eq!(queue.enqueue(record(500_000)).map(|_| ()), Err(Full));
     assert_eq!(queue.lock().tail.len(), fit);
     handed_over(&queue);
-    queue.report(1, 0, Report::Acked);
+    report(&queue, 1, 0, Report::Acked);
     queue.enqueue(record(500_000)).expect("there is room again");
     assert_eq!(queue.enqueue(record(500_000)).map(|_| ()), Err(Full));
 }
@@ -118,14 +124,14 @@ fn what_is_settled_behind_a_stuck_record_still_takes_its_place_in_the_window() {
         handed.extend(handed_over(&queue));
     }
     for number in 1..MAX_IN_FLIGHT as u64 {
-        queue.report(1, number, Report::Acked);
+        report(&queue, 1, number, Report::Acked);
     }
     assert_eq!(
         queue.lock().bytes,
         2 * (record(0).size() + COST_OF_A_RECORD)
     );
     assert_eq!(handed_over(&queue), [0_u64; 0]);
-    queue.report(1, 0, Report::Acked);
+    report(&queue, 1, 0, Report::Acked);
     assert_eq!(handed_over(&queue), [MAX_IN_FLIGHT as u64]);
 }
 
@@ -134,19 +140,19 @@ fn a_new_producer_gets_everything_that_is_not_settled_from_the_front() {
     let (queue, _) = queues();
     enqueue(&queue, 4);
     handed_over(&queue);
-    queue.report(1, 1, Report::Acked);
-    queue.report(1, 0, Report::Failed("no more"));
+    report(&queue, 1, 1, Report::Acked);
+    report(&queue, 1, 0, Report::Failed("no more"));
     let Work::StartOver { reason, progress } = queue.next() else {
         panic!("it has failed")
     };
     assert_eq!((reason.as_str(), progress), ("no more", true));
     assert_eq!(queue.start_over(), 2);
     // What the old producer says counts where it says acked, and nowhere else.
-    queue.report(1, 3, Report::Acked);
-    queue.report(1, 2, Report::Failed("late"));
+    report(&queue, 1, 3, Report::Acked);
+    report(&queue, 1, 2, Report::Failed("late"));
     assert_eq!(handed_over(&queue), [0, 2]);
-    queue.report(2, 0, Report::Acked);
-    queue.report(2, 2, Report::Acked);
+    report(&queue, 2, 0, Report::Acked);
+    report(&queue, 2, 2, Report::Acked);
     assert!(is_empty(&queue));
 }
 
@@ -156,20 +162,20 @@ fn a_refused_batch_is_sent_again_one_by_one_and_only_one_refused_alone_is_a_dead
     let tickets = enqueue(&queue, 3);
     handed_over(&queue);
     for number in 0..2 {
-        queue.report(1, number, Report::Unacceptable("too large"));
+        report(&queue, 1, number, Report::Unacceptable("too large"));
     }
-    queue.report(1, 2, Report::Failed("purged"));
+    report(&queue, 1, 2, Report::Failed("purged"));
     assert!(tickets.iter().all(|ticket| ticket.get().is_none()));
     queue.start_over();
     assert_eq!(handed_over(&queue), [0]);
-    queue.report(2, 0, Report::Acked);
+    report(&queue, 2, 0, Report::Acked);
     assert_eq!(handed_over(&queue), [1]);
     assert_eq!(
         handed_over(&queue),
         [0_u64; 0],
         "nothing follows one that travels alone"
     );
-    queue.report(2, 1, Report::Unacceptable("too large"));
+    report(&queue, 2, 1, Report::Unacceptable("too large"));
     assert!(tickets[1].get().is_none(), "its dead letter is on its way");
     assert!(
         matches!(queue.next(), Work::StartOver { .. }),
@@ -177,11 +183,11 @@ fn a_refused_batch_is_sent_again_one_by_one_and_only_one_refused_alone_is_a_dead
     );
     queue.start_over();
     assert_eq!(handed_over(&queue), [2]);
-    queue.report(3, 2, Report::Acked);
+    report(&queue, 3, 2, Report::Acked);
     assert!(is_empty(&queue));
 
     assert_eq!(handed_over(&dead), [0]);
-    dead.report(1, 0, Report::Acked);
+    report(&dead, 1, 0, Report::Acked);
     assert!(is_safe(&tickets[0], Safe::Published));
     assert!(is_safe(&tickets[1], Safe::DeadLettered));
     assert!(is_safe(&tickets[2], Safe::Published));
@@ -193,16 +199,16 @@ fn nobody_joins_one_that_travels_alone_also_where_the_one_behind_it_is_settled()
     enqueue(&queue, 4);
     handed_over(&queue);
     // 0, 1 and 3 are on one partition, 2 is on another and through.
-    queue.report(1, 2, Report::Acked);
-    queue.report(1, 0, Report::Unacceptable("too large"));
-    queue.report(1, 1, Report::Unacceptable("too large"));
-    queue.report(1, 3, Report::Failed("purged"));
+    report(&queue, 1, 2, Report::Acked);
+    report(&queue, 1, 0, Report::Unacceptable("too large"));
+    report(&queue, 1, 1, Report::Unacceptable("too large"));
+    report(&queue, 1, 3, Report::Failed("purged"));
     queue.start_over();
     assert_eq!(handed_over(&queue), [0]);
-    queue.report(2, 0, Report::Acked);
+    report(&queue, 2, 0, Report::Acked);
     assert_eq!(handed_over(&queue), [1]);
     assert_eq!(handed_over(&queue), [0_u64; 0]);
-    queue.report(2, 1, Report::Acked);
+    report(&queue, 2, 1, Report::Acked);
     assert_eq!(handed_over(&queue), [3]);
 }
 
@@ -211,14 +217,14 @@ fn an_event_whose_dead_letter_is_refused_too_is_not_safe() {
     let (queue, dead) = queues();
     let tickets = enqueue(&queue, 1);
     handed_over(&queue);
-    queue.report(1, 0, Report::Unacceptable("too old"));
+    report(&queue, 1, 0, Report::Unacceptable("too old"));
     queue.start_over();
     handed_over(&queue);
-    queue.report(2, 0, Report::Unacceptable("too old"));
+    report(&queue, 2, 0, Report::Unacceptable("too old"));
     for generation in 1..=2 {
         assert!(tickets[0].get().is_none());
         assert_eq!(handed_over(&dead), [0]);
-        dead.report(generation, 0, Report::Unacceptable("too large"));
+        report(&dead, generation, 0, Report::Unacceptable("too large"));
         dead.start_over();
     }
     assert_eq!(tickets[0].get(), Some(&Settled::Refused));
@@ -247,7 +253,7 @@ fn a_producer_that_acknowledges_nothing_is_replaced_and_each_time_more_patiently
     assert_eq!(queue.lock().patience, 2 * PATIENCE);
     queue.start_over();
     handed_over(&queue);
-    queue.report(3, 0, Report::Acked);
+    report(&queue, 3, 0, Report::Acked);
     assert_eq!(queue.lock().patience, PATIENCE);
 }
 
@@ -317,12 +323,12 @@ proptest! {
                 Step::HandOver => hand_over(&mut flying, &mut last),
                 Step::Report(at, acked, refused) if at < flying.len() => {
                     let number = flying.remove(at);
-                    let report = match (acked, refused) {
+                    let verdict = match (acked, refused) {
                         (true, _) => Report::Acked,
                         (false, true) => Report::Unacceptable("refused"),
                         (false, false) => Report::Failed("failed"),
                     };
-                    queue.report(generation, number, report);
+                    report(&queue, generation, number, verdict);
                 }
                 Step::Report(..) => {}
                 Step::StartOver => start_over(&mut flying, &mut last, &mut generation),
@@ -337,12 +343,12 @@ proptest! {
                     break;
                 }
                 for number in flying.drain(..) {
-                    queue.report(generation, number, Report::Acked);
+                    report(&queue, generation, number, Report::Acked);
                 }
             }
         }
         for number in handed_over(&dead) {
-            dead.report(1, number, Report::Acked);
+            report(&dead, 1, number, Report::Acked);
         }
         prop_assert!(tickets.iter().all(|ticket| matches!(ticket.get(), Some(Settled::Safe(..)))));
         prop_assert_eq!(queue.lock().bytes, 0);
@@ -369,7 +375,7 @@ fn no_more_is_read_while_too_much_of_what_was_read_is_not_deleted() {
         assert!(matches!(queue.next(), Work::Read { .. }), "{number}");
         queue.loaded(vec![(number, record(0))]);
         assert_eq!(handed_over(&queue), [number]);
-        queue.report(generation, number, Report::Acked);
+        report(&queue, generation, number, Report::Acked);
     }
     // To ask for them changes nothing: they are still on disk.
     assert_eq!(queue.done().len(), MAX_DONE);

@@ -55,7 +55,7 @@ fn in_the_feeder_it_ends_the_process() {
 }
 
 #[test]
-fn on_the_polling_thread_of_the_producer_it_ends_the_process() {
+fn in_a_report_of_the_producer_it_ends_the_process() {
     ends_the_process(panicking("reports", &[]));
 }
 

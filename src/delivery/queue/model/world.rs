@@ -208,6 +208,7 @@ impl World {
             }
             Verdict::Refused => queue.report(generation, number, Report::Unacceptable("refused")),
         }
+        queue.tell_acked();
     }
 
     fn fail(&mut self, lands: bool) {
