@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use zim2kafka::callback::sign;
 
 pub(crate) const APPID: &str = "1234567890";
@@ -24,6 +25,7 @@ pub(crate) struct Load {
     /// Of a body, at least.
     pub(crate) bytes: usize,
     pub(crate) groups: u64,
+    pub(crate) partitions: i32,
     pub(crate) duration: Duration,
     pub(crate) pace: Pace,
 }
@@ -43,6 +45,31 @@ pub(crate) struct Outcome {
     pub(crate) not_2xx: u64,
 }
 
+/// Whose turn it is, and when.
+struct Turns {
+    began: Instant,
+    run: u32,
+    next: AtomicU64,
+    due: Semaphore,
+}
+
+impl Turns {
+    /// On a thread of its own, because tokio's timers know only whole milliseconds.
+    fn come_due(&self, rate: f64, duration: Duration) {
+        let mut before = 0;
+        loop {
+            let elapsed = self.began.elapsed();
+            let due = (elapsed.min(duration).as_secs_f64() * rate) as usize + 1;
+            self.due.add_permits(due - before);
+            before = due;
+            if elapsed >= duration {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
 impl Load {
     /// Runs on a thread of its own, as a generator beside the service should.
     pub(crate) fn run(&self, target: SocketAddr) -> Outcome {
@@ -54,13 +81,22 @@ impl Load {
     }
 
     async fn run_all(&self, target: SocketAddr) -> Outcome {
-        let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-        // Other numbers each time, so that no signature comes twice.
-        let run = rand::random::<u32>();
+        let began = Instant::now();
+        let turns = Arc::new(Turns {
+            began,
+            // Other numbers each time, so that no signature comes twice.
+            run: rand::random(),
+            next: AtomicU64::new(0),
+            due: Semaphore::new(0),
+        });
+        if let Pace::Rate(rate) = self.pace {
+            let (turns, duration) = (Arc::clone(&turns), self.duration);
+            std::thread::spawn(move || turns.come_due(rate, duration));
+        }
         let workers: Vec<_> = (0..self.connections)
             .map(|_| {
-                let (load, next) = (*self, Arc::clone(&next));
-                tokio::spawn(async move { load.work(target, began, run, &next).await })
+                let (load, turns) = (*self, Arc::clone(&turns));
+                tokio::spawn(async move { load.work(target, &turns).await })
             })
             .collect();
         let mut all = histogram();
@@ -77,31 +113,30 @@ impl Load {
         }
     }
 
-    async fn work(
-        &self,
-        target: SocketAddr,
-        began: Instant,
-        run: u32,
-        next: &AtomicU64,
-    ) -> (Histogram<u64>, u64) {
+    async fn work(&self, target: SocketAddr, turns: &Turns) -> (Histogram<u64>, u64) {
         let mut stream = TcpStream::connect(target).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
         let (mut latency, mut not_2xx) = (histogram(), 0);
         let (mut request, mut answer) = (Vec::new(), Vec::new());
         loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
+            let number = turns.next.fetch_add(1, Ordering::Relaxed);
             let due = match self.pace {
                 Pace::Saturation => Instant::now(),
-                Pace::Rate(rate) => {
-                    let due = began + Duration::from_secs_f64(number as f64 / rate);
-                    sleep_until(due).await;
-                    due
-                }
+                Pace::Rate(rate) => turns.began + Duration::from_secs_f64(number as f64 / rate),
             };
-            if due >= began + self.duration {
+            if due >= turns.began + self.duration {
                 return (latency, not_2xx);
             }
-            self.write(&mut request, run, number);
+            if matches!(self.pace, Pace::Rate(_)) {
+                // Whoever comes first is served first, so each gets the turn of its own number.
+                turns
+                    .due
+                    .acquire()
+                    .await
+                    .expect("it is never closed")
+                    .forget();
+            }
+            self.write(&mut request, turns.run, number);
             stream.write_all(&request).await.expect("it reads");
             if !read(&mut stream, &mut answer).await {
                 not_2xx += 1;
@@ -111,9 +146,21 @@ impl Load {
         }
     }
 
-    /// One request, with a body that nobody has sent before.
+    /// One request.
     fn write(&self, request: &mut Vec<u8>, run: u32, number: u64) {
         use std::io::Write;
+        let body = self.body(run, number);
+        request.clear();
+        write!(
+            request,
+            "POST /callbacks/zim HTTP/1.1\r\nhost: zim2kafka\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("memory takes it");
+    }
+
+    /// A body that nobody has sent before.
+    pub(crate) fn body(&self, run: u32, number: u64) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_millis().to_string();
         let nonce = format!("{run}{number:09}");
@@ -131,13 +178,7 @@ impl Load {
             body.push('"');
         }
         body.push('}');
-        request.clear();
-        write!(
-            request,
-            "POST /callbacks/zim HTTP/1.1\r\nhost: zim2kafka\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .expect("memory takes it");
+        body
     }
 }
 

@@ -16,9 +16,11 @@
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
+mod growth;
 mod load;
 mod process;
 mod report;
+mod stages;
 mod subjects;
 
 use std::path::PathBuf;
@@ -47,6 +49,9 @@ struct Arguments {
     /// Distinct groups
     #[arg(long, default_value = "1000")]
     groups: u64,
+    /// Of the topic
+    #[arg(long, default_value = "12")]
+    partitions: i32,
     /// Only these subjects, as `a,b`; a is always measured
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
@@ -66,7 +71,7 @@ enum Role {
     /// The handler that all is compared with
     Bare,
     /// librdkafka's in-memory broker
-    Broker,
+    Broker { partitions: i32 },
     /// The load alone, on what runs already, for a profiler
     Load {
         target: std::net::SocketAddr,
@@ -74,6 +79,12 @@ enum Role {
         #[arg(long)]
         rate: Option<f64>,
     },
+    /// What each stage of a callback costs by itself, instead
+    Stages,
+    /// How the cost grows, instead
+    Growth,
+    /// What so many records in the spool cost, instead
+    Spool { records: u64 },
     /// rdkafka's producer alone
     Producer {
         brokers: String,
@@ -86,7 +97,7 @@ fn main() {
     let arguments = Arguments::parse();
     match &arguments.role {
         Some(Role::Bare) => subjects::bare(),
-        Some(Role::Broker) => subjects::broker(),
+        Some(Role::Broker { partitions }) => subjects::broker(*partitions),
         Some(Role::Producer {
             brokers,
             bytes,
@@ -106,6 +117,9 @@ fn main() {
                 outcome.not_2xx
             );
         }
+        Some(Role::Stages) => stages::measure(&arguments.load()),
+        Some(Role::Growth) => growth::measure(&arguments.load()),
+        Some(Role::Spool { records }) => growth::spool(&arguments.load(), *records),
         None => measure(&arguments),
     }
 }
@@ -116,6 +130,7 @@ impl Arguments {
             connections: self.connections,
             bytes: self.bytes,
             groups: self.groups,
+            partitions: self.partitions,
             duration: Duration::from_secs(self.seconds),
             pace: Pace::Saturation,
         }

@@ -4,6 +4,7 @@ use std::env;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -66,6 +67,7 @@ impl fmt::Display for Kind {
 pub(crate) struct Subject {
     process: Process,
     target: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
     _broker: Option<Process>,
     _spool: Option<TempDir>,
 }
@@ -73,22 +75,23 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn start(kind: Kind, load: &Load) -> Self {
         let (mut broker, mut spool) = (None, None);
-        let mut embedded = || {
-            let (process, brokers) = role(&["broker"]);
+        let mut brokers = || {
+            let (process, brokers) = embedded(load);
             broker = Some(process);
             brokers
         };
-        let (process, target) = match kind {
+        let (process, addresses) = match kind {
             Kind::Bare => {
                 let (process, address) = role(&["bare"]);
-                (process, Some(address.parse().expect("an address")))
+                let address = address.parse().expect("an address");
+                (process, [Some(address), None])
             }
-            Kind::Embedded => service(&embedded(), &[]),
+            Kind::Embedded => service(&brokers(), &[]),
             Kind::Real => {
                 let kafka = kafka().expect("this subject needs Kafka");
                 let topics = ["joined", "dead"].map(|purpose| kafka.unique_topic(purpose));
                 for topic in &topics {
-                    kafka.create_topic(topic, 12, &[]);
+                    kafka.create_topic(topic, load.partitions, &[]);
                 }
                 let topics = [
                     ("ZIM2KAFKA_TOPIC", topics[0].as_str()),
@@ -99,28 +102,45 @@ impl Subject {
             Kind::Down => {
                 // Not where temporary files usually go: that may be in memory.
                 let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-                let path = folder.path().to_str().expect("text").to_owned();
-                let variables = [
-                    ("ZIM2KAFKA_SPOOL_DIR", path.as_str()),
-                    ("ZIM2KAFKA_SPOOL_MAX_BYTES", "8GiB"),
-                ];
-                let started = service("127.0.0.1:1", &variables);
+                let started = service("127.0.0.1:1", &spool_in(folder.path()));
                 spool = Some(folder);
                 started
             }
             Kind::Producer => {
                 let (bytes, seconds) =
                     (load.bytes.to_string(), load.duration.as_secs().to_string());
-                let process = spawn(&["producer", &embedded(), &bytes, &seconds]);
-                (Process(process), None)
+                let process = spawn(&["producer", &brokers(), &bytes, &seconds]);
+                (Process(process), [None, None])
             }
         };
+        let [target, admin] = addresses;
         Self {
             process,
             target,
+            admin,
             _broker: broker,
             _spool: spool,
         }
+    }
+
+    /// The service, with a spool that stays.
+    pub(crate) fn with_spool(brokers: &str, folder: &Path) -> Self {
+        let (process, [target, admin]) = service(brokers, &spool_in(folder));
+        Self {
+            process,
+            target,
+            admin,
+            _broker: None,
+            _spool: None,
+        }
+    }
+
+    /// One of the service's metrics that has no labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let admin = self.admin.expect("it is the service");
+        let text = super::support::process::request(admin, "GET", "/metrics", b"");
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.expect("it exists").trim().parse().expect("a number")
     }
 
     pub(crate) fn target(&self) -> Option<SocketAddr> {
@@ -169,8 +189,20 @@ fn role(role: &[&str]) -> (Process, String) {
     (Process(child), line.trim().to_owned())
 }
 
-/// The service, once it is ready.
-fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, Option<SocketAddr>) {
+/// librdkafka's in-memory broker, in a process of its own.
+pub(crate) fn embedded(load: &Load) -> (Process, String) {
+    role(&["broker", &load.partitions.to_string()])
+}
+
+fn spool_in(folder: &Path) -> [(&'static str, &str); 2] {
+    [
+        ("ZIM2KAFKA_SPOOL_DIR", folder.to_str().expect("text")),
+        ("ZIM2KAFKA_SPOOL_MAX_BYTES", "16GiB"),
+    ]
+}
+
+/// The service, once it is ready, with its two ports.
+fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<SocketAddr>; 2]) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zim2kafka"));
     command
         .args([
@@ -201,7 +233,7 @@ fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, Option<Socket
     while !super::support::process::request(admin, "GET", "/readyz", b"").contains("200 OK") {
         std::thread::sleep(Duration::from_millis(20));
     }
-    (Process(child), Some(callbacks))
+    (Process(child), [Some(callbacks), Some(admin)])
 }
 
 /// The handler that all is compared with.
@@ -221,9 +253,9 @@ pub(crate) fn bare() {
 }
 
 /// librdkafka's in-memory broker, until its parent is gone.
-pub(crate) fn broker() {
-    let kafka =
-        EmbeddedKafka::start(&["zim.group-joined", "zim.dead-letter"], 12).expect("it starts");
+pub(crate) fn broker(partitions: i32) {
+    let topics = ["zim.group-joined", "zim.dead-letter"];
+    let kafka = EmbeddedKafka::start(&topics, partitions).expect("it starts");
     println!("{}", kafka.brokers());
     std::io::stdin().read_to_end(&mut Vec::new()).ok();
 }

@@ -1,0 +1,107 @@
+//! How the cost of a callback grows with connections, bodies, groups and partitions, and what many
+//! records in the spool cost.
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::load::{Load, Pace};
+use super::subjects::{self, Kind, Subject};
+
+/// The service with the in-memory broker, with one thing at a time that is not as usual.
+pub(crate) fn measure(usual: &Load) {
+    println!(
+        "| what | callbacks/s | CPU µs | p50 / p99 / p99.9 ms | at half load | RSS MB | not 2xx |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let row = |what: &str, load: &Load| {
+        let figures = super::figures(Kind::Embedded, load);
+        let latency = |[p50, p99, p999]: [f64; 3]| format!("{p50:.2} / {p99:.2} / {p999:.2}");
+        println!(
+            "| {what} | {:.0} | {:.1} | {} | {} | {:.1} | {} |",
+            figures.per_second,
+            figures.cpu_us,
+            latency(figures.saturation),
+            latency(figures.half_load),
+            figures.rss_mb,
+            figures.not_2xx,
+        );
+    };
+    row("as usual", usual);
+    for connections in [1, 16, 256, 4096] {
+        let what = format!("{connections} connections");
+        row(
+            &what,
+            &Load {
+                connections,
+                ..*usual
+            },
+        );
+    }
+    for bytes in [2_000, 100_000] {
+        row(
+            &format!("bodies of {bytes} bytes"),
+            &Load { bytes, ..*usual },
+        );
+    }
+    for groups in [1, 1_000_000] {
+        row(&format!("{groups} groups"), &Load { groups, ..*usual });
+    }
+    for partitions in [1, 4, 48] {
+        let what = format!("{partitions} partitions");
+        row(
+            &what,
+            &Load {
+                partitions,
+                ..*usual
+            },
+        );
+    }
+}
+
+/// So many records in the spool: written while Kafka is down, found by a start, published to the
+/// in-memory broker.
+pub(crate) fn spool(load: &Load, records: u64) {
+    // Not where temporary files usually go: that may be in memory.
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = folder.path();
+    let say = |what: &str, began: Instant, subject: &Subject| {
+        let elapsed = began.elapsed().as_secs_f64();
+        println!(
+            "{what}: {elapsed:.1} s, {:.0} records/s, RSS {:.1} MB",
+            records as f64 / elapsed,
+            subject.process().rss_mb()
+        );
+    };
+
+    let began = Instant::now();
+    let down = Subject::with_spool("127.0.0.1:1", folder);
+    while down.metric("zim2kafka_spool_records") < records as f64 {
+        Load {
+            duration: Duration::from_secs(5),
+            pace: Pace::Saturation,
+            ..*load
+        }
+        .run(down.target().expect("it takes callbacks"));
+    }
+    let records = down.metric("zim2kafka_spool_records");
+    say(&format!("{records} written"), began, &down);
+    drop(down);
+
+    let began = Instant::now();
+    let found = Subject::with_spool("127.0.0.1:1", folder);
+    assert!(
+        found.metric("zim2kafka_spool_records") >= records,
+        "none is lost"
+    );
+    say("found by a start, until ready", began, &found);
+    drop(found);
+
+    let (_broker, brokers) = subjects::embedded(load);
+    let subject = Subject::with_spool(&brokers, folder);
+    let began = Instant::now();
+    while subject.metric("zim2kafka_spool_records") > 0.0 {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    say("drained", began, &subject);
+}
