@@ -1,8 +1,8 @@
 //! What Prometheus sees of the callback port's connections.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 
-use super::{counter, counter_vec, gauge};
+use super::{Labelled, counter, counters, gauge};
 
 /// Why a connection was cut off by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Cut {
 #[derive(Debug, Clone)]
 pub struct ConnectionMetrics {
     open: IntGauge,
-    cut: IntCounterVec,
+    cut: Labelled<IntCounter, { Cut::ALL.len() }>,
     handshakes_failed: IntCounter,
 }
 
@@ -57,7 +57,7 @@ impl ConnectionMetrics {
                 "zim2kafka_connections",
                 "Connections on the callback port.",
             ),
-            cut: counter_vec(
+            cut: counters(
                 registry,
                 "zim2kafka_connections_cut_total",
                 "Connections on the callback port that were cut off, by reason.",
@@ -84,7 +84,7 @@ impl ConnectionMetrics {
 
     /// We have ended a connection, or refused it.
     pub fn cut(&self, why: Cut) {
-        self.cut.with_label_values(&[why.as_str()]).inc();
+        self.cut.of(why as usize).inc();
     }
 
     /// A handshake did not succeed.

@@ -7,7 +7,6 @@
 mod connections;
 mod spool;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
@@ -95,12 +94,12 @@ const BUCKETS: [f64; 12] = [
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    callbacks: IntCounterVec,
-    callback_duration: HistogramVec,
+    callbacks: Labelled<IntCounter, { Outcome::ALL.len() }>,
+    callback_duration: Labelled<Histogram, { Outcome::ALL.len() }>,
     callbacks_in_flight: IntGauge,
-    group_joins: IntCounterVec,
+    group_joins: Labelled<IntCounter, { JoinType::ALL.len() }>,
     users_joined: IntCounter,
-    dead_letters: IntCounterVec,
+    dead_letters: Labelled<IntCounter, { Reason::ALL.len() }>,
     reused_signatures: IntCounter,
     last_callback: Gauge,
     deliveries_acked: IntCounter,
@@ -120,7 +119,7 @@ impl Metrics {
     /// All series, at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let deliveries = counter_vec(
+        let Labelled([deliveries_acked, deliveries_rejected]) = counters(
             &registry,
             "zim2kafka_kafka_deliveries_total",
             "Records that Kafka has settled, by result.",
@@ -128,7 +127,7 @@ impl Metrics {
             ["acked", "rejected"],
         );
         let metrics = Self {
-            callbacks: counter_vec(
+            callbacks: counters(
                 &registry,
                 "zim2kafka_callbacks_total",
                 "Callbacks answered, by outcome.",
@@ -141,7 +140,7 @@ impl Metrics {
                 "zim2kafka_callbacks_in_flight",
                 "Callbacks that are not answered yet.",
             ),
-            group_joins: counter_vec(
+            group_joins: counters(
                 &registry,
                 "zim2kafka_group_joins_total",
                 "Group-joined records made safe, by the way of joining.",
@@ -153,7 +152,7 @@ impl Metrics {
                 "zim2kafka_users_joined_total",
                 "Users in the group-joined records made safe.",
             ),
-            dead_letters: counter_vec(
+            dead_letters: counters(
                 &registry,
                 "zim2kafka_dead_letters_total",
                 "Dead letters made safe, by reason.",
@@ -172,8 +171,8 @@ impl Metrics {
                     "When the last authentic callback arrived, in seconds since 1970-01-01 UTC; 0 before the first.",
                 ),
             ),
-            deliveries_acked: deliveries.with_label_values(&["acked"]),
-            deliveries_rejected: deliveries.with_label_values(&["rejected"]),
+            deliveries_acked,
+            deliveries_rejected,
             delivery_duration: register(
                 &registry,
                 Histogram::with_opts(
@@ -238,10 +237,10 @@ impl Metrics {
     }
 
     /// A callback's head arrived. It counts as in flight until what is returned is dropped.
-    pub fn callback_arrived(self: &Arc<Self>) -> Arrival {
+    pub fn callback_arrived(&self) -> Arrival<'_> {
         self.callbacks_in_flight.inc();
         Arrival {
-            metrics: Arc::clone(self),
+            metrics: self,
             when: Instant::now(),
         }
     }
@@ -260,16 +259,10 @@ impl Metrics {
     pub fn made_safe(&self, kind: Kind) {
         match kind {
             Kind::GroupJoined { join_type, users } => {
-                self.group_joins
-                    .with_label_values(&[join_type.as_str()])
-                    .inc();
+                self.group_joins.of(join_type as usize).inc();
                 self.users_joined.inc_by(users as u64);
             }
-            Kind::DeadLetter(reason) => {
-                self.dead_letters
-                    .with_label_values(&[reason.as_str()])
-                    .inc();
-            }
+            Kind::DeadLetter(reason) => self.dead_letters.of(reason as usize).inc(),
         }
     }
 
@@ -350,28 +343,25 @@ impl Default for Metrics {
 /// A callback that has arrived and is not answered yet. One whose sender hangs up before the answer
 /// has no outcome.
 #[derive(Debug)]
-pub struct Arrival {
-    metrics: Arc<Metrics>,
+pub struct Arrival<'a> {
+    metrics: &'a Metrics,
     when: Instant,
 }
 
-impl Arrival {
+impl Arrival<'_> {
     /// The callback is answered.
     pub fn finished(self, outcome: Outcome) {
         self.count(outcome);
     }
 
     fn count(&self, outcome: Outcome) {
-        let (metrics, outcome) = (&self.metrics, [outcome.as_str()]);
-        metrics.callbacks.with_label_values(&outcome).inc();
-        metrics
-            .callback_duration
-            .with_label_values(&outcome)
-            .observe(self.when.elapsed().as_secs_f64());
+        self.metrics.callbacks.of(outcome as usize).inc();
+        let duration = self.metrics.callback_duration.of(outcome as usize);
+        duration.observe(self.when.elapsed().as_secs_f64());
     }
 }
 
-impl Drop for Arrival {
+impl Drop for Arrival<'_> {
     fn drop(&mut self) {
         self.metrics.callbacks_in_flight.dec();
         if std::thread::panicking() {
@@ -380,17 +370,25 @@ impl Drop for Arrival {
     }
 }
 
-fn callback_duration(registry: &Registry) -> HistogramVec {
+/// A metric's series, one for each value of its label, in the order of these values' enum: looking one up
+/// by its label's text would cost a hash, a lock and a shared count with every callback.
+#[derive(Debug, Clone)]
+struct Labelled<T, const N: usize>([T; N]);
+
+impl<T, const N: usize> Labelled<T, N> {
+    fn of(&self, value: usize) -> &T {
+        self.0.get(value).expect("every value has its series")
+    }
+}
+
+fn callback_duration(registry: &Registry) -> Labelled<Histogram, { Outcome::ALL.len() }> {
     let options = HistogramOpts::new(
         "zim2kafka_callback_duration_seconds",
         "From the arrival of a callback's head to its answer, by outcome.",
     );
     let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["outcome"]);
     let durations = register(registry, durations);
-    for outcome in Outcome::ALL {
-        durations.with_label_values(&[outcome.as_str()]);
-    }
-    durations
+    Labelled(Outcome::ALL.map(|outcome| durations.with_label_values(&[outcome.as_str()])))
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
@@ -401,21 +399,18 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     register(registry, IntGauge::new(name, help))
 }
 
-fn counter_vec<const N: usize>(
+fn counters<const N: usize>(
     registry: &Registry,
     name: &str,
     help: &str,
     label: &str,
     values: [&str; N],
-) -> IntCounterVec {
+) -> Labelled<IntCounter, N> {
     let counters = register(
         registry,
         IntCounterVec::new(Opts::new(name, help), &[label]),
     );
-    for value in values {
-        counters.with_label_values(&[value]);
-    }
-    counters
+    Labelled(values.map(|value| counters.with_label_values(&[value])))
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -428,3 +423,6 @@ fn register<C: Collector + Clone + 'static>(
         .expect("each metric is registered once");
     collector
 }
+
+#[cfg(test)]
+mod tests;
