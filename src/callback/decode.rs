@@ -93,10 +93,11 @@ fn percent_decoded(body: &[u8]) -> Cow<'_, [u8]> {
 /// the place of what is invalid.
 fn utf8(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
     match bytes {
-        Cow::Borrowed(bytes) => match String::from_utf8_lossy(bytes) {
-            Cow::Borrowed(text) => (Cow::Borrowed(text), true),
-            Cow::Owned(text) => (Cow::Owned(text), false),
-        },
+        Cow::Borrowed(bytes) => {
+            let text = without_invalid(bytes);
+            let valid = matches!(text, Cow::Borrowed(_));
+            (text, valid)
+        }
         Cow::Owned(bytes) => match String::from_utf8(bytes) {
             Ok(text) => (Cow::Owned(text), true),
             Err(error) => {
@@ -105,6 +106,11 @@ fn utf8(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
             }
         },
     }
+}
+
+/// What [`String::from_utf8_lossy`] does, and sooner where all is valid, as it is nearly always.
+fn without_invalid(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// The four fields that the signature is made of or found by.
@@ -207,6 +213,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 struct MembersVisitor;
 
+/// A callback seldom has more.
+const USUAL_MEMBERS: usize = 16;
+
 impl<'de> Visitor<'de> for MembersVisitor {
     type Value = Members<'de>;
 
@@ -215,7 +224,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
+        let mut members = Vec::with_capacity(USUAL_MEMBERS);
         // As raw text, names are held to JSON's grammar; and values of any depth or size are skipped
         // without recursion or conversion.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
@@ -246,7 +255,7 @@ impl<'de> Visitor<'de> for NameVisitor {
     }
 
     fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
-        Ok(String::from_utf8_lossy(name))
+        Ok(without_invalid(name))
     }
 
     /// With its escapes undone. A lone surrogate is three bytes then, of which none is UTF-8 and the
