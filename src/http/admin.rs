@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
 use crate::health::Health;
@@ -23,9 +22,6 @@ pub fn admin(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
         .route("/metrics", get(scrape).fallback(allowed))
         .fallback(|| async { Problem::NotFound })
         .with_state(Admin { metrics, health })
-        .layer(CatchPanicLayer::custom(|_| {
-            Problem::Panicked.into_response()
-        }))
 }
 
 #[derive(Clone)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
@@ -51,7 +51,11 @@ impl Bodies {
     }
 
     /// Reads a body to its end.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Admitted, Problem> {
+    pub(super) async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<Admitted, Problem> {
         // A body that says it is too large is refused before a byte of it is read.
         if content_length(headers).is_some_and(|length| length > self.limit as u64) {
             return Err(Problem::BodyTooLarge { limit: self.limit });
@@ -62,7 +66,7 @@ impl Bodies {
     }
 
     /// Room is taken as bytes come, so that who announces much and sends nothing takes none.
-    async fn read_frames(&self, mut body: Body) -> Result<Admitted, Problem> {
+    async fn read_frames(&self, mut body: Incoming) -> Result<Admitted, Problem> {
         let mut room: Option<OwnedSemaphorePermit> = None;
         let mut first = Bytes::new();
         let mut all: Option<BytesMut> = None;

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
 use bytes::Bytes;
+use hyper::body::Incoming;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::service_fn;
 use uuid::Uuid;
 
-use super::Seldom;
 use super::body::Bodies;
 use super::connections::Connection;
 use super::networks::SenderSettings;
 use super::problem::Problem;
+use super::{Seldom, Service};
 use crate::callback::RawCallback;
 use crate::config::panic_if_asked;
 use crate::delivery::{Safe, Settled};
@@ -63,57 +62,57 @@ impl Edge {
     }
 }
 
-/// The callback port's routes: one, which is no pattern of the router because it is a secret and
+/// The callback port. It has no router, since there is one path, which is no pattern: it is a secret and
 /// may hold what a pattern would take for its own.
-pub fn callbacks(edge: Arc<Edge>) -> Router {
-    Router::new()
-        .fallback(route)
-        .with_state(edge)
-        .layer(CatchPanicLayer::custom(|_| {
-            Problem::Panicked.into_response()
-        }))
-}
-
-async fn route(
-    State(edge): State<Arc<Edge>>,
-    Extension(connection): Extension<Arc<Connection>>,
-    request: Request,
-) -> Response {
-    let senders = &edge.settings.senders;
-    if !senders.allow(connection.address, request.headers()) {
-        // Before anything else is looked at: who is refused learns nothing of the path either.
-        edge.metrics.callback_arrived().finished(Outcome::Forbidden);
-        // Nor is a connection kept for them.
-        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-        return (close, Problem::Forbidden).into_response();
-    }
-    let path = request.uri().path().as_bytes();
-    if !bool::from(path.ct_eq(edge.settings.path.as_bytes())) {
-        return Problem::NotFound.into_response();
-    }
-    if request.method() != Method::POST {
-        return Problem::MethodNotAllowed("POST").into_response();
-    }
-    let arrival = edge.metrics.callback_arrived();
-    panic_if_asked("handler");
-    match edge.answer(&connection, request).await {
-        Ok(answer) => {
-            arrival.finished(answer.outcome());
-            answer.into_response()
-        }
-        Err(problem) => {
-            let outcome = problem.outcome();
-            arrival.finished(outcome);
-            if matches!(outcome, Outcome::Unavailable) {
-                edge.say_unavailable(&problem);
-            }
-            problem.into_response()
-        }
-    }
+pub fn callbacks(edge: Arc<Edge>) -> impl Service {
+    service_fn(move |request: Request<Incoming>| {
+        let edge = Arc::clone(&edge);
+        async move { Ok(edge.route(request).await) }
+    })
 }
 
 impl Edge {
-    async fn answer(&self, connection: &Connection, request: Request) -> Result<Answer, Problem> {
+    async fn route(&self, mut request: Request<Incoming>) -> Response {
+        let connection: Arc<Connection> =
+            (request.extensions_mut().remove()).expect("a request carries its connection");
+        let senders = &self.settings.senders;
+        if !senders.allow(connection.address, request.headers()) {
+            // Before anything else is looked at: who is refused learns nothing of the path either.
+            self.metrics.callback_arrived().finished(Outcome::Forbidden);
+            // Nor is a connection kept for them.
+            let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+            return (close, Problem::Forbidden).into_response();
+        }
+        let path = request.uri().path().as_bytes();
+        if !bool::from(path.ct_eq(self.settings.path.as_bytes())) {
+            return Problem::NotFound.into_response();
+        }
+        if request.method() != Method::POST {
+            return Problem::MethodNotAllowed("POST").into_response();
+        }
+        let arrival = self.metrics.callback_arrived();
+        panic_if_asked("handler");
+        match self.answer(&connection, request).await {
+            Ok(answer) => {
+                arrival.finished(answer.outcome());
+                answer.into_response()
+            }
+            Err(problem) => {
+                let outcome = problem.outcome();
+                arrival.finished(outcome);
+                if matches!(outcome, Outcome::Unavailable) {
+                    self.say_unavailable(&problem);
+                }
+                problem.into_response()
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        connection: &Connection,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
         check(&head.headers)?;
         let body = self.bodies.read(&head.headers, body).await?;

@@ -1,15 +1,18 @@
 //! Where the limits of connections meet axum-server: its listener hands out streams that have a place,
 //! watch their time, and know their requests.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::http::Request;
+use axum::response::{IntoResponse, Response};
 use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address};
 use hyper::body::Incoming;
@@ -17,9 +20,10 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
-use tower_service::Service;
+use tower::Service;
 
 use super::connections::{Connection, Connections, Place, Verdict};
+use super::problem::Problem;
 
 /// So many connections may wait to be accepted; the system may have a lower limit of its own.
 const BACKLOG: i32 = 4096;
@@ -195,7 +199,7 @@ pub(super) struct Watched<S> {
     connection: Arc<Connection>,
 }
 
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Watched<S> {
+impl<S: super::Service> Service<Request<Incoming>> for Watched<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = Answering<S::Future>;
@@ -225,12 +229,17 @@ pin_project! {
     }
 }
 
-impl<F: Future> Future for Answering<F> {
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Answering<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = ready!(this.answer.poll(cx));
+        // A panic is a bug of ours, and costs its request only. What is locked meanwhile is no half-done
+        // change: each lock says so.
+        let polled = catch_unwind(AssertUnwindSafe(|| this.answer.poll(cx)));
+        let answer = ready!(
+            polled.unwrap_or_else(|_| { Poll::Ready(Ok(Problem::Panicked.into_response())) })
+        );
         this.connection.is_idle();
         Poll::Ready(answer)
     }

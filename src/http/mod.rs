@@ -11,14 +11,18 @@ mod networks;
 mod problem;
 mod tls;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
 use axum_server::tls_rustls::RustlsAcceptor;
 use axum_server::{Handle, Server};
+use hyper::body::Incoming;
+use tower::make::Shared;
 
 use crate::metrics::ConnectionMetrics;
 use connections::{Connections, HEAD_DEADLINE};
@@ -31,12 +35,37 @@ pub use connections::ConnectionLimits;
 pub use networks::{Networks, SenderSettings};
 pub use tls::{Certificate, CertificateError, Tls};
 
-/// hyper's own bounds, above those that the callback port answers with a proper problem.
-const MAX_HEADERS: usize = 128;
+/// hyper's own bound, above the one that the callback port answers with a proper problem. Its other bound,
+/// on the fields of a head, is 100.
 const MAX_HEAD_BYTES: usize = 24 * 1024;
 
 /// The admin port is for a few scrapers, probes and people.
 pub const MAX_ADMIN_CONNECTIONS: usize = 256;
+
+/// What answers the requests of a port.
+pub trait Service:
+    tower::Service<
+        Request<Incoming>,
+        Response = Response,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Service for S where
+    S: tower::Service<
+            Request<Incoming>,
+            Response = Response,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static
+{
+}
 
 /// A port to serve, bound already.
 pub struct Port {
@@ -84,7 +113,7 @@ impl PortHandle {
 /// Where the listener fails for good.
 pub async fn serve(
     port: Port,
-    router: Router,
+    service: impl Service,
     handle: PortHandle,
     metrics: ConnectionMetrics,
 ) -> io::Result<()> {
@@ -111,9 +140,8 @@ pub async fn serve(
         .header_read_timeout(None)
         // Who says that nothing more comes still wants the answer.
         .half_close(true)
-        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES);
-    let service = router.into_make_service();
+    let service = Shared::new(service);
     match port.tls {
         None => server.map(Watching).serve(service).await,
         Some(tls) => {
