@@ -51,8 +51,8 @@ fn say(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-/// A panic in a feeder, or in the thread that brings Kafka's reports, would leave a service that
-/// looks alive and makes nothing safe. It is better dead: nothing promised is lost by that.
+/// A panic in a feeder, which also hears Kafka's reports, would leave a service that looks alive and
+/// makes nothing safe. It is better dead: nothing promised is lost by that.
 fn end_on_panic() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

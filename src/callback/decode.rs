@@ -94,7 +94,7 @@ fn percent_decoded(body: &[u8]) -> Cow<'_, [u8]> {
 fn utf8(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
     match bytes {
         Cow::Borrowed(bytes) => {
-            let text = without_invalid(bytes);
+            let text = lossy(bytes);
             let valid = matches!(text, Cow::Borrowed(_));
             (text, valid)
         }
@@ -109,7 +109,7 @@ fn utf8(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
 }
 
 /// What [`String::from_utf8_lossy`] does, and sooner where all is valid, as it is nearly always.
-fn without_invalid(bytes: &[u8]) -> Cow<'_, str> {
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
@@ -255,7 +255,7 @@ impl<'de> Visitor<'de> for NameVisitor {
     }
 
     fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
-        Ok(without_invalid(name))
+        Ok(lossy(name))
     }
 
     /// With its escapes undone. A lone surrogate is three bytes then, of which none is UTF-8 and the

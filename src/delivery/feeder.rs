@@ -21,7 +21,7 @@ const REPORTS: Duration = Duration::from_secs(10);
 /// travels together. A record that comes alone, to a feeder that waits, is handed over at once.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// The pauses grow to this while Kafka says nothing and nothing comes.
+/// The pauses grow to this while nothing is handed over and nobody is to be told.
 const LONG_PAUSE: Duration = Duration::from_millis(2);
 
 /// The pause before a new producer, doubled from one failure to the next until something succeeds.
@@ -91,13 +91,10 @@ impl Feed {
                 Work::Read { after } => match self.disk.read(self.lane, after) {
                     Some(records) => self.queue.loaded(records),
                     // The spooler has said why.
-                    None if self.queue.stopped_within(UNREADABLE) => return,
+                    None if self.queue.stopped_within(UNREADABLE) => break,
                     None => {}
                 },
-                Work::Stop => {
-                    self.queue.tell_acked();
-                    return;
-                }
+                Work::Stop => break,
                 Work::StartOver { reason, progress } => {
                     before_next = if progress { FIRST_PAUSE } else { before_next };
                     tracing::warn!(
@@ -113,21 +110,27 @@ impl Feed {
                 }
             }
         }
+        // Its end may bring further reports.
+        drop(producer);
+        self.queue.tell_acked();
     }
 
     fn send(&self, producer: &Producer, batch: &[(u64, Arc<Record>)]) {
         panic_if_asked("feeder");
         for (at, (number, record)) in batch.iter().enumerate() {
-            // A producer may fail a record by itself, as of a topic that it knows to be missing, and yet
-            // take the next one: that would overtake.
-            if self.queue.has_failed() {
-                self.give_back(producer, batch.len() - at, "it has failed");
-                return;
-            }
             let sent = loop {
                 match producer.send(&self.topic, *number, record) {
                     // The same record again, or a later one would overtake it.
-                    Err(SendError::Full) if !self.queue.interrupted_within(FULL) => producer.poll(),
+                    Err(SendError::Full) if !self.queue.interrupted_within(FULL) => {
+                        producer.poll();
+                        self.queue.tell_acked();
+                        // A producer may fail a record by itself, as of a topic that it knows to be missing,
+                        // and yet take the next one: that would overtake.
+                        if self.queue.has_failed() {
+                            self.give_back(producer, batch.len() - at, "it has failed");
+                            return;
+                        }
+                    }
                     sent => break sent,
                 }
             };
@@ -159,10 +162,13 @@ impl Feed {
 
     /// Ends a producer and makes the next one, which begins with the oldest record that is not safe.
     fn start_over(&self, producer: Producer, pause: Duration) -> Option<Producer> {
+        // Purging and ending it may take longer than those who wait do.
+        self.queue.tell_acked();
         producer.purge();
         let deadline = Instant::now() + REPORTS;
         while self.queue.awaits_reports() && Instant::now() < deadline {
             producer.poll();
+            self.queue.tell_acked();
             thread::sleep(PAUSE);
         }
         drop(producer);

@@ -267,9 +267,9 @@ impl Queue {
                 return Work::Stop;
             }
             if state.is_stalled() {
-                let waited = state.last_progress.elapsed();
+                let silence = state.last_progress.elapsed();
                 state.patience = (state.patience * 2).min(MOST_PATIENCE);
-                state.failure = Some(format!("no acknowledgement for {} s", waited.as_secs()));
+                state.failure = Some(format!("no acknowledgement for {} s", silence.as_secs()));
             }
             if let Some(reason) = state.failure.take() {
                 return Work::StartOver {

@@ -234,8 +234,8 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Answering<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // A panic is a bug of ours, and costs its request only. What is locked meanwhile is no half-done
-        // change: each lock says so.
+        // A panic is a bug of ours, and costs its request only: nothing under a lock that others share
+        // panics half-way through a change.
         let polled = catch_unwind(AssertUnwindSafe(|| this.answer.poll(cx)));
         let answer = ready!(
             polled.unwrap_or_else(|_| { Poll::Ready(Ok(Problem::Panicked.into_response())) })

@@ -202,6 +202,7 @@ impl ClientContext for Reports {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.news.store(true, Ordering::Relaxed);
         log(level, facility, message);
     }
 }

@@ -13,8 +13,9 @@ use crate::event::Record;
 /// What a record costs in memory besides its own bytes: its entry, its ticket and its headers' handles.
 pub(super) const COST_OF_A_RECORD: usize = 1024;
 
-/// The feeder takes the lock once for so many records.
-pub(in crate::delivery) const BATCH: usize = 1000;
+/// The feeder takes the lock once for so many records, and then asks the producer whether it has failed:
+/// what it takes after that might overtake.
+pub(in crate::delivery) const BATCH: usize = 100;
 
 /// With records waiting and no acknowledgement at all for so long, the producer is replaced: the
 /// brokers may have moved to other addresses, and "stuck without an error" is a known state of Kafka
