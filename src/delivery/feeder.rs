@@ -110,7 +110,12 @@ impl Feed {
                 }
             }
         }
-        // Its end may bring further reports.
+        self.end(producer);
+    }
+
+    /// Ends a producer, which may take longer than those who wait do, and may bring further reports.
+    fn end(&self, producer: Producer) {
+        self.queue.tell_acked();
         drop(producer);
         self.queue.tell_acked();
     }
@@ -162,7 +167,7 @@ impl Feed {
 
     /// Ends a producer and makes the next one, which begins with the oldest record that is not safe.
     fn start_over(&self, producer: Producer, pause: Duration) -> Option<Producer> {
-        // Purging and ending it may take longer than those who wait do.
+        // Purging waits for every broker's thread, whatever that is doing.
         self.queue.tell_acked();
         producer.purge();
         let deadline = Instant::now() + REPORTS;
@@ -171,8 +176,7 @@ impl Feed {
             self.queue.tell_acked();
             thread::sleep(PAUSE);
         }
-        drop(producer);
-        self.queue.tell_acked();
+        self.end(producer);
         self.metrics.producer_recreated();
         loop {
             if self.queue.stopped_within(pause) {

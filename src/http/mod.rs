@@ -42,7 +42,7 @@ const MAX_HEAD_BYTES: usize = 24 * 1024;
 /// The admin port is for a few scrapers, probes and people.
 pub const MAX_ADMIN_CONNECTIONS: usize = 256;
 
-/// What answers the requests of a port.
+/// What answers the requests of a port: a name for the bounds, which Rust wants stated twice for it.
 pub trait Service:
     tower::Service<
         Request<Incoming>,
