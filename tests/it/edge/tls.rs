@@ -79,15 +79,16 @@ async fn a_handshake_has_ten_seconds() {
     let authority = Authority::new();
     authority.write(2099);
     let service = serve(&authority, &[]);
+    // The limit begins before our side knows that the connection is there.
     let silent = async {
-        let mut wire = Wire::at(service.callbacks).await;
         let began = Instant::now();
+        let mut wire = Wire::at(service.callbacks).await;
         timeout(PATIENCE, wire.end()).await.expect("it ends");
         began.elapsed()
     };
     let stops = async {
-        let mut wire = Wire::at(service.callbacks).await;
         let began = Instant::now();
+        let mut wire = Wire::at(service.callbacks).await;
         // A record of 512 bytes, of which the first are here.
         wire.say([0x16, 3, 1, 2, 0, 1]).await;
         timeout(PATIENCE, wire.end()).await.expect("it ends");
