@@ -386,6 +386,7 @@ fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<Salvage>), Er
         if salvage::log_is_damaged(folder).map_err(io)? {
             return Err(Error::Damaged("its log is not what was written".to_owned()));
         }
+        store::read_ahead(&file);
         let mut store = Store::open(&file)?;
         let contents = store.examine()?;
         match store.checkpoint() {

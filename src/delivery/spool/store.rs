@@ -3,7 +3,8 @@
 //! One connection, used by one thread at a time. Every commit is one sync of the write-ahead log
 //! (`synchronous=FULL`), and returns only after it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -147,31 +148,39 @@ impl Store {
                 });
             }
         }
-        let records = connection.query_row("SELECT count(*) FROM records", [], |row| row.get(0))?;
         let log = PathBuf::from(format!("{}-wal", path.display()));
         Ok(Self {
             connection,
             log,
-            records,
+            records: 0,
         })
     }
 
-    /// Reads everything once, so that damage is found now and not in the middle of an outage, and
-    /// lets rows that Kafka refused in an earlier run be tried again.
+    /// Reads everything, so that damage is found now and not in the middle of an outage, and lets rows
+    /// that Kafka refused in an earlier run be tried again.
     pub(super) fn examine(&mut self) -> Result<Contents, Error> {
         let verdict: String =
             (self.connection).query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if verdict != "ok" {
             return Err(Error::Damaged(verdict));
         }
-        match (self.connection)
-            .execute("UPDATE records SET refused = 0 WHERE refused = 1", [])
-            .map_err(Error::from)
-        {
-            // They wait until a start that has room.
-            Ok(_) | Err(Error::Unwritable(_)) => {}
-            Err(error) => return Err(error),
+        let mut contents = self.contents()?;
+        if contents.refused > 0 {
+            let tried_again =
+                (self.connection).execute("UPDATE records SET refused = 0 WHERE refused = 1", []);
+            match tried_again.map_err(Error::from) {
+                Ok(_) => contents = self.contents()?,
+                // They wait until a start that has room.
+                Err(Error::Unwritable(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
+        let rows = contents.backlogs.map(|backlog| backlog.rows as i64);
+        self.records = rows.iter().sum::<i64>() + contents.refused;
+        Ok(contents)
+    }
+
+    fn contents(&self) -> Result<Contents, Error> {
         let mut contents = Contents::default();
         let mut statement = (self.connection).prepare(&format!(
             "SELECT {}, refused FROM records ORDER BY number",
@@ -393,6 +402,18 @@ impl Store {
         let lanes = [oldest(Lane::Events)?, oldest(Lane::DeadLetters)?];
         Ok(lanes.into_iter().flatten().min())
     }
+}
+
+/// Brings a file into the system's memory, as far as it fits. SQLite reads page by page, which a disk that
+/// is asked for large pieces does many times faster.
+pub(super) fn read_ahead(path: &Path) {
+    const PIECE: usize = 1024 * 1024;
+    let Ok(mut file) = File::open(path) else {
+        return;
+    };
+    let mut piece = vec![0; PIECE];
+    // What cannot be read, SQLite will meet too, and say.
+    while file.read(&mut piece).is_ok_and(|read| read > 0) {}
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
