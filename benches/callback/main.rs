@@ -58,8 +58,8 @@ struct Arguments {
     /// Where the figures are written, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Cargo says so
-    #[arg(long, hide = true)]
+    /// Cargo says so, behind everything else
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     role: Option<Role>,
