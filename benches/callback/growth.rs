@@ -59,6 +59,39 @@ pub(crate) fn measure(usual: &Load) {
     }
 }
 
+/// Half load on the service with the in-memory broker for so many minutes, and its memory after each.
+pub(crate) fn endurance(load: &Load, minutes: u64) {
+    let subject = Subject::start(Kind::Embedded, load);
+    let target = subject.target().expect("it takes callbacks");
+    let saturation = load.run(target);
+    let rate = saturation.per_second() / 2.0;
+    println!("half load is {rate:.0}/s");
+    println!("| minute | p50 / p99 / p99.9 ms | RSS MB | not 2xx |");
+    println!("| ---: | ---: | ---: | ---: |");
+    let mut memory = Vec::new();
+    // The first minute fills what has a limit, as the memory of resends.
+    for minute in 0..=minutes {
+        let half = Load {
+            pace: Pace::Rate(rate),
+            duration: Duration::from_secs(60),
+            ..*load
+        }
+        .run(target);
+        let [p50, p99, p999] = half.percentiles();
+        memory.push(subject.process().rss_mb());
+        println!(
+            "| {minute} | {p50:.2} / {p99:.2} / {p999:.2} | {:.1} | {} |",
+            memory[memory.len() - 1],
+            half.not_2xx
+        );
+    }
+    let most = memory.iter().copied().fold(0.0, f64::max);
+    println!(
+        "from minute 0 the memory has grown by {:.1} MB at most",
+        most - memory[0]
+    );
+}
+
 /// So many records in the spool: written while Kafka is down, found by a start, published to the
 /// in-memory broker.
 pub(crate) fn spool(load: &Load, records: u64) {

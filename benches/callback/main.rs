@@ -83,6 +83,8 @@ enum Role {
     Stages,
     /// How the cost grows, instead
     Growth,
+    /// Half load for so many minutes, and what becomes of the memory, instead
+    Endurance { minutes: u64 },
     /// What so many records in the spool cost, instead
     Spool { records: u64 },
     /// rdkafka's producer alone
@@ -119,6 +121,7 @@ fn main() {
         }
         Some(Role::Stages) => stages::measure(&arguments.load()),
         Some(Role::Growth) => growth::measure(&arguments.load()),
+        Some(Role::Endurance { minutes }) => growth::endurance(&arguments.load(), *minutes),
         Some(Role::Spool { records }) => growth::spool(&arguments.load(), *records),
         None => measure(&arguments),
     }
