@@ -7,27 +7,36 @@ use std::time::Duration;
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
-    /// User and system time of all its threads.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it lives");
-        // The name, in brackets, may hold blanks. User and system time are fields 14 and 15, in ticks
-        // of 10 ms, by proc(5).
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks: u64 = (fields.split(' ').skip(11).take(2))
-            .map(|field| field.parse::<u64>().expect("a number"))
-            .sum();
-        Duration::from_millis(ticks * 10)
+        cpu(&self.0.id().to_string())
     }
 
     pub(crate) fn rss_mb(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line
-            .expect("a process has memory")
-            .trim()
-            .trim_end_matches(" kB");
-        kilobytes.parse::<f64>().expect("a number") / 1024.0
+        rss_mb(&self.0.id().to_string())
     }
+}
+
+/// User and system time of all threads of a process, by its number or as `self`.
+pub(crate) fn cpu(process: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
+    // The name, in brackets, may hold blanks. User and system time are fields 14 and 15, in ticks
+    // of 10 ms, by proc(5).
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let ticks: u64 = (fields.split(' ').skip(11).take(2))
+        .map(|field| field.parse::<u64>().expect("a number"))
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// What a process has in memory.
+pub(crate) fn rss_mb(process: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line
+        .expect("a process has memory")
+        .trim()
+        .trim_end_matches(" kB");
+    kilobytes.parse::<f64>().expect("a number") / 1024.0
 }
 
 impl Drop for Process {

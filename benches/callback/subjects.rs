@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use zim2kafka::delivery::kafka::EmbeddedKafka;
 
 use super::load::{APPID, Load, SECRET};
-use super::process::Process;
+use super::process::{self, Process};
 use super::report::Figures;
 use super::support::kafka::kafka;
 use super::support::start::Start;
@@ -284,7 +284,8 @@ pub(crate) fn producer(brokers: &str, bytes: usize, duration: Duration) {
     for (name, value) in [
         ("bootstrap.servers", brokers),
         ("enable.idempotence", "true"),
-        ("linger.ms", "1"),
+        ("max.in.flight.requests.per.connection", "1"),
+        ("linger.ms", "0"),
         ("compression.type", "lz4"),
         ("partitioner", "murmur2_random"),
     ] {
@@ -308,21 +309,10 @@ pub(crate) fn producer(brokers: &str, bytes: usize, duration: Duration) {
         }
     }
     let records = reports.0.load(Ordering::Relaxed);
-    let usage = std::fs::read_to_string("/proc/self/stat").expect("this process lives");
-    let (_, fields) = usage.rsplit_once(") ").expect("a name");
-    let ticks: u64 = (fields.split(' ').skip(11).take(2))
-        .map(|field| field.parse::<u64>().expect("a number"))
-        .sum();
-    let status = std::fs::read_to_string("/proc/self/status").expect("this process lives");
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let memory = memory
-        .expect("it has memory")
-        .trim()
-        .trim_end_matches(" kB");
     println!(
         "{records}\n{}\n{}",
-        ticks * 10_000,
-        memory.parse::<f64>().expect("a number") / 1024.0
+        process::cpu("self").as_micros(),
+        process::rss_mb("self")
     );
     producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
 }
