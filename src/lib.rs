@@ -30,6 +30,7 @@
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::BYTES_OF_EACH`] for each connection |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`], two lanes |
 //! | records of a lane with the producer | [`delivery::MAX_IN_FLIGHT`] and [`delivery::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
+//! | records that Kafka has acknowledged, until the feeder's next step tells who waits | as many again: the feeder takes no new ones before |
 //! | records read from disk at once | [`delivery::MAX_READ_RECORDS`] and [`delivery::MAX_READ_BYTES`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`delivery::BALLAST_BYTES`] |
 //! | remembered callbacks | [`intake::REMEMBERED_EVENTS`], and those on their way |

@@ -19,14 +19,14 @@ pub enum Cut {
 
 impl Cut {
     /// Every reason there is.
-    const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 4] = [
         Self::Idle,
         Self::SlowHead,
         Self::Displaced,
         Self::PerAddress,
     ];
 
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::SlowHead => "slow_head",

@@ -26,4 +26,10 @@ fn every_value_of_a_label_counts_its_own_series() {
         let series = format!("zim2kafka_group_joins_total{{join_type=\"{join_type}\"}} 1\n");
         assert!(metrics.text().contains(&series), "{join_type}");
     }
+    for why in Cut::ALL {
+        metrics.connections().cut(why);
+        let why = why.as_str();
+        let series = format!("zim2kafka_connections_cut_total{{reason=\"{why}\"}} 1\n");
+        assert!(metrics.text().contains(&series), "{why}");
+    }
 }
