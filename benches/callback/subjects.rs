@@ -201,6 +201,9 @@ fn spool_in(folder: &Path) -> [(&'static str, &str); 2] {
     ]
 }
 
+/// The service has these from whoever runs the benchmark, and nothing else.
+const TRIED_OUT: [&str; 2] = ["TOKIO_WORKER_THREADS", "ZIM2KAFKA_KAFKA_PROPERTIES"];
+
 /// The service, once it is ready, with its two ports.
 fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<SocketAddr>; 2]) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zim2kafka"));
@@ -215,6 +218,7 @@ fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<Socke
         .env("ZIM2KAFKA_KAFKA_BROKERS", brokers)
         .env("ZIM2KAFKA_LOG_FORMAT", "json")
         .envs(variables.iter().copied())
+        .envs(env::vars().filter(|(name, _)| TRIED_OUT.contains(&name.as_str())))
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let mut child = command.start().expect("the service starts");
