@@ -189,6 +189,10 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+    // Of anything else the parser would make an error, with its text and place: more work than a string.
+    if !value.get().starts_with('"') {
+        return None;
+    }
     let Text(text) = serde_json::from_str(value.get()).ok()?;
     Some(text)
 }

@@ -238,6 +238,9 @@ impl Extra<'_> {
     /// Of a repeated name, the last is what every ordinary parser would have read; a record that
     /// repeated it would be refused by the strict ones.
     fn keep_the_last_of_each_name(&mut self) {
+        if self.0.len() < 2 {
+            return;
+        }
         let last: HashMap<&str, usize> = (self.0.iter().enumerate())
             .map(|(at, field)| (field.name.as_ref(), at))
             .collect();
