@@ -26,6 +26,8 @@ enum Step {
     },
     /// The oldest report arrives.
     Report,
+    /// The feeder tells those whose records are acknowledged.
+    Tell,
     /// The connection fails: what is on its way lands later, or never.
     Fail {
         lands: bool,
@@ -59,6 +61,7 @@ enum Broken {
     FinalAlsoInABatch,
     NewOnesBeforeTheSpool,
     TailBeforeTheBacklog,
+    ForgetWhoWaits,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Step::HandOver),
         5 => (0..2_u8, prop::bool::weighted(0.8)).prop_map(|(group, reported)| Step::Take { group, reported }),
         8 => Just(Step::Report),
+        3 => Just(Step::Tell),
         1 => any::<bool>().prop_map(|lands| Step::Fail { lands }),
         1 => Just(Step::Land),
         3 => Just(Step::StartOver),
@@ -111,6 +115,7 @@ fn each_broken_rule_is_found() {
         Broken::FinalAlsoInABatch,
         Broken::NewOnesBeforeTheSpool,
         Broken::TailBeforeTheBacklog,
+        Broken::ForgetWhoWaits,
     ] {
         let found = check(Some(broken), 3000).expect_err("it must be found");
         println!("{broken:?}: {found}");

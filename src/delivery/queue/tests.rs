@@ -269,6 +269,31 @@ fn what_could_not_be_handed_over_ends_the_producer_and_is_handed_to_the_next() {
 }
 
 #[test]
+fn who_is_acknowledged_is_told_although_nothing_is_left_to_hand_over_and_also_after_a_failure() {
+    let (queue, _) = queues();
+    let tickets = enqueue(&queue, 3);
+    assert_eq!(handed_over(&queue), [0, 1, 2]);
+    queue.report(1, 0, Report::Acked);
+    assert!(tickets[0].get().is_none());
+    let Work::Send(batch) = queue.next() else {
+        panic!("the feeder would poll, and nobody be told");
+    };
+    assert!(batch.is_empty());
+    queue.tell_acked();
+    assert!(is_safe(&tickets[0], Safe::Published));
+
+    queue.report(1, 1, Report::Acked);
+    queue.report(1, 2, Report::Failed("gone"));
+    assert!(queue.has_failed());
+    assert!(matches!(queue.next(), Work::StartOver { .. }));
+    assert_eq!(queue.start_over(), 2);
+    queue.tell_acked();
+    assert!(is_safe(&tickets[1], Safe::Published));
+    assert!(tickets[2].get().is_none());
+    assert_eq!(handed_over(&queue), [2]);
+}
+
+#[test]
 fn a_stopped_queue_ends_its_feeder() {
     let (queue, _) = queues();
     enqueue(&queue, 1);

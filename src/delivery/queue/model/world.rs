@@ -90,6 +90,7 @@ impl World {
             Step::HandOver => self.hand_over(),
             Step::Take { group, reported } => self.take(group, reported),
             Step::Report => self.report(),
+            Step::Tell => self.tell(),
             Step::Fail { lands } => self.fail(lands),
             Step::Land => self.land(),
             Step::StartOver => self.start_over(),
@@ -208,7 +209,10 @@ impl World {
             }
             Verdict::Refused => queue.report(generation, number, Report::Unacceptable("refused")),
         }
-        queue.tell_acked();
+    }
+
+    fn tell(&self) {
+        self.queues.iter().for_each(|queue| queue.tell_acked());
     }
 
     fn fail(&mut self, lands: bool) {
@@ -239,6 +243,9 @@ impl World {
             }
             self.failed[lane as usize] = false;
             let next = queue.lock().next;
+            if self.is(Broken::ForgetWhoWaits) {
+                queue.lock().acked.clear();
+            }
             queue.start_over();
             if self.is(Broken::GoOnAfterAFailure) {
                 queue.lock().next = next;
@@ -375,6 +382,7 @@ impl World {
                 self.step(Step::Report)?;
             }
             for step in [
+                Step::Tell,
                 Step::StartOver,
                 Step::Write,
                 Step::Written { fails: false },
@@ -406,6 +414,10 @@ impl World {
             prop_assert!(
                 sent.poison || !dead.contains(&id),
                 "{id} is valid, and a dead letter"
+            );
+            prop_assert!(
+                sent.answered || sent.ticket.is_none(),
+                "{id} waits for an answer that never comes"
             );
             if sent.answered {
                 prop_assert!(first(id).is_some() || dead.contains(&id), "{id} is lost");
