@@ -170,9 +170,8 @@ fn figures(kind: Kind, load: &Load) -> Figures {
     let Some(target) = subject.target() else {
         return subject.alone(load);
     };
-    // What the first callbacks cost, connections and caches, is no part of the cost of one.
     Load {
-        duration: Duration::from_secs(1),
+        duration: kind.warm_up(),
         ..*load
     }
     .run(target);

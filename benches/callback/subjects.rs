@@ -24,7 +24,7 @@ use zim2kafka::delivery::kafka::EmbeddedKafka;
 use super::load::{APPID, Load, SECRET};
 use super::process::{self, Process};
 use super::report::Figures;
-use super::support::kafka::kafka;
+use super::support::kafka::{Cluster, Jvm};
 use super::support::start::Start;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -49,6 +49,16 @@ impl Kind {
         Self::Down,
         Self::Producer,
     ];
+
+    /// How long what the first callbacks cost, connections and caches, goes on costing. A callback's own
+    /// cost does not include it.
+    pub(crate) fn warm_up(self) -> Duration {
+        match self {
+            // Until Java has compiled Kafka's ways.
+            Self::Real => Duration::from_secs(40),
+            _ => Duration::from_secs(1),
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -69,12 +79,13 @@ pub(crate) struct Subject {
     target: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     _broker: Option<Process>,
+    _kafka: Option<Cluster>,
     _spool: Option<TempDir>,
 }
 
 impl Subject {
     pub(crate) fn start(kind: Kind, load: &Load) -> Self {
-        let (mut broker, mut spool) = (None, None);
+        let (mut broker, mut kafka, mut spool) = (None, None, None);
         let mut brokers = || {
             let (process, brokers) = embedded(load);
             broker = Some(process);
@@ -88,7 +99,9 @@ impl Subject {
             }
             Kind::Embedded => service(&brokers(), &[]),
             Kind::Real => {
-                let kafka = kafka().expect("this subject needs Kafka");
+                // Of its own, so that it burdens no other subject, and as it runs in production.
+                let cluster = Cluster::try_start(1, Jvm::Server);
+                let kafka = kafka.insert(cluster.unwrap_or_else(|error| panic!("{error}")));
                 let topics = ["joined", "dead"].map(|purpose| kafka.unique_topic(purpose));
                 for topic in &topics {
                     kafka.create_topic(topic, load.partitions, &[]);
@@ -119,6 +132,7 @@ impl Subject {
             target,
             admin,
             _broker: broker,
+            _kafka: kafka,
             _spool: spool,
         }
     }
@@ -131,6 +145,7 @@ impl Subject {
             target,
             admin,
             _broker: None,
+            _kafka: None,
             _spool: None,
         }
     }

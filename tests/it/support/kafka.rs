@@ -29,6 +29,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub(crate) use cluster::Cluster;
+pub(crate) use machine::Jvm;
 use machine::Machine;
 pub(crate) use records::TestRecord;
 pub(crate) use security::SaslSsl;
@@ -74,7 +75,7 @@ pub(crate) fn shared_cluster() -> Option<&'static Cluster> {
     if !left_out::is_wanted() {
         return None;
     }
-    match SHARED.get_or_init(|| Cluster::try_start(1)) {
+    match SHARED.get_or_init(|| Cluster::try_start(1, Jvm::QuickStart)) {
         Ok(cluster) => Some(cluster),
         Err(error) => panic!("{error}"),
     }
@@ -91,7 +92,9 @@ pub(crate) fn run_java(source: &str, arguments: &[&str]) -> Option<String> {
     if !left_out::is_wanted() {
         return None;
     }
-    match Machine::start(&[]).and_then(|machine| run_java_on(&machine, source, arguments)) {
+    match Machine::start(Jvm::QuickStart, &[])
+        .and_then(|machine| run_java_on(&machine, source, arguments))
+    {
         Ok(said) => Some(said),
         Err(error) => panic!("{error}"),
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::broker::{Broker, Ports};
-use super::machine::Machine;
+use super::machine::{Jvm, Machine};
 use super::security::{self, SaslSsl};
 use super::topics::Partition;
 use super::{Kafka, left_out, run_java_on};
@@ -40,29 +40,29 @@ impl Cluster {
         if !left_out::is_wanted() {
             return None;
         }
-        match Cluster::try_start(brokers) {
+        match Cluster::try_start(brokers, Jvm::QuickStart) {
             Ok(cluster) => Some(cluster),
             Err(error) => panic!("{error}"),
         }
     }
 
-    pub(crate) fn try_start(brokers: usize) -> Result<Cluster, String> {
+    pub(crate) fn try_start(brokers: usize, jvm: Jvm) -> Result<Cluster, String> {
         let mut attempts = 3;
         loop {
             attempts -= 1;
             // Between the moment a port was seen free and the moment a broker binds it, somebody
             // else can take it.
-            match Cluster::start_on(&Ports::free(brokers)) {
+            match Cluster::start_on(&Ports::free(brokers), jvm) {
                 Err(error) if attempts > 0 && is_about_a_taken_port(&error) => {}
                 settled => return settled,
             }
         }
     }
 
-    fn start_on(ports: &[Ports]) -> Result<Cluster, String> {
+    fn start_on(ports: &[Ports], jvm: Jvm) -> Result<Cluster, String> {
         let of_clients = |of: &Ports| [of.plain, of.secure, of.proxied];
         let to_publish: Vec<u16> = ports.iter().flat_map(of_clients).collect();
-        let machine = Machine::start(&to_publish)?;
+        let machine = Machine::start(jvm, &to_publish)?;
         let brokers = (1..)
             .zip(ports)
             .map(|(id, ports)| Broker::new(&machine, id, *ports));

@@ -14,16 +14,46 @@ use crate::support::start::Start;
 /// that nobody else needs to know of it.
 pub(crate) struct Machine {
     distribution: &'static Distribution,
+    jvm: Jvm,
     folder: PathBuf,
     container: Option<String>,
     leash: Child,
+}
+
+/// What Java is told to be good at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Jvm {
+    /// Quick to start rather than quick in the long run: a broker lives for minutes, beside the
+    /// tests.
+    QuickStart,
+    /// What Kafka's own scripts start a broker with, for who measures. It is at its best after half a
+    /// minute under load.
+    Server,
+}
+
+impl Jvm {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::QuickStart => &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            // kafka-server-start.sh and kafka-run-class.sh of Kafka 4.
+            Self::Server => &[
+                "-Xmx1G",
+                "-Xms1G",
+                "-server",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-XX:InitiatingHeapOccupancyPercent=35",
+                "-XX:+ExplicitGCInvokesConcurrent",
+            ],
+        }
+    }
 }
 
 impl Machine {
     /// # Errors
     ///
     /// That there is no Kafka to run, or what Docker said when the container didn't start.
-    pub(crate) fn start(published_ports: &[u16]) -> Result<Machine, String> {
+    pub(crate) fn start(jvm: Jvm, published_ports: &[u16]) -> Result<Machine, String> {
         let distribution = distribution()?;
         // Not a folder that deletes itself: the leash does that, however this process ends.
         let folder = tempfile::Builder::new()
@@ -41,6 +71,7 @@ impl Machine {
         let machine = Machine {
             leash: leash(&folder)?,
             distribution,
+            jvm,
             folder,
             container,
         };
@@ -96,19 +127,16 @@ impl Machine {
         said_by(&mut self.command(Path::new("sh"), &["-c".to_owned(), shell])).map(drop)
     }
 
-    /// Quick to start rather than quick in the long run: a broker lives for minutes, beside the
-    /// tests.
     fn java_options(&self) -> Vec<String> {
-        vec![
-            "-Xmx512m".to_owned(),
-            "-XX:+UseSerialGC".to_owned(),
-            "-XX:TieredStopAtLevel=1".to_owned(),
+        let jvm = self.jvm.options().iter().map(|&option| option.to_owned());
+        let ours = [
             // Java 17 still reads source files in the locale's encoding, ASCII on a bare machine.
             "-Dfile.encoding=UTF-8".to_owned(),
             format!("-Dlog4j2.configurationFile={FILES}/log4j2.properties"),
             "-cp".to_owned(),
             self.distribution.class_path.clone(),
-        ]
+        ];
+        jvm.chain(ours).collect()
     }
 
     fn command(&self, program: &Path, arguments: &[String]) -> Command {
