@@ -63,7 +63,8 @@ pub(crate) fn measure(usual: &Load) {
 pub(crate) fn endurance(load: &Load, minutes: u64) {
     let subject = Subject::start(Kind::Embedded, load);
     let target = subject.target().expect("it takes callbacks");
-    let saturation = load.run(target);
+    let mut connected = load.connect(target);
+    let saturation = connected.run(Pace::Saturation, load.duration);
     let rate = saturation.per_second() / 2.0;
     println!("half load is {rate:.0}/s");
     println!("| minute | p50 / p99 / p99.9 ms | RSS MB | not 2xx |");
@@ -71,12 +72,7 @@ pub(crate) fn endurance(load: &Load, minutes: u64) {
     let mut memory = Vec::new();
     // The first minute fills what has a limit, as the memory of resends.
     for minute in 0..=minutes {
-        let half = Load {
-            pace: Pace::Rate(rate),
-            duration: Duration::from_secs(60),
-            ..*load
-        }
-        .run(target);
+        let half = connected.run(Pace::Rate(rate), Duration::from_secs(60));
         let [p50, p99, p999] = half.percentiles();
         memory.push(subject.process().rss_mb());
         println!(
@@ -109,13 +105,9 @@ pub(crate) fn spool(load: &Load, records: u64) {
 
     let began = Instant::now();
     let down = Subject::with_spool("127.0.0.1:1", folder);
+    let mut connected = load.connect(down.target().expect("it takes callbacks"));
     while down.metric("zim2kafka_spool_records") < records as f64 {
-        Load {
-            duration: Duration::from_secs(5),
-            pace: Pace::Saturation,
-            ..*load
-        }
-        .run(down.target().expect("it takes callbacks"));
+        connected.run(Pace::Saturation, Duration::from_secs(5));
     }
     let records = down.metric("zim2kafka_spool_records");
     say(&format!("{records} written"), began, &down);

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zim2kafka::callback::sign;
@@ -71,16 +72,54 @@ impl Turns {
 }
 
 impl Load {
-    /// Runs on a thread of its own, as a generator beside the service should.
     pub(crate) fn run(&self, target: SocketAddr) -> Outcome {
+        self.connect(target).run(self.pace, self.duration)
+    }
+
+    /// Opens the connections, which is no part of what is measured.
+    pub(crate) fn connect(&self, target: SocketAddr) -> Connected {
+        // One thread, as a generator beside the service should have.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(self.run_all(target))
+        let streams = (0..self.connections).map(|_| {
+            let stream = runtime.block_on(TcpStream::connect(target));
+            let stream = stream.expect("it listens");
+            stream.set_nodelay(true).expect("a socket");
+            stream
+        });
+        Connected {
+            streams: streams.collect(),
+            load: *self,
+            runtime,
+        }
     }
+}
 
-    async fn run_all(&self, target: SocketAddr) -> Outcome {
+/// A load with its connections, for one run after another.
+pub(crate) struct Connected {
+    streams: Vec<TcpStream>,
+    load: Load,
+    runtime: Runtime,
+}
+
+impl Connected {
+    pub(crate) fn run(&mut self, pace: Pace, duration: Duration) -> Outcome {
+        let load = Load {
+            pace,
+            duration,
+            ..self.load
+        };
+        let streams = std::mem::take(&mut self.streams);
+        let (outcome, streams) = self.runtime.block_on(load.run_on(streams));
+        self.streams = streams;
+        outcome
+    }
+}
+
+impl Load {
+    async fn run_on(&self, streams: Vec<TcpStream>) -> (Outcome, Vec<TcpStream>) {
         let began = Instant::now();
         let turns = Arc::new(Turns {
             began,
@@ -93,29 +132,33 @@ impl Load {
             let (turns, duration) = (Arc::clone(&turns), self.duration);
             std::thread::spawn(move || turns.come_due(rate, duration));
         }
-        let workers: Vec<_> = (0..self.connections)
-            .map(|_| {
+        let workers: Vec<_> = (streams.into_iter())
+            .map(|mut stream| {
                 let (load, turns) = (*self, Arc::clone(&turns));
-                tokio::spawn(async move { load.work(target, &turns).await })
+                tokio::spawn(async move {
+                    let (latency, not_2xx) = load.work(&mut stream, &turns).await;
+                    (latency, not_2xx, stream)
+                })
             })
             .collect();
         let mut all = histogram();
         let mut not_2xx = 0;
+        let mut streams = Vec::new();
         for worker in workers {
-            let (latency, refused) = worker.await.expect("no panic");
+            let (latency, refused, stream) = worker.await.expect("no panic");
             all.add(latency).expect("of one kind");
             not_2xx += refused;
+            streams.push(stream);
         }
-        Outcome {
+        let outcome = Outcome {
             latency: all,
             elapsed: began.elapsed(),
             not_2xx,
-        }
+        };
+        (outcome, streams)
     }
 
-    async fn work(&self, target: SocketAddr, turns: &Turns) -> (Histogram<u64>, u64) {
-        let mut stream = TcpStream::connect(target).await.expect("it listens");
-        stream.set_nodelay(true).expect("a socket");
+    async fn work(&self, stream: &mut TcpStream, turns: &Turns) -> (Histogram<u64>, u64) {
         let (mut latency, mut not_2xx) = (histogram(), 0);
         let (mut request, mut answer) = (Vec::new(), Vec::new());
         loop {
@@ -138,7 +181,7 @@ impl Load {
             }
             self.write(&mut request, turns.run, number);
             stream.write_all(&request).await.expect("it reads");
-            if !read(&mut stream, &mut answer).await {
+            if !read(stream, &mut answer).await {
                 not_2xx += 1;
             }
             let took = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);

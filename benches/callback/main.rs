@@ -170,19 +170,13 @@ fn figures(kind: Kind, load: &Load) -> Figures {
     let Some(target) = subject.target() else {
         return subject.alone(load);
     };
-    Load {
-        duration: kind.warm_up(),
-        ..*load
-    }
-    .run(target);
+    let mut connected = load.connect(target);
+    connected.run(Pace::Saturation, kind.warm_up());
     let cpu = subject.process().cpu();
-    let saturation = load.run(target);
+    let saturation = connected.run(Pace::Saturation, load.duration);
     let cpu = subject.process().cpu() - cpu;
-    let half = Load {
-        pace: Pace::Rate(saturation.per_second() / 2.0),
-        ..*load
-    }
-    .run(target);
+    let half_load = Pace::Rate(saturation.per_second() / 2.0);
+    let half = connected.run(half_load, load.duration);
     Figures {
         per_second: saturation.per_second(),
         cpu_us: cpu.as_secs_f64() * 1e6 / saturation.answered() as f64,
