@@ -64,6 +64,7 @@ pub(crate) fn endurance(load: &Load, minutes: u64) {
     let subject = Subject::start(Kind::Embedded, load);
     let target = subject.target().expect("it takes callbacks");
     let mut connected = load.connect(target);
+    connected.run(Pace::Saturation, Kind::Embedded.warm_up());
     let saturation = connected.run(Pace::Saturation, load.duration);
     let rate = saturation.per_second() / 2.0;
     println!("half load is {rate:.0}/s");
@@ -94,11 +95,11 @@ pub(crate) fn spool(load: &Load, records: u64) {
     // Not where temporary files usually go: that may be in memory.
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let folder = folder.path();
-    let say = |what: &str, began: Instant, subject: &Subject| {
+    let say = |what: &str, records: f64, began: Instant, subject: &Subject| {
         let elapsed = began.elapsed().as_secs_f64();
         println!(
             "{what}: {elapsed:.1} s, {:.0} records/s, RSS {:.1} MB",
-            records as f64 / elapsed,
+            records / elapsed,
             subject.process().rss_mb()
         );
     };
@@ -110,8 +111,8 @@ pub(crate) fn spool(load: &Load, records: u64) {
         connected.run(Pace::Saturation, Duration::from_secs(5));
     }
     let records = down.metric("zim2kafka_spool_records");
-    say(&format!("{records} written"), began, &down);
-    drop(down);
+    say(&format!("{records} written"), records, began, &down);
+    drop((connected, down));
 
     let began = Instant::now();
     let found = Subject::with_spool("127.0.0.1:1", folder);
@@ -119,7 +120,7 @@ pub(crate) fn spool(load: &Load, records: u64) {
         found.metric("zim2kafka_spool_records") >= records,
         "none is lost"
     );
-    say("found by a start, until ready", began, &found);
+    say("found by a start, until ready", records, began, &found);
     drop(found);
 
     let (_broker, brokers) = subjects::embedded(load);
@@ -128,5 +129,5 @@ pub(crate) fn spool(load: &Load, records: u64) {
     while subject.metric("zim2kafka_spool_records") > 0.0 {
         std::thread::sleep(Duration::from_millis(200));
     }
-    say("drained", began, &subject);
+    say("drained", records, began, &subject);
 }

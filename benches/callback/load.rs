@@ -5,8 +5,8 @@
 //! that it is to measure. Each body has a signature of its own: a resend would be answered from memory.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
@@ -28,7 +28,6 @@ pub(crate) struct Load {
     pub(crate) groups: u64,
     pub(crate) partitions: i32,
     pub(crate) duration: Duration,
-    pub(crate) pace: Pace,
 }
 
 #[derive(Clone, Copy)]
@@ -46,24 +45,42 @@ pub(crate) struct Outcome {
     pub(crate) not_2xx: u64,
 }
 
-/// Whose turn it is, and when.
-struct Turns {
+/// One run: whose turn it is, and when, and what came of it.
+struct Run {
+    pace: Pace,
     began: Instant,
+    duration: Duration,
+    /// Another one each time, so that no signature comes twice.
     run: u32,
     next: AtomicU64,
     due: Semaphore,
+    latency: Mutex<Histogram<u64>>,
+    not_2xx: AtomicU64,
 }
 
-impl Turns {
+impl Run {
+    fn new(pace: Pace, duration: Duration) -> Self {
+        Self {
+            pace,
+            began: Instant::now(),
+            duration,
+            run: rand::random(),
+            next: AtomicU64::new(0),
+            due: Semaphore::new(0),
+            latency: Mutex::new(Histogram::new_with_max(60_000_000, 3).expect("valid bounds")),
+            not_2xx: AtomicU64::new(0),
+        }
+    }
+
     /// On a thread of its own, because tokio's timers know only whole milliseconds.
-    fn come_due(&self, rate: f64, duration: Duration) {
+    fn come_due(&self, rate: f64) {
         let mut before = 0;
         loop {
             let elapsed = self.began.elapsed();
-            let due = (elapsed.min(duration).as_secs_f64() * rate) as usize + 1;
+            let due = (elapsed.min(self.duration).as_secs_f64() * rate) as usize + 1;
             self.due.add_permits(due - before);
             before = due;
-            if elapsed >= duration {
+            if elapsed >= self.duration {
                 return;
             }
             std::thread::sleep(Duration::from_micros(100));
@@ -72,10 +89,6 @@ impl Turns {
 }
 
 impl Load {
-    pub(crate) fn run(&self, target: SocketAddr) -> Outcome {
-        self.connect(target).run(self.pace, self.duration)
-    }
-
     /// Opens the connections, which is no part of what is measured.
     pub(crate) fn connect(&self, target: SocketAddr) -> Connected {
         // One thread, as a generator beside the service should have.
@@ -95,96 +108,30 @@ impl Load {
             runtime,
         }
     }
-}
 
-/// A load with its connections, for one run after another.
-pub(crate) struct Connected {
-    streams: Vec<TcpStream>,
-    load: Load,
-    runtime: Runtime,
-}
-
-impl Connected {
-    pub(crate) fn run(&mut self, pace: Pace, duration: Duration) -> Outcome {
-        let load = Load {
-            pace,
-            duration,
-            ..self.load
-        };
-        let streams = std::mem::take(&mut self.streams);
-        let (outcome, streams) = self.runtime.block_on(load.run_on(streams));
-        self.streams = streams;
-        outcome
-    }
-}
-
-impl Load {
-    async fn run_on(&self, streams: Vec<TcpStream>) -> (Outcome, Vec<TcpStream>) {
-        let began = Instant::now();
-        let turns = Arc::new(Turns {
-            began,
-            // Other numbers each time, so that no signature comes twice.
-            run: rand::random(),
-            next: AtomicU64::new(0),
-            due: Semaphore::new(0),
-        });
-        if let Pace::Rate(rate) = self.pace {
-            let (turns, duration) = (Arc::clone(&turns), self.duration);
-            std::thread::spawn(move || turns.come_due(rate, duration));
-        }
-        let workers: Vec<_> = (streams.into_iter())
-            .map(|mut stream| {
-                let (load, turns) = (*self, Arc::clone(&turns));
-                tokio::spawn(async move {
-                    let (latency, not_2xx) = load.work(&mut stream, &turns).await;
-                    (latency, not_2xx, stream)
-                })
-            })
-            .collect();
-        let mut all = histogram();
-        let mut not_2xx = 0;
-        let mut streams = Vec::new();
-        for worker in workers {
-            let (latency, refused, stream) = worker.await.expect("no panic");
-            all.add(latency).expect("of one kind");
-            not_2xx += refused;
-            streams.push(stream);
-        }
-        let outcome = Outcome {
-            latency: all,
-            elapsed: began.elapsed(),
-            not_2xx,
-        };
-        (outcome, streams)
-    }
-
-    async fn work(&self, stream: &mut TcpStream, turns: &Turns) -> (Histogram<u64>, u64) {
-        let (mut latency, mut not_2xx) = (histogram(), 0);
+    async fn work(&self, stream: &mut TcpStream, run: &Run) {
         let (mut request, mut answer) = (Vec::new(), Vec::new());
         loop {
-            let number = turns.next.fetch_add(1, Ordering::Relaxed);
-            let due = match self.pace {
+            let number = run.next.fetch_add(1, Ordering::Relaxed);
+            let due = match run.pace {
                 Pace::Saturation => Instant::now(),
-                Pace::Rate(rate) => turns.began + Duration::from_secs_f64(number as f64 / rate),
+                Pace::Rate(rate) => run.began + Duration::from_secs_f64(number as f64 / rate),
             };
-            if due >= turns.began + self.duration {
-                return (latency, not_2xx);
+            if due >= run.began + run.duration {
+                return;
             }
-            if matches!(self.pace, Pace::Rate(_)) {
+            if matches!(run.pace, Pace::Rate(_)) {
                 // Whoever comes first is served first, so each gets the turn of its own number.
-                turns
-                    .due
-                    .acquire()
-                    .await
-                    .expect("it is never closed")
-                    .forget();
+                let turn = run.due.acquire().await;
+                turn.expect("it is never closed").forget();
             }
-            self.write(&mut request, turns.run, number);
+            self.write(&mut request, run.run, number);
             stream.write_all(&request).await.expect("it reads");
             if !read(stream, &mut answer).await {
-                not_2xx += 1;
+                run.not_2xx.fetch_add(1, Ordering::Relaxed);
             }
             let took = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let mut latency = run.latency.lock().expect("no panic");
             latency.saturating_record(took);
         }
     }
@@ -250,8 +197,41 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(60_000_000, 3).expect("valid bounds")
+/// A load with its connections, for one run after another.
+pub(crate) struct Connected {
+    streams: Vec<TcpStream>,
+    load: Load,
+    runtime: Runtime,
+}
+
+impl Connected {
+    pub(crate) fn run(&mut self, pace: Pace, duration: Duration) -> Outcome {
+        let run = Arc::new(Run::new(pace, duration));
+        if let Pace::Rate(rate) = pace {
+            let run = Arc::clone(&run);
+            std::thread::spawn(move || run.come_due(rate));
+        }
+        let workers: Vec<_> = (self.streams.drain(..))
+            .map(|mut stream| {
+                let (load, run) = (self.load, Arc::clone(&run));
+                self.runtime.spawn(async move {
+                    load.work(&mut stream, &run).await;
+                    stream
+                })
+            })
+            .collect();
+        for worker in workers {
+            let stream = self.runtime.block_on(worker);
+            self.streams.push(stream.expect("no panic"));
+        }
+        let elapsed = run.began.elapsed();
+        let latency = run.latency.lock().expect("no panic").clone();
+        Outcome {
+            latency,
+            elapsed,
+            not_2xx: run.not_2xx.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Outcome {

@@ -88,11 +88,7 @@ enum Role {
     /// What so many records in the spool cost, instead
     Spool { records: u64 },
     /// rdkafka's producer alone
-    Producer {
-        brokers: String,
-        bytes: usize,
-        seconds: u64,
-    },
+    Producer { brokers: String },
 }
 
 fn main() {
@@ -100,18 +96,11 @@ fn main() {
     match &arguments.role {
         Some(Role::Bare) => subjects::bare(),
         Some(Role::Broker { partitions }) => subjects::broker(*partitions),
-        Some(Role::Producer {
-            brokers,
-            bytes,
-            seconds,
-        }) => subjects::producer(brokers, *bytes, Duration::from_secs(*seconds)),
+        Some(Role::Producer { brokers }) => subjects::producer(brokers, &arguments.load()),
         Some(Role::Load { target, rate }) => {
             let pace = rate.map_or(Pace::Saturation, Pace::Rate);
-            let outcome = Load {
-                pace,
-                ..arguments.load()
-            }
-            .run(*target);
+            let load = arguments.load();
+            let outcome = load.connect(*target).run(pace, load.duration);
             println!(
                 "{:.0}/s, p50 / p99 / p99.9 {:?} ms, not 2xx {}",
                 outcome.per_second(),
@@ -135,7 +124,6 @@ impl Arguments {
             groups: self.groups,
             partitions: self.partitions,
             duration: Duration::from_secs(self.seconds),
-            pace: Pace::Saturation,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::load::Load;
+use super::load::{Load, Pace};
 use super::subjects::{Kind, Subject};
 use super::support::start::Start;
 
@@ -41,6 +41,7 @@ impl Report {
     pub(crate) fn compare_with_wrk(&mut self, load: &Load) {
         let subject = Subject::start(Kind::Bare, load);
         let target = subject.target().expect("it takes callbacks");
+        let mut connected = load.connect(target);
         let mut rates = [Vec::new(), Vec::new()];
         for _ in 0..3 {
             let Some(rate) = wrk(load, &format!("http://{target}/callbacks/zim")) else {
@@ -48,11 +49,8 @@ impl Report {
                 return;
             };
             rates[0].push(rate);
-            let short = Load {
-                duration: Duration::from_secs(3),
-                ..*load
-            };
-            rates[1].push(short.run(target).per_second());
+            let short = connected.run(Pace::Saturation, Duration::from_secs(3));
+            rates[1].push(short.per_second());
         }
         self.wrk = Some(rates.map(median));
     }

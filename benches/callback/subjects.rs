@@ -16,10 +16,12 @@ use axum::routing::post;
 use clap::ValueEnum;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use tempfile::TempDir;
+use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
 use zim2kafka::delivery::kafka::EmbeddedKafka;
+use zim2kafka::event::{self, Record};
 
 use super::load::{APPID, Load, SECRET};
 use super::process::{self, Process};
@@ -50,8 +52,7 @@ impl Kind {
         Self::Producer,
     ];
 
-    /// How long what the first callbacks cost, connections and caches, goes on costing. A callback's own
-    /// cost does not include it.
+    /// How long until a callback costs what all later ones cost.
     pub(crate) fn warm_up(self) -> Duration {
         match self {
             // Until Java has compiled Kafka's ways.
@@ -99,7 +100,7 @@ impl Subject {
             }
             Kind::Embedded => service(&brokers(), &[]),
             Kind::Real => {
-                // Of its own, so that it burdens no other subject, and as it runs in production.
+                // One of its own, so that it burdens no other subject.
                 let cluster = Cluster::try_start(1, Jvm::Server);
                 let kafka = kafka.insert(cluster.unwrap_or_else(|error| panic!("{error}")));
                 let topics = ["joined", "dead"].map(|purpose| kafka.unique_topic(purpose));
@@ -120,9 +121,13 @@ impl Subject {
                 started
             }
             Kind::Producer => {
-                let (bytes, seconds) =
-                    (load.bytes.to_string(), load.duration.as_secs().to_string());
-                let process = spawn(&["producer", &brokers(), &bytes, &seconds]);
+                let (bytes, seconds) = (load.bytes, load.duration.as_secs());
+                let process = spawn(&[
+                    &format!("--bytes={bytes}"),
+                    &format!("--seconds={seconds}"),
+                    "producer",
+                    &brokers(),
+                ]);
                 (Process(process), [None, None])
             }
         };
@@ -295,9 +300,9 @@ impl ProducerContext for &'static Reports {
     }
 }
 
-/// As many records as there are acknowledgements in this time, with the settings of the service that
-/// matter for its cost. Says how many, the time of the processor in µs, and the memory in MB.
-pub(crate) fn producer(brokers: &str, bytes: usize, duration: Duration) {
+/// As many of the service's records as there are acknowledgements in this time, with the settings of the
+/// service that matter for its cost. Says how many, the time of the processor in µs, and the memory in MB.
+pub(crate) fn producer(brokers: &str, load: &Load) {
     let reports: &'static Reports = Box::leak(Box::default());
     let mut config = ClientConfig::new();
     for (name, value) in [
@@ -312,18 +317,32 @@ pub(crate) fn producer(brokers: &str, bytes: usize, duration: Duration) {
     }
     let producer: ThreadedProducer<&'static Reports> =
         config.create_with_context(reports).expect("valid");
-    let value = vec![b'x'; bytes];
+    let records: Vec<_> = (0..load.groups).map(|group| record(load, group)).collect();
+    let mut records = records.iter().cycle();
     let began = Instant::now();
     let mut sent = 0;
-    while began.elapsed() < duration {
+    while began.elapsed() < load.duration {
         // The window of the service.
         if sent - reports.0.load(Ordering::Relaxed) >= 10_000 {
             std::thread::sleep(Duration::from_micros(100));
             continue;
         }
-        let key = format!("group-{}", sent % 1000);
-        let record = BaseRecord::to("zim.group-joined").key(&key).payload(&value);
-        if producer.send(record).is_ok() {
+        let Record {
+            key,
+            value,
+            headers,
+            ..
+        } = records.next().expect("there is a group");
+        let mut all = OwnedHeaders::new_with_capacity(headers.len());
+        for (key, value) in headers {
+            let value = Some(value.as_ref());
+            all = all.insert(Header { key, value });
+        }
+        let message = BaseRecord::to("zim.group-joined")
+            .key(key.as_deref().expect("events have one"))
+            .payload(value.as_ref())
+            .headers(all);
+        if producer.send(message).is_ok() {
             sent += 1;
         }
     }
@@ -334,4 +353,20 @@ pub(crate) fn producer(brokers: &str, bytes: usize, duration: Duration) {
         process::rss_mb("self")
     );
     producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+}
+
+/// What the service makes of a callback.
+fn record(load: &Load, number: u64) -> Record {
+    let raw = RawCallback {
+        body: Bytes::from(load.body(0, number)),
+        content_type: None,
+        received_at: 0,
+    };
+    let json = raw.json().expect("JSON");
+    let secrets = Secrets::parse_list(&format!("{APPID}={SECRET}")).expect("valid");
+    let callback = json.decode().expect("a callback");
+    let callback = (secrets.authenticate(callback, TimestampUnit::Auto)).expect("authentic");
+    event::read(&callback)
+        .and_then(|event| event.record())
+        .expect("an event")
 }

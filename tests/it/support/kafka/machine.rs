@@ -26,7 +26,7 @@ pub(crate) enum Jvm {
     /// Quick to start rather than quick in the long run: a broker lives for minutes, beside the
     /// tests.
     QuickStart,
-    /// What Kafka's own scripts start a broker with, for who measures. It is at its best after half a
+    /// What Kafka's own scripts start a broker with, for whoever measures. It is at its best after half a
     /// minute under load.
     Server,
 }
@@ -96,7 +96,7 @@ impl Machine {
 
     /// Java with Kafka's jars; the caller adds the class, or the source file, and its arguments.
     pub(crate) fn java(&self) -> Command {
-        self.command(&self.distribution.java, &self.java_options())
+        self.command(&self.distribution.java, &self.java_options(Jvm::QuickStart))
     }
 
     /// The same in the background: its outputs go to `console.log` and its process id to `pid`,
@@ -108,7 +108,7 @@ impl Machine {
         let mut arguments: Vec<String> = ["-c", shell, "sh"].map(str::to_owned).to_vec();
         arguments.push(folder.display().to_string());
         arguments.push(self.distribution.java.display().to_string());
-        arguments.extend(self.java_options());
+        arguments.extend(self.java_options(self.jvm));
         let mut command = self.command(Path::new("sh"), &arguments);
         // A process group of its own: a ctrl-c is for the tests, whose end then ends the broker.
         command.process_group(0).stdin(Stdio::null());
@@ -127,8 +127,8 @@ impl Machine {
         said_by(&mut self.command(Path::new("sh"), &["-c".to_owned(), shell])).map(drop)
     }
 
-    fn java_options(&self) -> Vec<String> {
-        let jvm = self.jvm.options().iter().map(|&option| option.to_owned());
+    fn java_options(&self, jvm: Jvm) -> Vec<String> {
+        let jvm = jvm.options().iter().map(|&option| option.to_owned());
         let ours = [
             // Java 17 still reads source files in the locale's encoding, ASCII on a bare machine.
             "-Dfile.encoding=UTF-8".to_owned(),
