@@ -142,8 +142,8 @@ pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
         // Kafka knows the order of requests by what a producer wrote before. Where it has forgotten
         // that, as in a topic that was deleted and made again, it takes the second request although
         // the first one failed, and librdkafka concludes that it must have taken the first one too
-        // ("implicit ack"). So none is sent before the one in front of it is answered. It costs little:
-        // brokers work on one request of a connection at a time anyway.
+        // ("implicit ack"). So none is sent before the one in front of it is answered. What that costs, and
+        // why nothing cheaper will do: benches/README.md.
         .set("max.in.flight.requests.per.connection", "1")
         // The longest there is. Not 0, which means endless too, because librdkafka computes its
         // latency statistics from this value.
