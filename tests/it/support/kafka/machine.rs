@@ -28,6 +28,7 @@ pub(crate) enum Jvm {
     QuickStart,
     /// What Kafka's own scripts start a broker with, for whoever measures. It is at its best after half a
     /// minute under load.
+    #[allow(dead_code, reason = "the benchmarks' only, which share this file")]
     Server,
 }
 
