@@ -51,7 +51,7 @@ struct Run {
     began: Instant,
     duration: Duration,
     /// Another one each time, so that no signature comes twice.
-    run: u32,
+    nonce: u32,
     next: AtomicU64,
     due: Semaphore,
     latency: Mutex<Histogram<u64>>,
@@ -64,7 +64,7 @@ impl Run {
             pace,
             began: Instant::now(),
             duration,
-            run: rand::random(),
+            nonce: rand::random(),
             next: AtomicU64::new(0),
             due: Semaphore::new(0),
             latency: Mutex::new(Histogram::new_with_max(60_000_000, 3).expect("valid bounds")),
@@ -125,7 +125,7 @@ impl Load {
                 let turn = run.due.acquire().await;
                 turn.expect("it is never closed").forget();
             }
-            self.write(&mut request, run.run, number);
+            self.write(&mut request, run.nonce, number);
             stream.write_all(&request).await.expect("it reads");
             if !read(stream, &mut answer).await {
                 run.not_2xx.fetch_add(1, Ordering::Relaxed);
@@ -137,9 +137,9 @@ impl Load {
     }
 
     /// One request.
-    fn write(&self, request: &mut Vec<u8>, run: u32, number: u64) {
+    fn write(&self, request: &mut Vec<u8>, nonce: u32, number: u64) {
         use std::io::Write;
-        let body = self.body(run, number);
+        let body = self.body(nonce, number);
         request.clear();
         write!(
             request,
@@ -150,10 +150,10 @@ impl Load {
     }
 
     /// A body that nobody has sent before.
-    pub(crate) fn body(&self, run: u32, number: u64) -> String {
+    pub(crate) fn body(&self, nonce: u32, number: u64) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_millis().to_string();
-        let nonce = format!("{run}{number:09}");
+        let nonce = format!("{nonce}{number:09}");
         let signature = sign(SECRET, &now, &nonce).to_hex();
         let group = number % self.groups;
         let mut body = format!(

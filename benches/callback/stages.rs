@@ -8,7 +8,7 @@ use bytes::Bytes;
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
 use zim2kafka::delivery::Delivery;
 use zim2kafka::delivery::kafka::{EmbeddedKafka, KafkaSettings, Properties};
-use zim2kafka::event;
+use zim2kafka::event::{self, Record};
 use zim2kafka::intake::{Intake, IntakeSettings};
 use zim2kafka::metrics::{Metrics, Outcome};
 
@@ -66,12 +66,7 @@ pub(crate) fn measure(load: &Load) {
         black_box(known.authenticate(callback, TimestampUnit::Auto)).expect("authentic");
     };
     let made = |raw: &RawCallback| {
-        let json = raw.json().expect("JSON");
-        let callback = json.decode().expect("a callback");
-        let callback = known.authenticate(callback, TimestampUnit::Auto);
-        let callback = callback.expect("authentic");
-        let event = event::read(&callback).expect("an event");
-        black_box(event.record().expect("a record"));
+        black_box(record(&known, raw));
     };
     let accepted = |raw: &RawCallback| {
         black_box(intake.accept(raw).expect("there is room"));
@@ -116,6 +111,16 @@ pub(crate) fn measure(load: &Load) {
         "what was measured is no event"
     );
     delivery.stop();
+}
+
+/// What the service makes of a callback.
+pub(crate) fn record(secrets: &Secrets, raw: &RawCallback) -> Record {
+    let json = raw.json().expect("JSON");
+    let callback = json.decode().expect("a callback");
+    let callback = secrets.authenticate(callback, TimestampUnit::Auto);
+    let callback = callback.expect("authentic");
+    let event = event::read(&callback).expect("an event");
+    event.record().expect("a record")
 }
 
 fn now() -> i64 {

@@ -19,13 +19,14 @@ use rdkafka::client::ClientContext;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use tempfile::TempDir;
-use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
+use zim2kafka::callback::{RawCallback, Secrets};
 use zim2kafka::delivery::kafka::EmbeddedKafka;
-use zim2kafka::event::{self, Record};
+use zim2kafka::event::Record;
 
 use super::load::{APPID, Load, SECRET};
 use super::process::{self, Process};
 use super::report::Figures;
+use super::stages;
 use super::support::kafka::{Cluster, Jvm};
 use super::support::start::Start;
 
@@ -317,7 +318,16 @@ pub(crate) fn producer(brokers: &str, load: &Load) {
     }
     let producer: ThreadedProducer<&'static Reports> =
         config.create_with_context(reports).expect("valid");
-    let records: Vec<_> = (0..load.groups).map(|group| record(load, group)).collect();
+    let secrets = Secrets::parse_list(&format!("{APPID}={SECRET}")).expect("valid");
+    let record = |group| {
+        let raw = RawCallback {
+            body: Bytes::from(load.body(0, group)),
+            content_type: None,
+            received_at: 0,
+        };
+        stages::record(&secrets, &raw)
+    };
+    let records: Vec<_> = (0..load.groups).map(record).collect();
     let mut records = records.iter().cycle();
     let began = Instant::now();
     let mut sent = 0;
@@ -353,20 +363,4 @@ pub(crate) fn producer(brokers: &str, load: &Load) {
         process::rss_mb("self")
     );
     producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
-}
-
-/// What the service makes of a callback.
-fn record(load: &Load, number: u64) -> Record {
-    let raw = RawCallback {
-        body: Bytes::from(load.body(0, number)),
-        content_type: None,
-        received_at: 0,
-    };
-    let json = raw.json().expect("JSON");
-    let secrets = Secrets::parse_list(&format!("{APPID}={SECRET}")).expect("valid");
-    let callback = json.decode().expect("a callback");
-    let callback = (secrets.authenticate(callback, TimestampUnit::Auto)).expect("authentic");
-    event::read(&callback)
-        .and_then(|event| event.record())
-        .expect("an event")
 }
