@@ -1,4 +1,4 @@
-//! Whether the service can do its work: what `/readyz` and a balancer ask.
+//! Whether the service can do its work: the answer of `/readyz`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,43 +7,43 @@ use std::time::Duration;
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 
-/// Shared by those who know a part of the answer.
+/// Combines what several parts of the service know about readiness.
 pub struct Health {
     delivery: Arc<Delivery>,
     metrics: Arc<Metrics>,
     patience: Duration,
-    topic_exists: AtomicBool,
-    stopping: AtomicBool,
+    topic_found: AtomicBool,
+    is_stopping: AtomicBool,
 }
 
 impl Health {
-    /// Not ready yet. An event that waits for longer than `patience` makes the service unready.
+    /// Not ready yet. The service is not ready while an event has waited longer than `patience`.
     pub fn new(delivery: Arc<Delivery>, metrics: Arc<Metrics>, patience: Duration) -> Self {
         Self {
             delivery,
             metrics,
             patience,
-            topic_exists: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            topic_found: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
-    /// Whether an event that came now could be made safe, as far as one can know.
+    /// Whether an event that arrived now would probably become durable. Updates the metric.
     pub fn is_ready(&self) -> bool {
-        let topic_exists = self.topic_exists.load(Ordering::Relaxed);
-        let ready = !self.stopping.load(Ordering::Relaxed)
-            && self.delivery.can_make_safe(self.patience, topic_exists);
-        self.metrics.ready(ready);
-        ready
+        let topic_found = self.topic_found.load(Ordering::Relaxed);
+        let is_ready = !self.is_stopping.load(Ordering::Relaxed)
+            && self.delivery.can_persist(self.patience, topic_found);
+        self.metrics.set_ready(is_ready);
+        is_ready
     }
 
-    /// The topic of events has been seen.
-    pub fn topic_exists(&self) {
-        self.topic_exists.store(true, Ordering::Relaxed);
+    /// The topic of events exists.
+    pub fn topic_found(&self) {
+        self.topic_found.store(true, Ordering::Relaxed);
     }
 
-    /// The service is about to stop: it still accepts, but balancers should look elsewhere.
-    pub fn stopping(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+    /// The service is about to stop. It still accepts callbacks, but balancers should use another one.
+    pub fn set_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
     }
 }

@@ -1,50 +1,90 @@
-//! zim2kafka receives the signed HTTP callbacks of ZEGOCLOUD In-app Chat, proves that they are
-//! authentic, and publishes each as a record keyed by its group on a Kafka topic.
+//! zim2kafka receives the signed HTTP callbacks of ZEGOCLOUD In-app Chat, verifies their signatures,
+//! and publishes each as a record, keyed by its group, on a Kafka topic.
 //!
 //! # One callback's way
 //!
 //! ```text
 //! bytes ──► callback::decode ──► callback::authenticate ──► event::GroupJoined ──► delivery::Queue ──► Kafka
 //!           RawCallback          UnverifiedCallback          VerifiedCallback        numbered, in order
-//!           → Unverified…        → Verified…                 → Record                  └─► disk, when Kafka is late
+//!           → Unverified…        → Verified…                 → Record                  └─► spool, if Kafka is late
 //! ```
 //!
-//! [`intake::Intake::accept`] is that line as code. The rooms below are in reading order.
+//! [`intake::Intake::accept`] is that line as code.
 //!
-//! # Who knows whom
+//! # Modules
 //!
-//! `main → commands → server → http → intake → {callback, event, delivery}`; `config` and `metrics`
-//! are known by many and know little. The rules that keep it so are a test, `tests/it/rules.rs`:
-//! only `config` and `main` read the environment, only `main` exits; only `http` and `server` know
-//! axum; only `delivery::kafka` knows rdkafka, and only
-//! `delivery::spool` SQLite; `callback` and `event` are pure.
+//! In reading order. A module imports only modules that stand below it in the dependency order:
+//! `failpoint`, `log`, `finding`, [`callback`], [`event`], [`metrics`], [`spool`], [`kafka`],
+//! [`delivery`], [`intake`], [`health`], [`http`], [`config`], [`reload`], [`server`], [`commands`].
+//! `tests/it/rules.rs` holds that order as a list and fails on an import upwards.
 //!
-//! # Every bound
+//! | module | what it does |
+//! | --- | --- |
+//! | [`intake`] | accepts a callback: decode, authenticate, make a record, enqueue it once |
+//! | [`callback`] | pure: bytes to authenticated fields |
+//! | [`event`] | pure: authenticated fields to a Kafka record |
+//! | [`delivery`] | makes records durable, in order: queues, publisher threads, the spooler thread |
+//! | [`kafka`] | librdkafka: producer, consumer, topics, properties; the only module that imports `rdkafka` |
+//! | [`spool`] | SQLite: records on disk and their recovery; the only module that imports `rusqlite` |
+//! | [`http`] | the callback port and the admin port; the only module that knows status codes |
+//! | [`health`] | whether the service is ready |
+//! | [`metrics`] | the metrics for Prometheus |
+//! | [`server`] | builds the parts above, runs and stops them |
+//! | [`reload`] | reloads secrets and certificate while the service runs |
+//! | [`config`] | flags and variables to the settings of all modules above it; the only reader of the environment |
+//! | [`commands`] | one file for each command |
+//! | `finding` | the result of a check of Kafka, a topic or the spool |
+//! | `log` | log throttle, errors with their causes |
+//! | `failpoint` | panics on demand, for tests |
+//!
+//! # Threads
+//!
+//! | thread | what it does | what it waits for | locks it takes, in this order |
+//! | --- | --- | --- | --- |
+//! | `worker`, one per core (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → queue of events or of dead letters; port table → connection |
+//! | `publisher <topic>`, one per lane | hands records to librdkafka, takes its reports, resolves tickets | the queue's condition variable, short pauses, the spooler's answer to a read | queue; queue of dead letters, after releasing its own; wakeup |
+//! | `spooler`, with a spool | the only user of the open spool: writes late records, deletes acknowledged ones, reads | wakeup, disk | wakeup; queue of events; queue of dead letters; one at a time |
+//! | blocking (tokio) | file reads of `reload`, topic requests, opening the spool, ending the producers | disk, Kafka | none |
+//! | librdkafka's, for each client: main, and one per broker | connections to Kafka | Kafka | its own |
+//! | `embedded Kafka`, with `--embedded-kafka` | keeps librdkafka's mock cluster | its owner's end | none |
+//!
+//! No thread holds a lock while it waits for a socket, Kafka or the disk.
+//!
+//! # Bounds
 //!
 //! | what | bound |
 //! | --- | --- |
-//! | connections of the callback port | `ZIM2KAFKA_MAX_CONNECTIONS`, each with hyper's buffer of one head |
-//! | connections that wait to be accepted | 4,096 a port, or the system's own limit |
+//! | connections of the callback port | `ZIM2KAFKA_MAX_CONNECTIONS`, each with hyper's buffer for one head |
+//! | connections that wait to be accepted | 4,096 per port, or the system's own limit |
 //! | connections of the admin port | [`http::MAX_ADMIN_CONNECTIONS`] |
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
-//! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::BYTES_OF_EACH`] for each connection |
+//! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::UNSHARED_BODY_BYTES`] for each connection |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`], two lanes |
-//! | records of a lane with the producer | [`delivery::MAX_IN_FLIGHT`] and [`delivery::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
-//! | records that Kafka has acknowledged, until the feeder's next step tells who waits | as many again: the feeder takes no new ones before |
-//! | records read from disk at once | [`delivery::MAX_READ_RECORDS`] and [`delivery::MAX_READ_BYTES`] |
-//! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`delivery::BALLAST_BYTES`] |
-//! | remembered callbacks | [`intake::REMEMBERED_EVENTS`], and those on their way |
+//! | records of a lane that its producer holds | [`kafka::MAX_IN_FLIGHT`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
+//! | acknowledged records whose tickets are not resolved yet | as many again: the publisher takes no new ones before |
+//! | records read from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
+//! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
+//! | the deduplication window | [`intake::DEDUP_WINDOW_EVENTS`], and pending callbacks |
 
 pub mod intake;
 
 pub mod callback;
-pub mod delivery;
 pub mod event;
 
-pub mod commands;
-pub mod config;
+pub mod delivery;
+pub mod kafka;
+pub mod spool;
+
 pub mod health;
 pub mod http;
 pub mod metrics;
+
+pub mod config;
 pub mod reload;
 pub mod server;
+
+pub mod commands;
+
+mod failpoint;
+mod finding;
+mod log;

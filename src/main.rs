@@ -1,7 +1,7 @@
-//! The commands and their exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.
+//! Runs a command and ends with its exit code: 0 success, 1 failure, 2 invalid usage or configuration.
 
-/// Ours and, since it stands in for `malloc` too, the C libraries': a callback is some fifty small
-/// allocations, half of them freed on another thread, and that costs the system's own 5 µs of 34.
+/// Replaces `malloc` for the C libraries too. A callback makes some fifty small allocations, half of
+/// them freed on another thread, which costs the system's allocator 5 µs of 34.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -12,7 +12,7 @@ use std::thread;
 use zim2kafka::commands::{self, Cli, Failure, Stop};
 use zim2kafka::config;
 
-/// The name of the threads that run requests. A panic there is one failed request.
+/// The name of the threads that run requests. A panic there fails one request.
 const WORKER: &str = "worker";
 
 fn main() -> ExitCode {
@@ -21,9 +21,9 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Err(failure) = commands::start_log(&cli) {
-        return say(&failure);
+        return report(&failure);
     }
-    end_on_panic();
+    abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name(WORKER)
         .enable_all()
@@ -33,30 +33,30 @@ fn main() -> ExitCode {
         let stop = Stop::listen();
         tokio::select! {
             result = commands::run(cli, &stop) => result,
-            () = stop.second() => Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+            () = stop.second() => Err(Failure::Failed("stopped by a second signal".to_owned())),
         }
     });
-    // What still blocks, such as a lookup at a Kafka that is away, does not hold up the exit.
+    // Calls that still block, such as a lookup at a Kafka that is away, do not delay the exit.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => say(&failure),
+        Err(failure) => report(&failure),
     }
 }
 
-fn say(failure: &Failure) -> ExitCode {
-    if !failure.is_said() {
-        eprintln!("error: {failure}");
+fn report(failure: &Failure) -> ExitCode {
+    if let Some(message) = failure.message() {
+        eprintln!("error: {message}");
     }
     ExitCode::from(failure.exit_code())
 }
 
-/// A panic in a feeder, which also hears Kafka's reports, would leave a service that looks alive and
-/// makes nothing safe. It is better dead: nothing promised is lost by that.
-fn end_on_panic() {
-    let report = panic::take_hook();
+/// A panic in a publisher, which also takes Kafka's reports, would leave a process that looks healthy
+/// but persists nothing, so abort. That loses no event that was answered with 2xx.
+fn abort_on_panic() {
+    let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        report(panic);
+        default_hook(panic);
         if thread::current().name() != Some(WORKER) {
             process::abort();
         }

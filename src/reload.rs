@@ -1,5 +1,5 @@
-//! Secrets and certificate, read again while the service runs: when their files have changed, and when
-//! SIGHUP asks for it. What cannot be taken changes nothing but a metric and the log.
+//! Reloads the secrets and the certificate while the service runs: when their files change, and on
+//! SIGHUP. If that fails, the previous ones stay in use, and a metric and the log report it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,78 +13,78 @@ use crate::http::{Certificate, Tls};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 
-/// The files are looked at so often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the files are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is read again, and who asks for it.
+/// What is reloaded, and when.
 #[derive(Default)]
 pub struct Reload {
-    /// Where the secrets are in a file.
+    /// The file of secrets, if they are in one.
     pub secrets: Option<Source<Secrets>>,
-    /// Where HTTPS is served.
+    /// The files of the certificate, if HTTPS is served.
     pub certificate: Option<Source<Certificate>>,
-    /// Changes whenever somebody asks; none where nobody can.
-    pub asked: Option<watch::Receiver<u32>>,
+    /// Changes with every request to reload; `None` if there are no such requests.
+    pub requests: Option<watch::Receiver<u32>>,
 }
 
-/// Who uses what is read again.
-pub(crate) struct Users {
+/// The parts of the service that get what was reloaded.
+pub(crate) struct ReloadTargets {
     pub(crate) intake: Arc<Intake>,
     pub(crate) tls: Option<Tls>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Reload {
-    /// Looks at the files for as long as it is polled.
-    pub(crate) async fn run(mut self, users: Users) {
-        let (mut secrets_are_well, mut certificate_is_well) = (true, true);
+    /// Checks the files for as long as it is polled.
+    pub(crate) async fn run(mut self, targets: ReloadTargets) {
+        let (mut secrets_ok, mut certificate_ok) = (true, true);
         loop {
-            let now = self.is_asked().await;
-            if now && self.secrets.is_none() && self.certificate.is_none() {
+            let is_requested = self.wait().await;
+            if is_requested && self.secrets.is_none() && self.certificate.is_none() {
                 tracing::warn!(
-                    "SIGHUP: nothing is read from files that can change; restart the service for other settings"
+                    "SIGHUP: neither secrets nor a certificate are read from files; restart the service to change other settings"
                 );
             }
-            if let Some((source, found)) = look(self.secrets.take(), now).await {
-                if let Some(found) = found {
-                    let what = source.variables();
-                    secrets_are_well = judge(found, |secrets: Secrets| {
-                        tracing::info!(applications = secrets.len(), "{what} was read again");
-                        users.intake.replace_secrets(secrets);
+            if let Some((source, parsed)) = check(self.secrets.take(), is_requested).await {
+                if let Some(parsed) = parsed {
+                    let variables = source.variables();
+                    secrets_ok = apply(parsed, |secrets: Secrets| {
+                        let count = secrets.len();
+                        tracing::info!("reloaded {variables}: secrets of {count} applications");
+                        targets.intake.replace_secrets(secrets);
                     });
                 }
                 self.secrets = Some(source);
             }
-            if let (Some(tls), Some((source, found))) =
-                (&users.tls, look(self.certificate.take(), now).await)
-            {
-                if let Some(found) = found {
-                    let what = source.variables();
-                    certificate_is_well = judge(found, |certificate: Certificate| {
-                        tracing::info!("{what} were read again");
-                        serves(&certificate, &users.metrics);
+            if let (Some(tls), Some((source, parsed))) = (
+                &targets.tls,
+                check(self.certificate.take(), is_requested).await,
+            ) {
+                if let Some(parsed) = parsed {
+                    let variables = source.variables();
+                    certificate_ok = apply(parsed, |certificate: Certificate| {
+                        tracing::info!("reloaded {variables}");
+                        use_certificate(&certificate, &targets.metrics);
                         tls.replace(&certificate);
                     });
                 }
                 self.certificate = Some(source);
             }
-            users
-                .metrics
-                .reloaded(secrets_are_well && certificate_is_well);
+            (targets.metrics).set_reload_successful(secrets_ok && certificate_ok);
         }
     }
 
-    /// Waits until it is time to look. True where somebody has asked.
-    async fn is_asked(&mut self) -> bool {
-        let Some(asked) = &mut self.asked else {
-            tokio::time::sleep(LOOK_EVERY).await;
+    /// Waits until the next check is due. True if a reload was requested.
+    async fn wait(&mut self) -> bool {
+        let Some(requests) = &mut self.requests else {
+            tokio::time::sleep(CHECK_INTERVAL).await;
             return false;
         };
-        match timeout(LOOK_EVERY, asked.changed()).await {
+        match timeout(CHECK_INTERVAL, requests.changed()).await {
             Ok(Ok(())) => true,
             Ok(Err(_)) => {
-                // Whoever could ask is gone.
-                self.asked = None;
+                // The sender is gone.
+                self.requests = None;
                 false
             }
             Err(_) => false,
@@ -92,40 +92,40 @@ impl Reload {
     }
 }
 
-/// A certificate is served from now on.
-pub(crate) fn serves(certificate: &Certificate, metrics: &Metrics) {
-    metrics.serves_certificate(certificate.not_after());
+/// Reports the certificate that is served from now on.
+pub(crate) fn use_certificate(certificate: &Certificate, metrics: &Metrics) {
+    metrics.set_certificate_not_after(certificate.not_after());
     if certificate.is_expired() {
         tracing::error!(
-            "the certificate in ZIM2KAFKA_TLS_CERT has expired: senders that check it will not send; replace the file"
+            "the certificate in ZIM2KAFKA_TLS_CERT has expired: senders that verify it cannot connect; replace the file"
         );
     }
 }
 
-type Looked<T> = (Source<T>, Option<Result<T, ConfigError>>);
+type Checked<T> = (Source<T>, Option<Result<T, ConfigError>>);
 
-/// Reading can block, on a network file system for long.
-async fn look<T: Send + 'static>(source: Option<Source<T>>, now: bool) -> Option<Looked<T>> {
+/// Checks a source on a thread where that may block, as on a network file system.
+async fn check<T: Send + 'static>(source: Option<Source<T>>, now: bool) -> Option<Checked<T>> {
     let mut source = source?;
-    let looked = tokio::task::spawn_blocking(move || {
-        let found = source.look(now);
-        (source, found)
+    let checked = tokio::task::spawn_blocking(move || {
+        let parsed = source.check(now);
+        (source, parsed)
     });
-    match looked.await {
-        Ok(looked) => Some(looked),
+    match checked.await {
+        Ok(checked) => Some(checked),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
-/// Takes what was found, or says why not. True where it was taken.
-fn judge<T>(found: Result<T, ConfigError>, take: impl FnOnce(T)) -> bool {
-    match found {
-        Ok(found) => {
-            take(found);
+/// Applies what was parsed, or logs why that failed. Returns whether it was applied.
+fn apply<T>(parsed: Result<T, ConfigError>, apply: impl FnOnce(T)) -> bool {
+    match parsed {
+        Ok(parsed) => {
+            apply(parsed);
             true
         }
         Err(error) => {
-            tracing::error!("{error}; what was read before stays in use");
+            tracing::error!("reload failed: {error}; the previous contents stay in use");
             false
         }
     }

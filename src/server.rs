@@ -1,4 +1,4 @@
-//! Builds the rooms, runs them, and stops them in order.
+//! Builds the parts of the service, runs them, and stops them in order.
 
 use std::io;
 use std::net::TcpListener;
@@ -7,77 +7,83 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::delivery::kafka::{self, Inspection, KafkaSettings, Topics};
-use crate::delivery::{Delivery, Finding, Level, Spool};
+use crate::delivery::{Delivery, StartError};
+use crate::finding::{Finding, Level};
 use crate::health::Health;
 use crate::http::{
-    self, CallbackSettings, Certificate, ConnectionLimits, Edge, MAX_ADMIN_CONNECTIONS, Networks,
-    Port, PortHandle, Tls,
+    self, CallbackService, CallbackSettings, Certificate, ConnectionLimits, MAX_ADMIN_CONNECTIONS,
+    Networks, Port, PortHandle, Tls,
 };
 use crate::intake::{Intake, IntakeSettings};
+use crate::kafka::{self, Inspection, KafkaSettings, Topics};
 use crate::metrics::{ConnectionMetrics, Metrics};
-use crate::reload::{self, Reload, Users};
+use crate::reload::{self, Reload, ReloadTargets};
+use crate::spool::{self, Spool};
 
-/// What the service is to be like.
+/// The settings of the service.
 pub struct ServerSettings {
     /// The callback port.
     pub callbacks: CallbackSettings,
-    /// Its connections.
+    /// The limits of its connections.
     pub connections: ConnectionLimits,
-    /// With a certificate, it speaks HTTPS and nothing else.
+    /// The certificate; with one, the callback port serves HTTPS only.
     pub certificate: Option<Certificate>,
-    /// What may change while it runs.
+    /// What is read again while the service runs.
     pub reload: Reload,
-    /// Whose callbacks are accepted.
+    /// Which callbacks are accepted.
     pub intake: IntakeSettings,
-    /// Where Kafka is.
+    /// The brokers and topics.
     pub kafka: KafkaSettings,
-    /// Where events are made safe while Kafka is late; none where nothing is.
+    /// Where events are stored while Kafka is late, if anywhere.
     pub spool: Option<Spool>,
-    /// Whether the topics are looked at: an embedded Kafka makes its own.
+    /// Whether to inspect the topics. An embedded Kafka creates its own.
     pub inspect_topics: bool,
-    /// At a stop: still accepting, but not ready.
+    /// At shutdown: how long to go on accepting callbacks while not ready.
     pub drain_delay: Duration,
-    /// At a stop: all in all.
+    /// Total time allowed for shutdown.
     pub stop_deadline: Duration,
 }
 
 /// The two ports, bound.
 pub struct Listeners {
-    /// For callbacks.
+    /// The callback port.
     pub callbacks: TcpListener,
-    /// For operators.
+    /// The admin port.
     pub admin: TcpListener,
 }
 
-/// What ends the service before it is asked to stop.
+/// Why the service could not start or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The settings for Kafka cannot be used.
-    #[error("the Kafka client could not be made: {0}")]
-    Kafka(#[from] kafka::Error),
-    /// The spool was found damaged. The next start saves what can be read.
+    /// A producer or a thread could not be created.
+    #[error("cannot start delivery")]
+    Delivery(#[from] StartError),
+    /// The client that inspects the topics could not be created.
+    #[error("cannot create the Kafka admin client")]
+    Admin(#[source] kafka::Error),
+    /// The spool was found damaged. The next start recovers what can be read.
     #[error(
-        "{0}. Start the service again: it moves the damaged files aside and saves what can be read. Check the disk"
+        "the service found damage in the spool and stopped. Start it again: it moves the damaged files aside and recovers what can be read. Check the disk"
     )]
-    Spool(String),
-    /// A listener failed, or a task that the service cannot do without.
-    #[error("a part of the service failed: {0}")]
+    Spool(#[source] Arc<spool::Error>),
+    /// A listener or a task that the service needs has failed.
+    #[error("a part of the service failed")]
     Part(#[from] io::Error),
 }
 
-/// Kafka is asked about the topics again after so long, until both exist.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The pause before the topics are inspected again, until both exist.
+const INSPECT_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// Ending the producers takes up to so long, out of the stop deadline.
-const ENDING: Duration = Duration::from_millis(700);
+/// The part of the stop deadline that is left for ending the producers.
+const PRODUCER_STOP_TIME: Duration = Duration::from_millis(700);
 
-/// Runs the service until `shutdown` completes, then stops it in order: unready, still accepting for
-/// the drain delay; no new connections; requests finished; what waits given to Kafka.
+/// Runs the service until `shutdown` completes, then stops it in order: it is not ready but accepts
+/// callbacks for the drain delay, accepts no new connections, finishes requests, and hands waiting
+/// records to Kafka.
 ///
 /// # Errors
 ///
-/// [`ServerError`], where it cannot start or a port fails.
+/// [`ServerError`], if it cannot start, a port fails or the spool is damaged.
 pub async fn run(
     settings: ServerSettings,
     listeners: Listeners,
@@ -92,17 +98,17 @@ pub async fn run(
         patience,
     ));
     let mut topics = tokio::spawn(watch_topics(
-        Topics::new(&settings.kafka)?,
+        Topics::new(&settings.kafka).map_err(ServerError::Admin)?,
         settings.inspect_topics,
         Arc::clone(&health),
     ));
     let intake = Intake::new(settings.intake, Arc::clone(&delivery), Arc::clone(&metrics));
     let intake = Arc::new(intake);
     let tls = settings.certificate.map(|certificate| {
-        reload::serves(&certificate, &metrics);
+        reload::use_certificate(&certificate, &metrics);
         Tls::new(&certificate)
     });
-    let mut reload = tokio::spawn(settings.reload.run(Users {
+    let mut reload = tokio::spawn(settings.reload.run(ReloadTargets {
         intake: Arc::clone(&intake),
         tls: tls.clone(),
         metrics: Arc::clone(&metrics),
@@ -114,10 +120,10 @@ pub async fn run(
         limits: settings.connections.clone(),
         tls,
     };
-    let edge = Arc::new(Edge::new(settings.callbacks, intake, Arc::clone(&metrics)));
+    let service = CallbackService::new(settings.callbacks, intake, Arc::clone(&metrics));
     let mut callbacks = tokio::spawn(http::serve(
         port,
-        http::callbacks(edge),
+        http::callbacks(Arc::new(service)),
         callback_port.clone(),
         metrics.connections().clone(),
     ));
@@ -136,7 +142,7 @@ pub async fn run(
         port,
         admin,
         admin_port.clone(),
-        ConnectionMetrics::unseen(),
+        ConnectionMetrics::unregistered(),
     ));
 
     tokio::select! {
@@ -145,38 +151,38 @@ pub async fn run(
         failed = &mut admin => return Err(port_failed(failed)),
         failed = panicked(&mut topics) => return Err(failed),
         failed = panicked(&mut reload) => return Err(failed),
-        damage = delivery.damaged() => return Err(ServerError::Spool(damage.to_string())),
+        damage = delivery.damaged() => return Err(ServerError::Spool(damage)),
     }
 
-    let ending = ENDING.min(settings.stop_deadline / 4);
-    let deadline = Instant::now() + settings.stop_deadline - ending;
+    let producer_stop_time = PRODUCER_STOP_TIME.min(settings.stop_deadline / 4);
+    let deadline = Instant::now() + settings.stop_deadline - producer_stop_time;
     tracing::info!(
-        "stopping: unready now, still accepting for {:?}",
+        "stopping: not ready, accepting callbacks for another {:?}",
         settings.drain_delay
     );
-    health.stopping();
+    health.set_stopping();
     tokio::time::sleep(settings.drain_delay).await;
-    // Who sends slowly must not take the time that is meant for what has been answered.
-    let answered = left(deadline).min(patience + Duration::from_secs(1));
-    callback_port.finish(answered);
-    let requests = tokio::time::timeout(answered + ENDING, callbacks).await;
+    // Slow clients must not use up the time for records that have been answered.
+    let request_time = left(deadline).min(patience + Duration::from_secs(1));
+    callback_port.finish(request_time);
+    let requests = tokio::time::timeout(request_time + PRODUCER_STOP_TIME, callbacks).await;
     delivery.finish();
     while !delivery.is_at_rest() && !left(deadline).is_zero() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     if requests.is_err() || !delivery.is_at_rest() {
         tracing::warn!(
-            "the stop deadline is over: callbacks that were not answered with 2xx are left to the sender's retries, and what Kafka has not acknowledged is published again from the spool"
+            "the stop deadline is over: callbacks without a 2xx answer depend on the sender's retries, and records that Kafka has not acknowledged are published from the spool after the next start"
         );
     }
     admin_port.stop();
     topics.abort();
     reload.abort();
     let stopped = tokio::task::spawn_blocking(move || delivery.stop());
-    // librdkafka joins its threads, and one of them may be waiting for a name server.
-    match tokio::time::timeout(left(deadline + ending), stopped).await {
+    // librdkafka joins its threads, and one of them may be waiting for a DNS server.
+    match tokio::time::timeout(left(deadline + producer_stop_time), stopped).await {
         Ok(stopped) => stopped.map_err(io::Error::other)?,
-        Err(_) => tracing::warn!("the Kafka client did not end in time and is left behind"),
+        Err(_) => tracing::warn!("the Kafka client did not end in time; exiting without it"),
     }
     tracing::info!("stopped");
     Ok(())
@@ -194,7 +200,7 @@ fn port_failed(ended: Result<io::Result<()>, JoinError>) -> ServerError {
     }
 }
 
-/// Completes where a task panics, and never where it ends in order: half a service is worse than none.
+/// Completes if a task panics, and never if it returns: half a service is worse than none.
 async fn panicked(task: &mut JoinHandle<()>) -> ServerError {
     match task.await {
         Err(panic) => io::Error::other(panic).into(),
@@ -202,32 +208,32 @@ async fn panicked(task: &mut JoinHandle<()>) -> ServerError {
     }
 }
 
-/// Looks at the topics until both exist, and says what it finds each time it changes.
+/// Inspects the topics until both exist, and logs the findings whenever they change.
 async fn watch_topics(topics: Topics, inspect: bool, health: Arc<Health>) {
     if !inspect {
-        health.topic_exists();
+        health.topic_found();
         return;
     }
-    let mut said = Vec::new();
+    let mut logged = Vec::new();
     loop {
         match topics.inspect().await {
             Ok(Inspection {
                 findings,
-                topic_exists,
+                topic_found,
             }) => {
-                if topic_exists {
-                    health.topic_exists();
+                if topic_found {
+                    health.topic_found();
                 }
-                if findings != said {
+                if findings != logged {
                     findings.iter().for_each(Finding::log);
                 }
                 if findings.iter().all(|finding| finding.level < Level::Error) {
                     return;
                 }
-                said = findings;
+                logged = findings;
             }
-            Err(error) => tracing::debug!(%error, "Kafka does not tell of the topics yet"),
+            Err(error) => tracing::debug!("cannot inspect the topics yet: {error}"),
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(INSPECT_RETRY_PAUSE).await;
     }
 }

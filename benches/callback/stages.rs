@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
 use zim2kafka::delivery::Delivery;
-use zim2kafka::delivery::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::event::{self, Record};
 use zim2kafka::intake::{Intake, IntakeSettings};
+use zim2kafka::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::metrics::{Metrics, Outcome};
 
 use super::load::{APPID, Load, SECRET};

@@ -20,8 +20,8 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use tempfile::TempDir;
 use zim2kafka::callback::{RawCallback, Secrets};
-use zim2kafka::delivery::kafka::EmbeddedKafka;
 use zim2kafka::event::Record;
+use zim2kafka::kafka::EmbeddedKafka;
 
 use super::load::{APPID, Load, SECRET};
 use super::process::{self, Process};

@@ -1,8 +1,8 @@
-//! `UnverifiedCallback` → `VerifiedCallback`.
+//! `UnverifiedCallback` to `VerifiedCallback`.
 //!
-//! The scheme is that of ZEGOCLOUD's page "Authenticating server-to-server callbacks": the callback
-//! secret, the timestamp and the nonce, sorted as strings, joined, hashed with SHA-1, in hex. There
-//! is no separator between the parts, which is why their forms are strict here.
+//! The scheme is from ZEGOCLOUD's page "Authenticating server-to-server callbacks": the callback secret,
+//! the timestamp and the nonce are sorted as strings, joined, hashed with SHA-1 and written in hex.
+//! There is no separator between the parts, so their syntax is checked strictly here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,9 +13,9 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::{Field, RawCallback, Secrets, UnverifiedCallback};
 
-/// A callback whose signature was made by somebody who knows the secret of its `appid`.
+/// A callback whose signature was made by someone who knows the secret of its `appid`.
 ///
-/// Only [`Secrets::authenticate`] makes one.
+/// Only [`Secrets::authenticate`] creates one.
 pub struct VerifiedCallback<'a> {
     raw: &'a RawCallback,
     valid_utf8: bool,
@@ -25,16 +25,16 @@ pub struct VerifiedCallback<'a> {
     fields: Vec<Field<'a>>,
 }
 
-/// Why a callback is not authentic. It says the same whatever was wrong, so that nobody can feel
-/// their way; which it was is for the log of whoever runs the service.
+/// Why a callback is not authentic. Its text is the same in all cases, so that a client learns nothing
+/// from it. The variant is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the callback is not authentic")]
 pub enum Unauthorized {
-    /// `appid`, `timestamp`, `nonce` or `signature` is missing or cannot have been signed so.
+    /// `appid`, `timestamp`, `nonce` or `signature` is missing or has an impossible value.
     MissingOrUnusable,
     /// There is no secret for this `appid`.
     UnknownAppid,
-    /// The signature was made with another secret, or of other parts.
+    /// The signature was made with another secret or over other parts.
     WrongSignature,
 }
 
@@ -43,7 +43,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`Unauthorized`], after the same work whatever the `appid` is.
+    /// [`Unauthorized`], after the same work for every `appid`.
     pub fn authenticate<'a>(
         &self,
         callback: UnverifiedCallback<'a>,
@@ -62,12 +62,13 @@ impl Secrets {
         let timestamp = unit
             .milliseconds(&digits)
             .ok_or(Unauthorized::MissingOrUnusable)?;
-        if nonce.len() > MAX_NONCE || !nonce.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        if nonce.len() > MAX_NONCE_BYTES || !nonce.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
             return Err(Unauthorized::MissingOrUnusable);
         }
         let secrets = self.of(&appid);
         let known = secrets.is_some();
-        // All of them, without an early end: which one it was is nobody's business.
+        // Compares with all secrets, so that the time does not reveal which one matches.
         let matches = (secrets.unwrap_or(self.dummy()).iter())
             .fold(Choice::from(0), |matches, secret| {
                 matches | sign(secret, &digits, &nonce).0.ct_eq(&signature.0)
@@ -87,15 +88,15 @@ impl Secrets {
     }
 }
 
-/// ZEGOCLOUD's samples have nonces of 6 to 19 characters.
-const MAX_NONCE: usize = 64;
+/// The longest nonce. ZEGOCLOUD's samples have 6 to 19 characters.
+const MAX_NONCE_BYTES: usize = 64;
 
-/// The twenty bytes of a signature. They are a live credential: whoever has them can sign another
-/// body, so they are never printed.
+/// The twenty bytes of a signature. They are a live credential, because anyone who has them can sign
+/// another body. They are never printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signature(pub [u8; 20]);
 
-/// Signs as ZEGOCLOUD does. The parts are sorted by their bytes, never as numbers.
+/// Signs as ZEGOCLOUD does. The parts are sorted by bytes, never as numbers.
 ///
 /// The example is the one on ZEGOCLOUD's page "Authenticating server-to-server callbacks":
 ///
@@ -132,20 +133,20 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// What the sender's timestamps must be. ZEGOCLOUD's pages said seconds until 2025-09-11 and
-/// milliseconds since, with samples of seconds to this day.
+/// The unit of the sender's timestamps. ZEGOCLOUD's pages specified seconds until 2025-09-11 and specify
+/// milliseconds since, but still have samples in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampUnit {
     /// 10 digits are seconds, 13 are milliseconds.
     Auto,
-    /// 10 digits.
+    /// Only 10 digits.
     Seconds,
-    /// 13 digits.
+    /// Only 13 digits.
     Milliseconds,
 }
 
 impl TimestampUnit {
-    /// Milliseconds since 1970-01-01 UTC, where the digits are a timestamp of this unit.
+    /// Milliseconds since 1970-01-01 UTC, if the digits are a timestamp of this unit.
     fn milliseconds(self, digits: &str) -> Option<i64> {
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
@@ -188,29 +189,29 @@ impl<'a> VerifiedCallback<'a> {
         self.raw
     }
 
-    /// Whether the body was valid UTF-8. Where it was not, the fields hold U+FFFD in its place.
+    /// Whether the body was valid UTF-8. If not, the fields contain U+FFFD instead.
     pub fn is_valid_utf8(&self) -> bool {
         self.valid_utf8
     }
 
-    /// The application that the secret belongs to; where it came as a number, its digits.
+    /// The application of the secret. If it was sent as a number, its digits.
     pub fn appid(&self) -> &str {
         &self.appid
     }
 
-    /// The signed timestamp, in milliseconds since 1970-01-01 UTC whatever unit it came in.
+    /// The signed timestamp, in milliseconds since 1970-01-01 UTC.
     pub fn timestamp(&self) -> i64 {
         self.timestamp
     }
 
-    /// The twenty signature bytes: the key of every memory of callbacks, because the signed parts
-    /// are joined without a separator and the same bytes can be split into them in two ways.
+    /// The twenty signature bytes. They identify a callback, because the signed parts are joined without a
+    /// separator and the same signature can stand for two ways to split them.
     pub fn signature(&self) -> Signature {
         self.signature
     }
 
-    /// Every member but the signed four, in the order received. No name equals that of a signed
-    /// field in any case of its letters, so a field from here never carries a signature.
+    /// All members except the four signed ones, in the order received. No name equals that of a signed
+    /// field in any letter case, so none of these fields contains the signature.
     pub fn fields(&self) -> &[Field<'a>] {
         &self.fields
     }

@@ -1,11 +1,11 @@
-//! Bytes → `UnverifiedCallback`. Every leniency lives here.
+//! Bytes to `UnverifiedCallback`. All leniency in parsing is here and in `form`.
 //!
-//! ZEGOCLOUD's pages say "JSON" and "perform UrlDecode on it". The second is what remains of a
-//! remark about a form-encoded variant that support can switch on, so three forms are told apart by
-//! their bytes, never by the `Content-Type`, which is not documented. A JSON body is never
-//! URL-decoded: group and user IDs may hold `%` and `+`.
+//! ZEGOCLOUD's pages say "JSON" and "perform UrlDecode on it". The latter is left over from a remark
+//! about a form-encoded variant that support can enable. Three encodings are therefore distinguished,
+//! by their bytes and never by the `Content-Type`, which is not documented. A JSON body is never
+//! URL-decoded, because group and user IDs may contain `%` and `+`.
 //!
-//! Whatever the form, the result is the text of one JSON object, and there is one path from there.
+//! Every encoding is converted to the text of one JSON object, which is then parsed in one way.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,21 +15,21 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::form;
-use super::{Field, RawCallback, UnverifiedCallback};
+use super::{Field, RawCallback, SIGNED, UnverifiedCallback};
 
-/// Why a body is no callback.
+/// Why a body is not a callback.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not one JSON object and not a form. The text says why, for people, and never quotes the body,
-    /// which may hold a live signature.
+    /// Neither one JSON object nor a form. The text gives the reason and never quotes the body, which
+    /// may contain a live signature.
     #[error("the body is neither one JSON object nor a form: {0}")]
     NotACallback(Cow<'static, str>),
-    /// Which of the two was signed cannot be known.
+    /// A signed field is repeated, so it is unknown which value was signed.
     #[error("the field {0:?} is repeated")]
     RepeatedSignedField(&'static str),
 }
 
-/// The text of one JSON object, whichever of three forms the body had.
+/// The text of one JSON object, from any of the three encodings.
 pub struct Json<'a> {
     raw: &'a RawCallback,
     text: Cow<'a, str>,
@@ -37,20 +37,20 @@ pub struct Json<'a> {
 }
 
 impl RawCallback {
-    /// Finds the text of one JSON object in the body.
+    /// Converts the body to the text of one JSON object.
     ///
     /// # Errors
     ///
-    /// [`Malformed::NotACallback`]; whether the text really is an object, [`Json::decode`] tells.
+    /// [`Malformed::NotACallback`]. Whether the text is an object is checked by [`Json::decode`].
     pub fn json(&self) -> Result<Json<'_>, Malformed> {
-        let body = without_blanks(&self.body);
+        let body = skip_whitespace(&self.body);
         let (text, valid_utf8) = match body {
             [b'{', ..] => utf8(Cow::Borrowed(body)),
             [b'%', b'7', b'B' | b'b', ..] => utf8(percent_decoded(body)),
             _ if form::looks_like_one(body) => {
-                // A line's end behind the last field is not a part of its value.
+                // A line break behind the last field is not a part of its value.
                 let body = body.trim_ascii_end();
-                // The pieces of a form are cut at ASCII, so all are valid where the whole is.
+                // A form is split at ASCII characters, so its parts are valid if the whole is.
                 let (_, valid) = utf8(percent_decode(body).into());
                 (Cow::Owned(form::to_json(body)), valid)
             }
@@ -65,32 +65,32 @@ impl RawCallback {
     }
 }
 
-/// A byte order mark and JSON's blanks in front of the body say nothing.
-fn without_blanks(body: &[u8]) -> &[u8] {
+/// Skips a byte order mark and JSON whitespace.
+fn skip_whitespace(body: &[u8]) -> &[u8] {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let blanks = body
+    let whitespace = body
         .iter()
         .take_while(|byte| b" \t\r\n".contains(byte))
         .count();
-    body.get(blanks..).unwrap_or_default()
+    body.get(whitespace..).unwrap_or_default()
 }
 
-/// Decodes once. Encoders that encode `:` and `,` too (those of form fields) write a blank as `+` and
-/// a plus as `%2B`; those that leave them bare (those of whole URLs) leave the plus bare too.
+/// Decodes once. Encoders that encode `:` and `,` (those of form fields) write a space as `+` and a plus
+/// as `%2B`. Encoders that do not encode them (those of whole URLs) do not encode a plus either.
 fn percent_decoded(body: &[u8]) -> Cow<'_, [u8]> {
     let plus_is_a_plus = body.iter().any(|byte| b":,".contains(byte));
     if plus_is_a_plus || !body.contains(&b'+') {
         return percent_decode(body).into();
     }
-    let blanks: Vec<u8> = body
+    let spaces: Vec<u8> = body
         .iter()
         .map(|byte| if *byte == b'+' { b' ' } else { *byte })
         .collect();
-    Cow::Owned(percent_decode(&blanks).collect())
+    Cow::Owned(percent_decode(&spaces).collect())
 }
 
-/// Invalid UTF-8 does not make a callback unauthentic, only unpublishable: it is read with U+FFFD in
-/// the place of what is invalid.
+/// Replaces invalid UTF-8 by U+FFFD: a callback with invalid UTF-8 may be authentic, though it cannot be
+/// published.
 fn utf8(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
     match bytes {
         Cow::Borrowed(bytes) => {
@@ -108,23 +108,20 @@ fn utf8(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// What [`String::from_utf8_lossy`] does, and sooner where all is valid, as it is nearly always.
+/// Like [`String::from_utf8_lossy`], but faster for valid text, which is the usual case.
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// The four fields that the signature is made of or found by.
-pub(super) const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
-
 impl<'a> Json<'a> {
-    /// Reads the object's members.
+    /// Parses the members of the object.
     ///
     /// # Errors
     ///
-    /// [`Malformed`], where the text is not one JSON object, or repeats a signed field.
+    /// [`Malformed`], if the text is not one JSON object or repeats a signed field.
     pub fn decode(&'a self) -> Result<UnverifiedCallback<'a>, Malformed> {
-        // Of a text that begins with a brace, the parser tells what it expected, and where. It quotes
-        // only values of a wrong type, and members are taken with values of any.
+        // The parser's error says what was expected and where. It quotes only values of a wrong type, and
+        // members may have values of any type.
         let Members(members) = serde_json::from_str(&self.text)
             .map_err(|error| Malformed::NotACallback(error.to_string().into()))?;
         let mut signed = [const { Found::Nothing }; SIGNED.len()];
@@ -152,10 +149,10 @@ impl<'a> Json<'a> {
     }
 }
 
-/// What was found under the name of one signed field.
+/// The members found under the name of one signed field.
 ///
-/// Other ZEGO products write `Nonce` and `AppId`, and may share our URL. The exact name counts; a
-/// twin in other letters only where the exact name is absent.
+/// Other ZEGO products write `Nonce` and `AppId`, and may share our URL. A member with the exact name
+/// counts; one with other letter case only if there is no exact one.
 enum Found<'a> {
     Nothing,
     Twin(&'a RawValue),
@@ -184,12 +181,13 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A string of Unicode text, borrowed where it holds no escape.
+/// A string of Unicode text, borrowed if it contains no escape.
 pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    // Of anything else the parser would make an error, with its text and place: more work than a string.
+    // For anything else the parser would build an error with text and position, which costs more than
+    // parsing a string.
     if !value.get().starts_with('"') {
         return None;
     }
@@ -197,8 +195,8 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     Some(text)
 }
 
-/// A string, or a number's characters as they were received: a nonce has up to 19 digits, which no
-/// float holds, and the signature was made of characters.
+/// A string, or the characters of a number as received: a nonce has up to 19 digits, more than a float
+/// can represent, and the signature covers characters.
 fn text_or_number(value: &RawValue) -> Option<Cow<'_, str>> {
     match value.get().as_bytes() {
         [b'0'..=b'9' | b'-', ..] => Some(Cow::Borrowed(value.get())),
@@ -206,7 +204,7 @@ fn text_or_number(value: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The members of a JSON object, in order, with their values' text.
+/// The members of a JSON object, in order, with the text of their values.
 struct Members<'a>(Vec<Field<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -217,7 +215,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 struct MembersVisitor;
 
-/// A callback seldom has more.
+/// Callbacks rarely have more members.
 const USUAL_MEMBERS: usize = 16;
 
 impl<'de> Visitor<'de> for MembersVisitor {
@@ -229,8 +227,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::with_capacity(USUAL_MEMBERS);
-        // As raw text, names are held to JSON's grammar; and values of any depth or size are skipped
-        // without recursion or conversion.
+        // As raw text, names are checked against JSON's grammar, and values of any depth or size are
+        // skipped without recursion or conversion.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             let Name(name) = serde_json::from_str(name.get()).map_err(A::Error::custom)?;
             members.push(Field { name, value });
@@ -239,8 +237,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// A member's name. Read as bytes, since as a string serde_json refuses a lone surrogate, and one in
-/// the name of some unknown field must not cost the event.
+/// A member's name. It is parsed as bytes, because serde_json refuses a lone surrogate in a string, and
+/// one in the name of an unknown field must not lose the event.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
@@ -262,8 +260,8 @@ impl<'de> Visitor<'de> for NameVisitor {
         Ok(lossy(name))
     }
 
-    /// With its escapes undone. A lone surrogate is three bytes then, of which none is UTF-8 and the
-    /// first alone is ED; one U+FFFD stands for the three.
+    /// With escapes decoded. A lone surrogate then is three bytes that are not UTF-8, of which only the
+    /// first is 0xED; one U+FFFD replaces the three.
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
         let mut name = String::with_capacity(bytes.len());
         for chunk in bytes.utf8_chunks() {

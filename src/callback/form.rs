@@ -1,29 +1,29 @@
-//! A form-encoded body → the text of one JSON object.
+//! A form-encoded body to the text of one JSON object.
 //!
-//! Support can switch an account to forms. Older receivers of ZEGO's callbacks show arrays as
-//! repeated fields; `name[]=`, `name[0]=` and one JSON array are what others write.
+//! ZEGOCLOUD's support can switch an account to forms. Older receivers of ZEGO's callbacks show arrays
+//! as repeated fields; other senders write `name[]=`, `name[0]=` or one JSON array.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::decode::SIGNED;
+use super::SIGNED;
 
-/// Fields of which there is one, besides the signed ones. Each occurrence becomes a member, so that a
-/// repetition is found where it is found in JSON.
+/// Fields that occur once, apart from the signed ones. Each occurrence becomes a member, so that a
+/// repetition is detected later, as in JSON.
 const SINGLE: [&str; 4] = ["event", "group_id", "join_type", "operator_account"];
 
-/// The field that is an array even when it has one value.
+/// The field that is an array even with one value.
 const ARRAY: &str = "new_user_ids";
 
-/// Whether a body can be a form: a name that begins like a field's, and a `=`.
+/// Whether a body can be a form: it begins like the name of a field and contains a `=`.
 pub(super) fn looks_like_one(body: &[u8]) -> bool {
     let begins = |byte: &u8| byte.is_ascii_alphanumeric() || b"_%".contains(byte);
     body.first().is_some_and(begins) && body.contains(&b'=')
 }
 
-/// The fields as one JSON object, in the order in which their names first appear.
+/// Converts the fields to one JSON object, in the order in which their names first appear.
 pub(super) fn to_json(body: &[u8]) -> String {
     let mut members: Vec<Member<'_>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -47,7 +47,7 @@ pub(super) fn to_json(body: &[u8]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// Other products' letters count for signed fields only, as in JSON.
+/// Other letter case counts for signed fields only, as in JSON.
 fn is_single(name: &str) -> bool {
     SIGNED
         .iter()
@@ -55,7 +55,7 @@ fn is_single(name: &str) -> bool {
         || SINGLE.contains(&name)
 }
 
-/// What becomes one member of the object.
+/// A member of the object.
 struct Member<'a> {
     name: String,
     values: Vec<Value<'a>>,
@@ -66,7 +66,7 @@ struct Value<'a> {
     text: Cow<'a, str>,
 }
 
-/// How a field's name is written. In the order in which mixed spellings are put together.
+/// How the name of a field is written. Values of mixed spellings are joined in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Spelling {
     /// `name`
@@ -74,10 +74,10 @@ enum Spelling {
     /// `name[]`
     Listed,
     /// `name[3]`
-    Placed(u64),
+    Indexed(u64),
 }
 
-/// What a name says without its brackets. Any other brackets are part of the name.
+/// Splits a name from its brackets. Any other brackets are part of the name.
 fn split(name: &str) -> (&str, Spelling) {
     let Some((base, place)) = name
         .strip_suffix(']')
@@ -87,7 +87,7 @@ fn split(name: &str) -> (&str, Spelling) {
     };
     match place.parse() {
         _ if base.is_empty() => (name, Spelling::Plain),
-        Ok(place) => (base, Spelling::Placed(place)),
+        Ok(place) => (base, Spelling::Indexed(place)),
         Err(_) if place.is_empty() => (base, Spelling::Listed),
         Err(_) => (name, Spelling::Plain),
     }
@@ -109,9 +109,9 @@ impl Member<'_> {
         }
     }
 
-    /// What a value adds to its array. Only a plain `new_user_ids=` may be an array itself; in other
-    /// spellings, and under names we do not know, brackets are characters like any other, and an ID
-    /// may hold them.
+    /// The elements that a value adds to its array. Only a plain `new_user_ids=` may contain an array; in
+    /// other spellings and under unknown names, brackets are ordinary characters, which an ID may
+    /// contain.
     fn elements<'v>(&self, value: &'v Value<'_>) -> Cow<'v, str> {
         match inside_brackets(&value.text) {
             Some(elements) if self.name == ARRAY && value.spelling == Spelling::Plain => {

@@ -1,12 +1,12 @@
-//! What the sender sent. Pure: no I/O, no clock, no metrics.
+//! Decodes and authenticates what the sender sent. Pure: no I/O, no clock, no metrics.
 //!
-//! A body walks through three types, and each can only be made from the one before it:
-//! [`RawCallback`] (bytes) → [`UnverifiedCallback`] (fields that nobody has vouched for) →
-//! [`VerifiedCallback`] (signed by somebody who knows the secret). The rooms below take a
-//! `VerifiedCallback`, so a field that was not authenticated cannot reach Kafka.
+//! A body passes through three types, each made from the one before: [`RawCallback`] (bytes),
+//! [`UnverifiedCallback`] (fields that are not authenticated), [`VerifiedCallback`] (signed by someone
+//! who knows the secret). Later modules take a `VerifiedCallback`, so an unauthenticated field cannot
+//! reach Kafka.
 //!
-//! The sender's signature covers the secret, the timestamp and the nonce, and nothing else: of a
-//! `VerifiedCallback` only those three are proven. See the README's section on the sender.
+//! The sender's signature covers the secret, the timestamp and the nonce, and nothing else: only these
+//! three are proven to be genuine in a `VerifiedCallback`. See the README's section on the sender.
 
 mod authenticate;
 mod decode;
@@ -22,20 +22,23 @@ pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback,
 pub use decode::{Json, Malformed};
 pub use secrets::{Place, Secrets, SecretsError};
 
-/// A request's body as it arrived, before anybody has looked at it.
+/// The fields that the signature covers or is found by.
+const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
+
+/// The body of a request, unparsed.
 #[derive(Clone)]
 pub struct RawCallback {
-    /// The bytes, unchanged. They hold a live signature: never log them.
+    /// The bytes, unchanged. They contain a live signature: never log them.
     pub body: Bytes,
-    /// The `Content-Type` header as received. It decides nothing, it only travels with dead letters.
+    /// The `Content-Type` header as received. It has no influence and is only kept for dead letters.
     pub content_type: Option<Bytes>,
-    /// When the last byte of the body had arrived, in milliseconds since 1970-01-01 UTC.
+    /// When the last byte of the body arrived, in milliseconds since 1970-01-01 UTC.
     pub received_at: i64,
 }
 
-/// The fields of a callback that nobody has vouched for yet.
+/// The fields of a callback before authentication.
 ///
-/// Its only use is [`Secrets::authenticate`]; no field of it can be read outside this room.
+/// Its only use is [`Secrets::authenticate`]; no field can be read outside this module.
 pub struct UnverifiedCallback<'a> {
     raw: &'a RawCallback,
     valid_utf8: bool,
@@ -46,17 +49,17 @@ pub struct UnverifiedCallback<'a> {
     fields: Vec<Field<'a>>,
 }
 
-/// One member of the callback's JSON object that is not one of the four signed fields.
+/// A member of the callback's JSON object, apart from the four signed fields.
 #[derive(Debug)]
 pub struct Field<'a> {
-    /// The member's name. Where it held a lone surrogate, that became U+FFFD.
+    /// The member's name. A lone surrogate in it is replaced by U+FFFD.
     pub name: Cow<'a, str>,
     /// The member's value, as the JSON text that was received.
     pub value: &'a RawValue,
 }
 
 impl<'a> Field<'a> {
-    /// The value, where it is a string of Unicode text; borrowed where it holds no escape.
+    /// The value, if it is a string of Unicode text; borrowed if it contains no escape.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         decode::text(self.value)
     }

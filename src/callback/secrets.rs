@@ -1,4 +1,4 @@
-//! The callback secrets, as an operator writes them down.
+//! The callback secrets, as an operator writes them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,21 +8,20 @@ use zeroize::Zeroizing;
 /// The callback secrets, by application. Wiped from memory when dropped, and never printed.
 #[derive(Clone)]
 pub struct Secrets {
-    /// In the order given: the first signs samples.
+    /// Applications in the order given. The first one signs samples.
     order: Vec<String>,
     by_appid: HashMap<String, Vec<Zeroizing<String>>>,
     dummy: [Zeroizing<String>; 1],
 }
 
-/// What stands for every application that is not named.
+/// Stands for every application that is not named.
 const ANY: &str = "*";
 
-/// Why the secrets cannot be taken. It shows where, and never what: a secret in the wrong place is
-/// still one.
+/// Why the secrets are invalid. It names the place and never shows the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretsError {
-    /// There is none.
-    #[error("holds no secret: write appid=secret")]
+    /// There are no secrets.
+    #[error("holds no secret; write appid=secret")]
     Empty,
     /// There is no `=`.
     #[error("{0} is not of the form appid=secret")]
@@ -40,7 +39,7 @@ pub enum SecretsError {
 pub enum Place {
     /// In a list.
     Entry(usize),
-    /// In a file, where comments and empty lines count too.
+    /// In a file. Comments and empty lines count too.
     Line(usize),
 }
 
@@ -54,14 +53,15 @@ impl fmt::Display for Place {
 }
 
 impl Secrets {
-    /// Reads `appid=secret` pairs separated by commas. The same appid twice is a rotation: both live.
+    /// Parses `appid=secret` pairs separated by commas. The same appid twice is a rotation: both secrets
+    /// are valid.
     ///
-    /// Blanks around an entry, an appid and a secret do not count. An empty entry is an error, because
-    /// it is what a variable that was not set leaves in `$NEW,$OLD`.
+    /// Whitespace around an entry, an appid or a secret is ignored. An empty entry is an error, because an
+    /// unset variable in `$NEW,$OLD` leaves one.
     ///
     /// # Errors
     ///
-    /// The first entry that cannot be taken.
+    /// The first invalid entry.
     pub fn parse_list(text: &str) -> Result<Self, SecretsError> {
         if text.trim().is_empty() {
             return Err(SecretsError::Empty);
@@ -69,13 +69,13 @@ impl Secrets {
         Self::parse(text.split(',').zip((1..).map(Place::Entry)))
     }
 
-    /// Reads one pair a line; `#` begins a comment line. A secret may hold commas here.
+    /// Parses one pair per line; `#` begins a comment line. Secrets may contain commas here.
     ///
     /// # Errors
     ///
-    /// The first line that cannot be taken.
+    /// The first invalid line.
     pub fn parse_lines(text: &str) -> Result<Self, SecretsError> {
-        // Some editors begin a file with a byte order mark, which would become part of an appid.
+        // Some editors write a byte order mark, which would become part of an appid.
         let text = text.trim_start_matches('\u{feff}');
         let lines = text.lines().zip((1..).map(Place::Line));
         Self::parse(lines.filter(|(line, _)| {
@@ -102,8 +102,8 @@ impl Secrets {
             if !secrets.by_appid.contains_key(appid) {
                 secrets.order.push(appid.to_owned());
             }
-            let live = secrets.by_appid.entry(appid.to_owned()).or_default();
-            live.push(Zeroizing::new(secret.to_owned()));
+            let valid = secrets.by_appid.entry(appid.to_owned()).or_default();
+            valid.push(Zeroizing::new(secret.to_owned()));
         }
         if secrets.order.is_empty() {
             return Err(SecretsError::Empty);
@@ -122,19 +122,19 @@ impl Secrets {
         self.of(appid)?.first().map(|secret| secret.as_str())
     }
 
-    /// How many applications have secrets; those that `*` stands for count as one.
+    /// How many applications have secrets; `*` counts as one.
     #[expect(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Every live secret of an application.
+    /// All valid secrets of an application.
     pub(super) fn of(&self, appid: &str) -> Option<&[Zeroizing<String>]> {
         let secrets = self.by_appid.get(appid).or_else(|| self.by_appid.get(ANY));
         secrets.map(Vec::as_slice)
     }
 
-    /// What the signature of an unknown application is compared with, so that it takes as long.
+    /// The secret that stands in for those of an unknown application, so that the check takes as long.
     pub(super) fn dummy(&self) -> &[Zeroizing<String>] {
         &self.dummy
     }

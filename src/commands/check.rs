@@ -1,9 +1,10 @@
-//! `check`: says before the first callback what would weaken or break a promise.
+//! `check`: finds what would weaken or break a guarantee, before the first callback.
 
 use super::Failure;
 use crate::config::{self, ServeArgs};
-use crate::delivery::kafka::Topics;
-use crate::delivery::{Finding, Level, inspect_spool};
+use crate::finding::{Finding, Level};
+use crate::kafka::Topics;
+use crate::spool;
 
 /// The flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -17,18 +18,20 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let serve = args.serve;
-    serve.callback.edge(&serve.deadlines, &serve.connections)?;
+    serve
+        .callback
+        .callback_settings(&serve.deadlines, &serve.connections)?;
     serve.connections.limits()?;
     serve.connections.certificate()?;
     config::secrets(serve.callback.callback_secrets_file.as_deref())?;
-    // It only looks: creating topics is for `serve`.
+    // Creating topics is left to `serve`.
     let settings = serve.kafka.settings(None)?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
     findings.extend(match serve.spool.settings(&serve.deadlines)? {
-        Some(spool) => inspect_spool(&spool),
+        Some(spool) => spool::inspect(&spool),
         None => vec![Finding::warning(
             "spool",
-            "none: an outage of Kafka longer than a minute loses events; set ZIM2KAFKA_SPOOL_DIR",
+            "there is none, so an outage of Kafka longer than a minute loses events; set ZIM2KAFKA_SPOOL_DIR",
         )],
     });
     match Topics::new(&settings)?.inspect().await {
@@ -38,7 +41,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
         Err(error) => findings.push(Finding::error(
             "Kafka",
-            format!("does not answer: {error}; check ZIM2KAFKA_KAFKA_BROKERS and the network"),
+            format!("does not answer ({error}); check ZIM2KAFKA_KAFKA_BROKERS and the network"),
         )),
     }
     let width = findings
@@ -60,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Level::Error
     };
     if findings.iter().any(|finding| finding.level >= limit) {
-        return Err(Failure::Said);
+        return Err(Failure::Reported);
     }
     Ok(())
 }

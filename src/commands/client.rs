@@ -10,10 +10,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-/// More of an answer is not read.
+/// The most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// A client that keeps its connections. Plain HTTP only.
+/// A client that reuses its connections. Plain HTTP only.
 #[derive(Clone)]
 pub(super) struct HttpClient(Client<HttpConnector, Full<Bytes>>);
 
@@ -24,7 +24,7 @@ impl HttpClient {
         Self(Client::builder(TokioExecutor::new()).build(connector))
     }
 
-    /// One request and its whole answer, within `timeout`.
+    /// Sends one request and reads its complete answer, within `timeout`.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl HttpClient {
     }
 }
 
-/// The innermost cause says more than "client error (Connect)".
+/// The innermost cause is more specific than "client error (Connect)".
 fn reason(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -70,7 +70,8 @@ fn reason(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Where a listener is reached from this machine: one that listens everywhere, at loopback.
+/// The address at which a listener is reached from this machine: loopback if it listens on all
+/// addresses.
 pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

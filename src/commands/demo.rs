@@ -1,4 +1,4 @@
-//! `demo`: the whole service at work on one machine, with nothing else installed.
+//! `demo`: the complete service on one machine, with nothing else installed.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use super::client::{HttpClient, reachable};
 use super::send::sample::{Signer, curl, now};
 use super::serve::{address, connections, embed, listen};
-use super::{Failure, Stop, tail};
+use super::{Failure, Stop, blocking, tail};
 use crate::callback::Secrets;
 use crate::config::{CALLBACK_SECRETS, ServeArgs};
-use crate::delivery::kafka::{Consumed, KafkaSettings, Start, Subscription};
+use crate::kafka::{Consumed, KafkaSettings, StartFrom, Subscription};
 use crate::reload::Reload;
 use crate::server::{self, ServerSettings};
 
@@ -23,24 +23,25 @@ use crate::server::{self, ServerSettings};
 pub(super) struct Args {
     #[command(flatten)]
     serve: ServeArgs,
-    /// End after so many events [default: run until ctrl-c]
+    /// End after this many events [default: run until ctrl-c]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
 
-/// The application of the samples.
+/// The application of the sample callbacks.
 const APPID: &str = "1234567890";
 
-/// Callbacks come at this pace, so that people can follow.
-const PACE: Duration = Duration::from_secs(1);
+/// The time between two callbacks, so that people can follow.
+const CALLBACK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An event that does not arrive within this ends the demo as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The demo fails if an event does not arrive within this time.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let Args { serve, count } = args;
     if serve.connections.certificate()?.is_some() {
-        let problem = "ZIM2KAFKA_TLS_CERT: `demo` sends to itself by plain HTTP; unset it";
+        let problem =
+            "ZIM2KAFKA_TLS_CERT: `demo` sends to itself over plain HTTP; unset the variable";
         return Err(Failure::Usage(problem.to_owned()));
     }
     let kafka = embed(&serve)?;
@@ -48,7 +49,9 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let pair = format!("{APPID}={secret}");
     let secrets = || Secrets::parse_list(&pair).map_err(|error| Failure::Failed(error.to_string()));
     let settings = ServerSettings {
-        callbacks: serve.callback.edge(&serve.deadlines, &serve.connections)?,
+        callbacks: serve
+            .callback
+            .callback_settings(&serve.deadlines, &serve.connections)?,
         connections: connections(&serve.connections)?,
         certificate: None,
         reload: Reload::default(),
@@ -57,7 +60,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         spool: None,
         inspect_topics: false,
         drain_delay: Duration::ZERO,
-        stop_deadline: serve.deadlines.stop_deadline.0,
+        stop_deadline: serve.deadlines.stop_deadline,
     };
     let listeners = listen(&serve.listen)?;
     let url = format!(
@@ -67,16 +70,16 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     );
     let uri: Uri = url
         .parse()
-        .map_err(|_| Failure::Failed("the callback path is no URL".to_owned()))?;
+        .map_err(|_| Failure::Failed("the callback path is not a valid URL".to_owned()))?;
     let signer = Signer::new(&secrets()?, None)?;
     let admin = reachable(address(&listeners.admin)?);
-    introduce(admin, &settings.kafka, &url, &pair, &signer);
+    print_introduction(admin, &settings.kafka, &url, &pair, &signer);
 
     let mut records = subscribe(settings.kafka.clone()).await?;
     let topic = settings.kafka.topic.clone();
     let (done, shutdown) = tokio::sync::oneshot::channel::<()>();
     let server = server::run(settings, listeners, async {
-        // Sent, or its sender gone: both end the demo.
+        // A message or a dropped sender: both end the demo.
         shutdown.await.ok();
     });
     let show = async {
@@ -92,7 +95,8 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     shown
 }
 
-/// Sends one callback after another, and prints what comes out of the topic: also what others send.
+/// Sends one callback after another and prints every record of the topic, including those of callbacks
+/// that other clients send.
 async fn show(
     signer: &Signer,
     url: &Uri,
@@ -101,7 +105,7 @@ async fn show(
     records: &mut mpsc::Receiver<Consumed>,
 ) -> Result<(), Failure> {
     let client = HttpClient::new();
-    let mut clock = tokio::time::interval(PACE);
+    let mut clock = tokio::time::interval(CALLBACK_INTERVAL);
     for number in 0..count.unwrap_or(u64::MAX) {
         loop {
             tokio::select! {
@@ -111,7 +115,7 @@ async fn show(
         }
         let body = Bytes::from(signer.group_joined(number, 5, now()));
         let (status, answer) = client
-            .request(Method::POST, url, body, PATIENCE)
+            .request(Method::POST, url, body, ARRIVAL_TIMEOUT)
             .await
             .map_err(|reason| Failure::Failed(format!("the service did not answer: {reason}")))?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -123,7 +127,7 @@ async fn show(
         }
         let id = event_id(&answer);
         loop {
-            let record = tokio::time::timeout(PATIENCE, records.recv()).await;
+            let record = tokio::time::timeout(ARRIVAL_TIMEOUT, records.recv()).await;
             let Ok(Some(record)) = record else {
                 return Err(Failure::Failed(
                     "the record did not arrive in the topic".to_owned(),
@@ -146,14 +150,13 @@ fn event_id(answer: &str) -> String {
     id.unwrap_or_default().to_owned()
 }
 
-/// Reads the topic on a thread of its own, for as long as somebody listens.
+/// Reads the topic on its own thread, until the receiver is dropped.
 async fn subscribe(settings: KafkaSettings) -> Result<mpsc::Receiver<Consumed>, Failure> {
     let (send, records) = mpsc::channel(100);
     let topic = settings.topic.clone();
-    let start = move || Subscription::start(&settings, &topic, Start::Beginning, PATIENCE);
-    let subscription = tokio::task::spawn_blocking(start)
-        .await
-        .map_err(|panic| Failure::Failed(panic.to_string()))??;
+    let start =
+        move || Subscription::start(&settings, &topic, StartFrom::Beginning, ARRIVAL_TIMEOUT);
+    let subscription = blocking(start).await??;
     tokio::task::spawn_blocking(move || {
         while !send.is_closed() {
             match subscription.next(Duration::from_millis(100)) {
@@ -163,14 +166,20 @@ async fn subscribe(settings: KafkaSettings) -> Result<mpsc::Receiver<Consumed>, 
                     }
                 }
                 Ok(None) => {}
-                Err(error) => tracing::debug!(%error, "reading the topic"),
+                Err(error) => tracing::debug!("cannot read the topic: {error}"),
             }
         }
     });
     Ok(records)
 }
 
-fn introduce(admin: SocketAddr, kafka: &KafkaSettings, url: &str, pair: &str, signer: &Signer) {
+fn print_introduction(
+    admin: SocketAddr,
+    kafka: &KafkaSettings,
+    url: &str,
+    pair: &str,
+    signer: &Signer,
+) {
     let body = signer.group_joined(0, 5, now());
     let KafkaSettings { brokers, topic, .. } = kafka;
     println!("zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},");

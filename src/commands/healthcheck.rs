@@ -1,4 +1,4 @@
-//! `healthcheck`: for containers, which have no curl.
+//! `healthcheck`: a probe for containers without curl.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::config::AdminArgs;
 pub(super) struct Args {
     #[command(flatten)]
     admin: AdminArgs,
-    /// Ask whether the process turns (/livez), not whether it is ready
+    /// Ask whether the process is running (/livez) instead of whether it is ready
     #[arg(long)]
     live: bool,
 }
@@ -24,7 +24,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let url = format!("http://{}/{path}", reachable(args.admin.admin_listen));
     let uri: Uri = url
         .parse()
-        .map_err(|_| Failure::Failed(format!("{url} is no URL")))?;
+        .map_err(|_| Failure::Failed(format!("{url} is not a valid URL")))?;
     let timeout = Duration::from_secs(2);
     let answer = HttpClient::new()
         .request(Method::GET, &uri, Bytes::new(), timeout)

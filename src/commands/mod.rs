@@ -1,4 +1,4 @@
-//! One file a command, and what they share: the command line, how they fail, how they stop.
+//! The commands, one file each, and what they share: command line, failures and signals.
 
 mod check;
 mod client;
@@ -9,6 +9,8 @@ mod serve;
 mod tail;
 
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,8 +18,10 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, ConfigError, LogArgs, LogFormat};
-use crate::delivery::kafka;
+use crate::kafka;
+use crate::log::Chain;
 use crate::server::ServerError;
+use crate::spool;
 
 /// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to Kafka
 #[derive(Debug, Parser)]
@@ -27,7 +31,7 @@ use crate::server::ServerError;
     after_help = "Secrets and Kafka properties are set by variables only:\n  \
         ZIM2KAFKA_CALLBACK_SECRETS  appid=secret,appid=secret with the CallbackSecret from ZEGOCLOUD's\n                              console; the same appid twice = rotation; *=secret for other appids\n  \
         ZIM2KAFKA_KAFKA_PROPERTIES  librdkafka properties, key=value, separated by new lines or ;\n\n\
-        Every setting of `serve` is explained by `zim2kafka serve --help`. Exit codes: 0 fine, 1 failed,\n\
+        `zim2kafka serve --help` explains every setting of the service. Exit codes: 0 success, 1 failure,\n\
         2 wrong usage or configuration."
 )]
 pub struct Cli {
@@ -41,67 +45,90 @@ pub struct Cli {
 enum Command {
     /// Run the service
     Serve(serve::Args),
-    /// Show the service at work: an in-process Kafka, signed sample callbacks, a subscriber
+    /// Show the service at work with an in-process Kafka, signed sample callbacks and a subscriber
     Demo(demo::Args),
-    /// Play the sender: post signed callbacks, with ZEGOCLOUD's retry schedule
+    /// Act as the sender: post signed callbacks with ZEGOCLOUD's retry schedule
     Send(send::Args),
-    /// Subscribe to the topic and print its records, one JSON object a line
+    /// Subscribe to the topic and print its records, one JSON object per line
     Tail(tail::Args),
-    /// Look at the configuration, at Kafka and at the topics, and say what weakens a promise
+    /// Check the configuration, Kafka, the topics and the spool for what weakens a guarantee
     Check(check::Args),
     /// Ask a running service whether it is ready
     Healthcheck(healthcheck::Args),
 }
 
-/// Why a command did not do what it was asked to.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The configuration cannot be taken.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The usage cannot be taken.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// It failed.
+    /// The service could not start or ended by itself.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// Kafka cannot be used.
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+    /// The spool cannot be used.
+    #[error("ZIM2KAFKA_SPOOL_DIR: cannot use the spool in {}", folder.display())]
+    Spool {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why.
+        source: spool::Error,
+    },
+    /// A port cannot be bound.
+    #[error("cannot listen on {address}; free the port or set {variable} to another")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The variable that sets it.
+        variable: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A system call failed.
+    #[error("{0}")]
+    System(&'static str, #[source] io::Error),
+    /// Anything else, in words.
     #[error("{0}")]
     Failed(String),
-    /// It failed, and has said so itself.
+    /// It has reported its failure itself.
     #[error("failed")]
-    Said,
+    Reported,
 }
 
 impl Failure {
-    /// What the process ends with.
+    /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
-            Self::Failed(_) | Self::Said => 1,
+            _ => 1,
         }
     }
 
-    /// Whether nothing more is to be printed.
-    pub fn is_said(&self) -> bool {
-        matches!(self, Self::Said)
+    /// The error message with its causes; `None` if the failure has been reported.
+    pub fn message(&self) -> Option<String> {
+        (!matches!(self, Self::Reported)).then(|| Chain(self).to_string())
     }
 }
 
-impl From<ServerError> for Failure {
-    fn from(error: ServerError) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-impl From<kafka::Error> for Failure {
-    fn from(error: kafka::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
+/// Waits for work on a thread where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|panic| Failure::System("a part of the command failed", io::Error::other(panic)))
 }
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// [`Failure`], which knows the exit code.
+/// [`Failure`], which has the exit code.
 pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
     for warning in config::unknown_variables(&Cli::command()) {
         tracing::warn!("{warning}");
@@ -116,11 +143,11 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
     }
 }
 
-/// Starts the log, to stderr: stdout belongs to results.
+/// Starts the log on stderr, because stdout is for results.
 ///
 /// # Errors
 ///
-/// Where the filter is none.
+/// If the filter is invalid.
 pub fn start_log(cli: &Cli) -> Result<(), Failure> {
     let filter = EnvFilter::builder().parse(&cli.log.log).map_err(|error| {
         Failure::Usage(format!(
@@ -138,18 +165,18 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The signals, counted: SIGTERM and SIGINT ask to stop, SIGHUP to read files again.
+/// Counts signals: SIGTERM and SIGINT ask to stop, SIGHUP asks to reload.
 pub struct Stop {
     stops: watch::Receiver<u32>,
     hangups: watch::Receiver<u32>,
 }
 
 impl Stop {
-    /// Listens from now on.
+    /// Begins to listen.
     ///
     /// # Panics
     ///
-    /// Outside of a runtime, or where the system has no signals.
+    /// Outside of a tokio runtime.
     pub fn listen() -> Self {
         let (stopped, stops) = watch::channel(0);
         let (hung_up, hangups) = watch::channel(0);
@@ -161,7 +188,7 @@ impl Stop {
                 let count = tokio::select! {
                     _ = terminate.recv() => &stopped,
                     _ = interrupt.recv() => &stopped,
-                    // Its default is to end the process, and who sends it means to reload.
+                    // By default it would end the process.
                     _ = hangup.recv() => &hung_up,
                 };
                 count.send_modify(|count| *count += 1);
@@ -175,7 +202,7 @@ impl Stop {
         self.hangups.clone()
     }
 
-    /// Completes with the first signal: stop in order.
+    /// Completes with the first signal to stop: shut down in order.
     pub async fn first(&self) {
         self.reached(1).await;
     }
@@ -208,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 

@@ -4,20 +4,21 @@ use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Failure, Stop};
+use super::{Failure, Stop, blocking};
 use crate::config::{self, ConnectionArgs, ListenArgs, ServeArgs};
-use crate::delivery::kafka::EmbeddedKafka;
-use crate::delivery::{Finding, Spool, SpoolSettings, inspect_spool};
+use crate::finding::Finding;
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
+use crate::kafka::EmbeddedKafka;
 use crate::reload::Reload;
 use crate::server::{self, Listeners, ServerSettings};
+use crate::spool::{self, Spool, SpoolSettings};
 
 /// The flags of `serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     serve: ServeArgs,
-    /// Start a Kafka in this process, in memory, instead of connecting to brokers: for trying out
+    /// Start an in-memory Kafka in this process instead of connecting to brokers; for trials only
     #[arg(long)]
     embedded_kafka: bool,
 }
@@ -29,35 +30,33 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     } = args;
     let embedded = embedded_kafka.then(|| embed(&serve)).transpose()?;
     let mut settings = settings(&serve, embedded.as_ref(), stop)?;
-    // Before the ports are bound: where an older process still has both, the spool is waited for.
+    // Before the ports are bound: an older process may still have both, and only the spool is waited for.
     if let Some(spool) = serve.spool.settings(&serve.deadlines)? {
         tokio::select! {
-            spool = open(spool) => settings.spool = Some(spool?),
+            spool = open_spool(spool) => settings.spool = Some(spool?),
             () = stop.first() => return Ok(()),
         }
     }
     let listeners = listen(&serve.listen)?;
-    announce(&serve, &settings, embedded.as_ref(), &listeners)?;
+    log_start(&serve, &settings, embedded.as_ref(), &listeners)?;
     server::run(settings, listeners, stop.first()).await?;
     Ok(())
 }
 
-async fn open(settings: SpoolSettings) -> Result<Spool, Failure> {
-    inspect_spool(&settings).iter().for_each(Finding::log);
-    let open = move || Spool::open(&settings).map_err(|error| (settings.folder, error));
-    let opened = tokio::task::spawn_blocking(open).await;
-    let opened = opened.map_err(|error| Failure::Failed(error.to_string()))?;
-    opened.map_err(|(folder, error)| {
-        Failure::Failed(format!(
-            "ZIM2KAFKA_SPOOL_DIR: the spool in {} cannot be used: {error}",
-            folder.display()
-        ))
-    })
+async fn open_spool(settings: SpoolSettings) -> Result<Spool, Failure> {
+    spool::inspect(&settings).iter().for_each(Finding::log);
+    let open = move || {
+        Spool::open(&settings).map_err(|source| Failure::Spool {
+            folder: settings.folder,
+            source,
+        })
+    };
+    blocking(open).await?
 }
 
-/// Starts a Kafka in this process, with our two topics.
+/// Starts a Kafka in this process, with both topics.
 pub(super) fn embed(serve: &ServeArgs) -> Result<EmbeddedKafka, Failure> {
-    // Names that no Kafka would take are refused before they meet one that would.
+    // The embedded Kafka would accept topic names that a real one does not.
     let settings = serve.kafka.settings_with("embedded", None)?;
     let topics = [settings.topic.as_str(), settings.dead_letter_topic.as_str()];
     Ok(EmbeddedKafka::start(
@@ -75,7 +74,9 @@ fn settings(
         Some(kafka) => serve.kafka.settings_with(kafka.brokers(), None)?,
         None => serve.kafka.settings(Some(&serve.topics))?,
     };
-    let callbacks = serve.callback.edge(&serve.deadlines, &serve.connections)?;
+    let callbacks = serve
+        .callback
+        .callback_settings(&serve.deadlines, &serve.connections)?;
     let (secrets, secrets_file) = config::secrets(serve.callback.callback_secrets_file.as_deref())?;
     let (certificate, certificate_files) = serve.connections.certificate()?.unzip();
     Ok(ServerSettings {
@@ -85,22 +86,22 @@ fn settings(
         reload: Reload {
             secrets: secrets_file,
             certificate: certificate_files,
-            asked: Some(stop.hangups()),
+            requests: Some(stop.hangups()),
         },
         intake: serve.callback.intake(secrets),
         kafka,
         spool: None,
         inspect_topics: embedded.is_none(),
-        drain_delay: serve.deadlines.drain_delay.0,
-        stop_deadline: serve.deadlines.stop_deadline.0,
+        drain_delay: serve.deadlines.drain_delay,
+        stop_deadline: serve.deadlines.stop_deadline,
     })
 }
 
-/// Files that are open besides the callback port's connections: the admin port's, Kafka's, the spool's.
+/// Open files apart from the callback port's connections: those of the admin port, Kafka and the spool.
 const OTHER_FILES: u64 = MAX_ADMIN_CONNECTIONS as u64 + 256;
 
-/// The limits of connections, for which the limit of open files is raised. Where it cannot be, there are
-/// fewer: a connection that cannot be accepted is worse than one that waits for its place.
+/// The limits of connections, for which the limit of open files is raised. If that is not possible, fewer
+/// connections are allowed: one that cannot be accepted is worse than one that waits for its slot.
 pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
     let mut limits = arguments.limits()?;
     let wanted = limits.connections as u64 + OTHER_FILES;
@@ -119,13 +120,13 @@ pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits
         let fewer = files.saturating_sub(OTHER_FILES).max(1);
         limits.connections = usize::try_from(fewer).unwrap_or(usize::MAX);
         tracing::warn!(
-            "ZIM2KAFKA_MAX_CONNECTIONS: only {fewer} connections at once, since no more than {files} files may be open; raise the hard limit (ulimit -Hn) to {wanted}"
+            "ZIM2KAFKA_MAX_CONNECTIONS: only {fewer} connections are allowed, because this process may open only {files} files; raise the hard limit (ulimit -Hn) to {wanted}"
         );
     }
     Ok(limits)
 }
 
-/// Binds both ports, so that one that is taken is said at once.
+/// Binds both ports, so that a port that is taken is an error at once.
 pub(super) fn listen(listen: &ListenArgs) -> Result<Listeners, Failure> {
     Ok(Listeners {
         callbacks: bind("ZIM2KAFKA_LISTEN", listen.listen)?,
@@ -133,28 +134,29 @@ pub(super) fn listen(listen: &ListenArgs) -> Result<Listeners, Failure> {
     })
 }
 
-fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(|error| {
-        Failure::Failed(format!(
-            "cannot listen on {address}: {error}; free the port or set {variable} to another"
-        ))
+fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|source| Failure::Listen {
+        address,
+        variable,
+        source,
     })
 }
 
-/// Where a port really is: asked for port 0, the system chose one.
+/// The address of a port. If port 0 was asked for, the system has chosen one.
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener
         .local_addr()
-        .map_err(|error| Failure::Failed(error.to_string()))
+        .map_err(|error| Failure::System("cannot determine the address of a port", error))
 }
 
-fn announce(
+fn log_start(
     serve: &ServeArgs,
     settings: &ServerSettings,
     embedded: Option<&EmbeddedKafka>,
     listeners: &Listeners,
 ) -> Result<(), Failure> {
-    // The path is not shown: it may hold a secret segment.
+    // The path is not logged, because it may contain a secret segment.
+    // As fields, because programs that start the service with port 0 read the addresses.
     tracing::info!(
         callbacks = %address(&listeners.callbacks)?,
         admin = %address(&listeners.admin)?,
@@ -163,26 +165,25 @@ fn announce(
     );
     if let Some(kafka) = embedded {
         tracing::warn!(
-            brokers = kafka.brokers(),
-            "the embedded Kafka is for trying out: on this machine only, in memory only, the last 5 MiB a partition"
+            "the embedded Kafka at {} is for trials only: reachable from this machine, in memory, keeps the last 5 MiB of a partition",
+            kafka.brokers()
         );
     }
     match &settings.spool {
-        Some(spool) => say_what_is_left(spool),
+        Some(spool) => log_backlog(spool),
         None => tracing::warn!(
-            "ZIM2KAFKA_SPOOL_DIR is not set, so there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender tries for 62 s, so a longer outage of Kafka loses events",
-            serve.deadlines.answer_deadline.0
+            "ZIM2KAFKA_SPOOL_DIR is not set, so there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender retries for 62 s, so a longer outage of Kafka loses events",
+            serve.deadlines.answer_deadline
         ),
     }
     Ok(())
 }
 
-fn say_what_is_left(spool: &Spool) {
+fn log_backlog(spool: &Spool) {
     let (records, _) = spool.records();
     if records > 0 {
         tracing::info!(
-            records,
-            "the spool holds records of an earlier run; they go first"
+            "the spool holds {records} records of an earlier run; publishing them first"
         );
     }
 }

@@ -8,31 +8,31 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, Stop};
+use super::{Failure, Stop, blocking};
 use crate::config::KafkaArgs;
-use crate::delivery::kafka::{Consumed, Start, Subscription};
+use crate::kafka::{Consumed, StartFrom, Subscription};
 
 /// The flags of `tail`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     kafka: KafkaArgs,
-    /// Read the dead-letter topic. Its records hold live signatures
+    /// Read the dead-letter topic; its records contain live signatures
     #[arg(long)]
     dead_letter: bool,
-    /// Begin with the oldest record, not with the next
+    /// Begin with the oldest record instead of the next one
     #[arg(long)]
     from_beginning: bool,
-    /// Stop after so many records
+    /// Stop after this many records
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// For people, not one JSON object a line
+    /// Print several lines per record, for people
     #[arg(long)]
     pretty: bool,
 }
 
-/// Kafka's first answers are waited for so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time for Kafka's first answers.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let settings = args.kafka.settings(None)?;
@@ -43,17 +43,17 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     }
     .clone();
     let start = if args.from_beginning {
-        Start::Beginning
+        StartFrom::Beginning
     } else {
-        Start::End
+        StartFrom::End
     };
-    let stopped = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stopped);
-    let printing = tokio::task::spawn_blocking(move || {
-        let subscription = Subscription::start(&settings, &topic, start, PATIENCE)
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    let should_stop = Arc::clone(&is_stopping);
+    let printing = blocking(move || {
+        let subscription = Subscription::start(&settings, &topic, start, START_TIMEOUT)
             .map_err(|error| Failure::Failed(format!("cannot read the topic {topic}: {error}")))?;
         let mut left = args.count.unwrap_or(u64::MAX);
-        while left > 0 && !asked.load(Ordering::Relaxed) {
+        while left > 0 && !should_stop.load(Ordering::Relaxed) {
             if let Some(record) = subscription.next(Duration::from_millis(200))? {
                 let text = if args.pretty {
                     pretty(&topic, &record)
@@ -61,7 +61,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
                     line(&topic, &record)
                 };
                 if writeln!(io::stdout(), "{text}").is_err() {
-                    // Whoever read our output has gone, as `head` does.
+                    // The reader of our output has closed it, as `head` does.
                     break;
                 }
                 left -= 1;
@@ -70,16 +70,16 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         Ok(())
     });
     tokio::select! {
-        result = printing => result.unwrap_or(Err(Failure::Said)),
+        result = printing => result?,
         () = stop.first() => {
-            stopped.store(true, Ordering::Relaxed);
+            is_stopping.store(true, Ordering::Relaxed);
             Ok(())
         }
     }
 }
 
-/// One JSON object on one line. Keys, headers and dead letters are text; the value of an event is
-/// the JSON it is, to the digit.
+/// One JSON object on one line. Keys, headers and dead letters are strings; the value of an event is
+/// embedded as JSON, with its digits unchanged.
 fn line(topic: &str, record: &Consumed) -> String {
     let headers: serde_json::Map<String, Value> = (record.headers.iter())
         .map(|(name, value)| (name.clone(), text(value)))
@@ -99,7 +99,7 @@ fn line(topic: &str, record: &Consumed) -> String {
     )
 }
 
-/// Some lines for people.
+/// Several lines for people.
 pub(super) fn pretty(topic: &str, record: &Consumed) -> String {
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
     let key = record.key.as_deref().map_or("(none)".to_owned(), lossy);
@@ -108,10 +108,10 @@ pub(super) fn pretty(topic: &str, record: &Consumed) -> String {
         record.partition, record.offset
     );
     for (name, value) in &record.headers {
-        write!(text, "\n  {name}: {}", lossy(value)).expect("a string takes all");
+        write!(text, "\n  {name}: {}", lossy(value)).expect("writing to a string cannot fail");
     }
     let value = String::from_utf8_lossy(&record.value);
-    write!(text, "\n  {value}\n").expect("a string takes all");
+    write!(text, "\n  {value}\n").expect("writing to a string cannot fail");
     text
 }
 
@@ -123,8 +123,8 @@ fn text(bytes: &[u8]) -> Value {
     Value::from(String::from_utf8_lossy(bytes))
 }
 
-/// JSON text without the line breaks between its tokens, which a sender may have put into a field
-/// that travels as received. Within a string there are none.
+/// Removes the line breaks between the tokens of a JSON text. Fields that are published as received may
+/// hold some; strings cannot.
 fn on_one_line(json: &str) -> String {
     json.chars()
         .filter(|char| !matches!(char, '\n' | '\r'))
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_of_json_with_its_digits_kept() {
+    fn an_event_is_one_line_of_json_with_its_digits_unchanged() {
         let line = line(
             "t",
             &record("ce_type", b"{\"extra\":{\"n\":1e400,\n\"a\":\"b\"}}"),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_is_a_string_whatever_its_bytes_are() {
+    fn a_dead_letter_is_a_string_whatever_its_bytes() {
         let line = line("t", &record("event_id", b"{\"a\":\xff}\n"));
         assert!(
             line.ends_with("\"value\":\"{\\\"a\\\":\u{fffd}}\\n\"}"),

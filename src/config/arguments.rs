@@ -1,9 +1,8 @@
-//! The flags, their variables and their defaults, and how their values are written.
+//! The flags with their variables and defaults, and the syntax of their values.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -14,7 +13,7 @@ use crate::http::Networks;
 #[derive(Debug, Clone, Args)]
 #[expect(
     missing_docs,
-    reason = "a doc comment here would take the place of the command's own text"
+    reason = "a doc comment here would replace the help of the command"
 )]
 pub struct ServeArgs {
     #[command(flatten)]
@@ -36,9 +35,12 @@ pub struct ServeArgs {
 /// The two ports.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Ports")]
-#[expect(missing_docs, reason = "the flattened part says itself what it is")]
+#[expect(
+    missing_docs,
+    reason = "a doc comment here would replace the help of the flattened part"
+)]
 pub struct ListenArgs {
-    /// Where callbacks are received, and nothing else
+    /// Address of the callback port
     #[arg(
         long,
         env = "ZIM2KAFKA_LISTEN",
@@ -54,7 +56,7 @@ pub struct ListenArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Ports")]
 pub struct AdminArgs {
-    /// Where metrics, health and the status page are
+    /// Address of the admin port: metrics, health and status page
     #[arg(
         long,
         env = "ZIM2KAFKA_ADMIN_LISTEN",
@@ -64,11 +66,11 @@ pub struct AdminArgs {
     pub admin_listen: SocketAddr,
 }
 
-/// What callbacks must be like.
+/// Which callbacks are accepted.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Callbacks")]
 pub struct CallbackArgs {
-    /// The path that the sender posts to; may hold a segment that nobody is to guess
+    /// Path that the sender posts to; may contain an unguessable segment
     #[arg(
         long,
         env = "ZIM2KAFKA_CALLBACK_PATH",
@@ -76,10 +78,10 @@ pub struct CallbackArgs {
         default_value = "/callbacks/zim"
     )]
     pub callback_path: String,
-    /// A file of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
+    /// File of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
     #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
     pub callback_secrets_file: Option<PathBuf>,
-    /// What the sender's timestamps must be: auto, s or ms
+    /// Unit of the sender's timestamps: auto, s or ms
     #[arg(
         long,
         env = "ZIM2KAFKA_TIMESTAMP_UNIT",
@@ -87,80 +89,84 @@ pub struct CallbackArgs {
         default_value = "auto"
     )]
     pub timestamp_unit: TimestampUnit,
-    /// Callbacks older or newer go to the dead-letter topic as stale; off accepts any
+    /// Callbacks older or newer than this become dead letters; off accepts any age
     #[arg(
         long,
         env = "ZIM2KAFKA_TIMESTAMP_TOLERANCE",
         value_name = "DURATION",
-        default_value = "10m"
+        default_value = "10m",
+        value_parser = duration_or_off
     )]
-    pub timestamp_tolerance: Tolerance,
-    /// A larger body is answered 413; at most 900000 bytes
+    pub timestamp_tolerance: OrOff<Duration>,
+    /// Largest body; a larger one is answered 413; at most 900000 bytes
     #[arg(
         long,
         env = "ZIM2KAFKA_BODY_LIMIT",
         value_name = "SIZE",
-        default_value = "512KiB"
+        default_value = "512KiB",
+        value_parser = size
     )]
-    pub body_limit: Size,
+    pub body_limit: usize,
 }
 
 impl fmt::Debug for CallbackArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The path is a secret too.
+        // The path may hold a secret.
         f.debug_struct("CallbackArgs").finish_non_exhaustive()
     }
 }
 
-/// Who may connect to the callback port, and how.
+/// Who may connect to the callback port, and for how long.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
 pub struct ConnectionArgs {
-    /// Connections on the callback port at once; over it, idle ones are closed first
+    /// Most connections on the callback port; beyond it, idle ones are closed first
     #[arg(long, env = "ZIM2KAFKA_MAX_CONNECTIONS", value_name = "N", default_value = "4096",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
-    /// Connections from one address at once, but for trusted proxies; off for no limit
+    /// Most connections from one address, trusted proxies excepted; off for no limit
     #[arg(
         long,
         env = "ZIM2KAFKA_MAX_CONNECTIONS_PER_ADDRESS",
         value_name = "N",
-        default_value = "off"
+        default_value = "off",
+        value_parser = number_or_off
     )]
-    pub max_connections_per_address: AtMost,
-    /// How long a kept-alive connection may be silent: longer than a balancer's own time
+    pub max_connections_per_address: OrOff<usize>,
+    /// How long a kept-alive connection may be idle; set it longer than the load balancer's timeout
     #[arg(
         long,
         env = "ZIM2KAFKA_IDLE_TIMEOUT",
         value_name = "DURATION",
-        default_value = "75s"
+        default_value = "75s",
+        value_parser = duration
     )]
-    pub idle_timeout: Time,
-    /// A PEM file with the certificate and its chain: HTTPS on the callback port
+    pub idle_timeout: Duration,
+    /// PEM file with the certificate and its chain: HTTPS on the callback port
     #[arg(long, env = "ZIM2KAFKA_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// A PEM file with the certificate's key
+    /// PEM file with the certificate's key
     #[arg(long, env = "ZIM2KAFKA_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// The networks that callbacks may come from; others are answered 403 [default: all]
+    /// Networks that callbacks may come from; others are answered 403 [default: all]
     #[arg(long, env = "ZIM2KAFKA_ALLOWED_NETWORKS", value_name = "CIDR,…")]
     pub allowed_networks: Option<Networks>,
-    /// The proxies whose X-Forwarded-For says where a callback comes from [default: none]
+    /// Proxies whose X-Forwarded-For is trusted [default: none]
     #[arg(long, env = "ZIM2KAFKA_TRUSTED_PROXIES", value_name = "CIDR,…")]
     pub trusted_proxies: Option<Networks>,
 }
 
-/// Where Kafka is.
+/// The brokers and topics.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
     /// Bootstrap servers, separated by commas
     #[arg(long, env = "ZIM2KAFKA_KAFKA_BROKERS", value_name = "HOST:PORT,…")]
     pub kafka_brokers: Option<String>,
-    /// A file of librdkafka properties, besides ZIM2KAFKA_KAFKA_PROPERTIES
+    /// File of librdkafka properties, instead of ZIM2KAFKA_KAFKA_PROPERTIES
     #[arg(long, env = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE", value_name = "FILE")]
     pub kafka_properties_file: Option<PathBuf>,
-    /// The topic of events
+    /// Topic of events
     #[arg(
         long,
         env = "ZIM2KAFKA_TOPIC",
@@ -168,7 +174,7 @@ pub struct KafkaArgs {
         default_value = "zim.group-joined"
     )]
     pub topic: String,
-    /// The topic of what is authentic but not publishable
+    /// Topic of authentic callbacks that cannot be published as events
     #[arg(
         long,
         env = "ZIM2KAFKA_DEAD_LETTER_TOPIC",
@@ -194,72 +200,77 @@ pub struct TopicArgs {
         action = clap::ArgAction::Set
     )]
     pub create_topics: bool,
-    /// Partitions of a topic that is created
+    /// Partitions of a created topic
     #[arg(long, env = "ZIM2KAFKA_TOPIC_PARTITIONS", value_name = "N", default_value = "12",
           value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub topic_partitions: i32,
-    /// Replicas of a topic that is created [default: the broker's]
+    /// Replication factor of a created topic [default: the broker's]
     #[arg(long, env = "ZIM2KAFKA_TOPIC_REPLICATION", value_name = "N",
           value_parser = clap::value_parser!(i32).range(1..=100))]
     pub topic_replication: Option<i32>,
 }
 
-/// What is made safe on disk while Kafka is late.
+/// Where events are stored while Kafka is late.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Spool")]
 pub struct SpoolArgs {
-    /// Folder of the spool, on a disk that stays; without one, an event that Kafka does not take in time is answered 503
+    /// Folder of the spool, on a persistent disk; without it, an event that Kafka does not take in time is answered 503
     #[arg(long, env = "ZIM2KAFKA_SPOOL_DIR", value_name = "FOLDER")]
     pub spool_dir: Option<PathBuf>,
-    /// What the spool may use on disk; over it new events are answered 503
+    /// Most bytes that the spool may use; beyond it new events are answered 503
     #[arg(
         long,
         env = "ZIM2KAFKA_SPOOL_MAX_BYTES",
         value_name = "SIZE",
-        default_value = "1GiB"
+        default_value = "1GiB",
+        value_parser = size
     )]
-    pub spool_max_bytes: Size,
-    /// How long Kafka may take before an event is also made safe on disk
+    pub spool_max_bytes: usize,
+    /// How long Kafka may take before an event is also written to disk
     #[arg(
         long,
         env = "ZIM2KAFKA_SPOOL_AFTER",
         value_name = "DURATION",
-        default_value = "250ms"
+        default_value = "250ms",
+        value_parser = duration
     )]
-    pub spool_after: Time,
+    pub spool_after: Duration,
 }
 
-/// How long things may take.
+/// The deadlines.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Deadlines")]
 pub struct DeadlineArgs {
-    /// Every callback is answered within it, counted from the last byte of its body
+    /// Every callback is answered within this time, counted from the last byte of its body
     #[arg(
         long,
         env = "ZIM2KAFKA_ANSWER_DEADLINE",
         value_name = "DURATION",
-        default_value = "2s"
+        default_value = "2s",
+        value_parser = duration
     )]
-    pub answer_deadline: Time,
-    /// At a stop: still accepting, but not ready
+    pub answer_deadline: Duration,
+    /// At shutdown: how long to go on accepting callbacks while not ready
     #[arg(
         long,
         env = "ZIM2KAFKA_DRAIN_DELAY",
         value_name = "DURATION",
-        default_value = "3s"
+        default_value = "3s",
+        value_parser = duration
     )]
-    pub drain_delay: Time,
-    /// At a stop: all in all
+    pub drain_delay: Duration,
+    /// Total time allowed for shutdown
     #[arg(
         long,
         env = "ZIM2KAFKA_STOP_DEADLINE",
         value_name = "DURATION",
-        default_value = "8s"
+        default_value = "8s",
+        value_parser = duration
     )]
-    pub stop_deadline: Time,
+    pub stop_deadline: Duration,
 }
 
-/// What is logged, to stderr.
+/// What is logged to stderr.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
@@ -272,7 +283,7 @@ pub struct LogArgs {
         global = true
     )]
     pub log: String,
-    /// text for people, json for machines
+    /// Format of the log: text or json
     #[arg(
         long,
         env = "ZIM2KAFKA_LOG_FORMAT",
@@ -283,77 +294,50 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// How a log line looks.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// One readable line per event.
     Text,
-    /// For machines.
+    /// One JSON object per line.
     Json,
 }
 
-/// A duration as `250ms` or `5m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Time(pub Duration);
+/// An option that is written as a value or `off`. The alias hides it from clap, which would take an
+/// `Option` for a flag that can be left out.
+pub(super) type OrOff<T> = Option<T>;
 
-/// A duration, or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tolerance(pub Option<Duration>);
+/// Parses a duration such as `250ms` or `5m`.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "write a duration as 250ms, 2s or 5m".to_owned())?;
+    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
+}
 
-/// A number from 1 on, or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AtMost(pub Option<usize>);
-
-/// A size as `512KiB`, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(pub usize);
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let duration: jiff::SignedDuration = text
-            .parse()
-            .map_err(|_| "write a duration as 250ms, 2s or 5m".to_owned())?;
-        Duration::try_from(duration)
-            .map(Self)
-            .map_err(|_| "a duration cannot be negative".to_owned())
+pub(super) fn duration_or_off(text: &str) -> Result<OrOff<Duration>, String> {
+    match text {
+        "off" => Ok(None),
+        text => duration(text).map(Some),
     }
 }
 
-impl FromStr for Tolerance {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self(None));
-        }
-        let Time(duration) = text.parse()?;
-        Ok(Self(Some(duration)))
+fn number_or_off(text: &str) -> Result<OrOff<usize>, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(Some(number)),
+        _ if text == "off" => Ok(None),
+        _ => Err("write a number from 1 on, or off".to_owned()),
     }
 }
 
-impl FromStr for AtMost {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse() {
-            Ok(number @ 1..) => Ok(Self(Some(number))),
-            _ if text == "off" => Ok(Self(None)),
-            _ => Err("write a number from 1 on, or off"),
-        }
-    }
-}
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let size: bytesize::ByteSize = text
-            .parse()
-            .map_err(|_| "write a size as 512KiB or 500000".to_owned())?;
-        usize::try_from(size.as_u64())
-            .map(Self)
-            .map_err(|_| "the size is too large for this machine".to_owned())
-    }
+/// Parses a size such as `512KiB`, in bytes.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let size: bytesize::ByteSize = text
+        .parse()
+        .map_err(|_| "write a size as 512KiB or 500000".to_owned())?;
+    usize::try_from(size.as_u64()).map_err(|_| "the size is too large for this machine".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Files that are read at the start, and again when they have changed.
+//! Files that are read at startup and again when they change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,30 +6,30 @@ use std::path::{Path, PathBuf};
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
-use super::{ConfigError, wrong};
+use super::{ConfigError, invalid};
 
-/// Files, and what is made of them.
+/// A set of files that are parsed together.
 pub struct Source<T> {
     files: Vec<(&'static str, PathBuf)>,
     parse: fn(&[Content]) -> Result<T, ConfigError>,
-    /// What was found by the last look.
-    last: Found,
-    /// What was last judged: taken, or said to be unusable.
-    judged: Found,
+    /// The state of the files at the last check.
+    last: FilesState,
+    /// The state that was last parsed, successfully or not.
+    parsed: FilesState,
 }
 
-/// A file's bytes, wiped from memory when dropped: it may hold secrets.
+/// The bytes of a file, wiped from memory when dropped because they may hold secrets.
 pub type Content = Zeroizing<Vec<u8>>;
 
-/// Tells what was found from what will be found, without keeping it.
-type Found = Result<[u8; 20], ConfigError>;
+/// Identifies the contents of the files without keeping them.
+type FilesState = Result<[u8; 20], ConfigError>;
 
 impl<T> Source<T> {
     /// Reads the files for the first time.
     ///
     /// # Errors
     ///
-    /// Where one cannot be read, or what they hold cannot be taken.
+    /// If a file cannot be read or its contents are invalid.
     pub(super) fn open(
         files: &[(&'static str, &Path)],
         parse: fn(&[Content]) -> Result<T, ConfigError>,
@@ -42,16 +42,16 @@ impl<T> Source<T> {
             files,
             parse,
             last: found.clone(),
-            judged: found,
+            parsed: found,
         };
         Ok((source, parse(&contents)?))
     }
 
-    /// Looks whether the files hold something new, and returns what is to be made of it.
+    /// Checks the files, and parses them if they have changed.
     ///
-    /// A change is taken with the second look that finds the same: the first may see a file that is
-    /// half written, or one of two that belong together. Who knows that they are whole says `now`.
-    pub fn look(&mut self, now: bool) -> Option<Result<T, ConfigError>> {
+    /// A change is parsed once two checks in a row have found the same: a single check may see a file
+    /// that is half written, or only one of two that belong together. `now` parses them in any case.
+    pub fn check(&mut self, now: bool) -> Option<Result<T, ConfigError>> {
         let contents = read(&self.files);
         let found = match &contents {
             Ok(contents) => Ok(digest(contents)),
@@ -59,14 +59,14 @@ impl<T> Source<T> {
         };
         let is_settled = self.last == found;
         self.last = found.clone();
-        if !now && (!is_settled || found == self.judged) {
+        if !now && (!is_settled || found == self.parsed) {
             return None;
         }
-        self.judged = found;
+        self.parsed = found;
         Some(contents.and_then(|contents| (self.parse)(&contents)))
     }
 
-    /// The variables that name the files.
+    /// The variables that hold the paths of the files.
     pub fn variables(&self) -> String {
         let names: Vec<_> = self.files.iter().map(|(variable, _)| *variable).collect();
         names.join(", ")
@@ -88,7 +88,7 @@ pub(super) fn unreadable(
     path: &Path,
     error: &std::io::Error,
 ) -> ConfigError {
-    wrong(variable, format!("cannot read {}: {error}", path.display()))
+    invalid(variable, format!("cannot read {}: {error}", path.display()))
 }
 
 fn digest(contents: &[Content]) -> [u8; 20] {
@@ -106,7 +106,7 @@ mod tests {
 
     fn number(contents: &[Content]) -> Result<u32, ConfigError> {
         let text = str::from_utf8(&contents[0]).expect("UTF-8").trim();
-        text.parse().map_err(|_| wrong("FILE", "holds no number"))
+        text.parse().map_err(|_| invalid("FILE", "holds no number"))
     }
 
     /// A source of one file that holds `1`, and how to change it.
@@ -121,39 +121,39 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_taken_once_it_has_settled() {
+    fn a_change_is_parsed_once_the_file_is_stable() {
         let (mut source, write, _folder) = source();
-        assert_eq!(source.look(false), None);
+        assert_eq!(source.check(false), None);
         write("2");
-        assert_eq!(source.look(false), None, "it may be half written");
+        assert_eq!(source.check(false), None, "it may be half written");
         write("23");
-        assert_eq!(source.look(false), None, "it was");
-        assert_eq!(source.look(false), Some(Ok(23)));
-        assert_eq!(source.look(false), None);
+        assert_eq!(source.check(false), None, "it was");
+        assert_eq!(source.check(false), Some(Ok(23)));
+        assert_eq!(source.check(false), None);
     }
 
     #[test]
-    fn who_asks_gets_what_is_there_changed_or_not() {
+    fn a_forced_check_parses_the_files_changed_or_not() {
         let (mut source, write, _folder) = source();
-        assert_eq!(source.look(true), Some(Ok(1)));
+        assert_eq!(source.check(true), Some(Ok(1)));
         write("2");
-        assert_eq!(source.look(true), Some(Ok(2)));
-        assert_eq!(source.look(false), None);
+        assert_eq!(source.check(true), Some(Ok(2)));
+        assert_eq!(source.check(false), None);
     }
 
     #[test]
-    fn what_cannot_be_taken_is_said_once_and_the_way_back_is_a_change_too() {
+    fn invalid_contents_are_reported_once_and_restoring_the_file_is_a_change_too() {
         let (mut source, write, folder) = source();
         write("many");
-        assert_eq!(source.look(false), None);
-        assert!(matches!(source.look(false), Some(Err(_))));
-        assert_eq!(source.look(false), None);
+        assert_eq!(source.check(false), None);
+        assert!(matches!(source.check(false), Some(Err(_))));
+        assert_eq!(source.check(false), None);
         write("1");
-        assert_eq!(source.look(false), None);
-        assert_eq!(source.look(false), Some(Ok(1)));
+        assert_eq!(source.check(false), None);
+        assert_eq!(source.check(false), Some(Ok(1)));
         drop(folder);
-        assert_eq!(source.look(false), None);
-        assert!(matches!(source.look(false), Some(Err(_))));
-        assert_eq!(source.look(false), None);
+        assert_eq!(source.check(false), None);
+        assert!(matches!(source.check(false), Some(Err(_))));
+        assert_eq!(source.check(false), None);
     }
 }

@@ -1,76 +1,84 @@
-//! From accepted to safe.
+//! From an accepted record to a durable one.
 //!
-//! There are two lanes, one for events and one for dead letters, each with a queue, a feeder and a
-//! producer of its own: a dead-letter topic that is missing, forbidden or refusing never delays an
-//! event. There is one path, not "try Kafka, else something else": a switch would have a race at
-//! each switching. Every record is in its queue, in order; the feeder takes it to Kafka from there, and
-//! if that takes too long, the spooler also writes it to disk.
+//! There are two lanes, one for events and one for dead letters, each with its own queue, publisher
+//! thread and producer: a dead-letter topic that is missing, forbidden or rejects records never
+//! delays an event. A record has one path, not "Kafka, else the spool", because every switch
+//! between two paths is a race. The publisher takes records from their queue in order; if Kafka
+//! takes too long, the spooler also writes them to disk.
 
-mod feeder;
-mod finding;
-pub mod kafka;
+mod publisher;
 mod queue;
-mod spool;
 mod spooler;
 mod ticket;
+mod wakeup;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
-use crate::event::Record;
+use crate::event::{Lane, Record};
+use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::metrics::Metrics;
-use feeder::{Feed, Feeder};
-pub use finding::{Finding, Level};
-use kafka::{Connection, KafkaSettings};
-use queue::{Disk, Numbers};
-pub use queue::{Full, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_QUEUE_BYTES, Queue};
-pub use spool::{
-    BALLAST_BYTES, Error as SpoolError, MAX_READ_BYTES, MAX_READ_RECORDS, Spool, SpoolSettings,
-    inspect as inspect_spool,
-};
-use spool::{Backlog, Lane};
-use spooler::{Doorbell, Spooler};
-pub use ticket::{Safe, Settled, Ticket};
+use crate::spool::{self, Backlog, Spool};
+use publisher::Publisher;
+use queue::{Disk, Sequence};
+pub use queue::{Full, MAX_QUEUE_BYTES, Queue};
+use spooler::Spooler;
+pub use ticket::{Durability, Settled, Ticket};
+use wakeup::Wakeup;
 
 /// Both lanes, running.
 pub struct Delivery {
     events: Arc<Queue>,
     dead_letters: Arc<Queue>,
-    connection: Arc<Connection>,
-    feeders: Mutex<Vec<Feeder>>,
+    status: Arc<BrokerStatus>,
+    publishers: Mutex<Vec<JoinHandle<()>>>,
     spooler: Mutex<Option<Spooler>>,
-    damage: Arc<SetOnce<SpoolError>>,
+    damage: Arc<SetOnce<Arc<spool::Error>>>,
+}
+
+/// Why delivery cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// librdkafka does not accept the settings.
+    #[error("cannot create the Kafka producer")]
+    Producer(#[source] kafka::Error),
+    /// The system does not start another thread.
+    #[error("cannot start the {0} thread")]
+    Thread(&'static str, #[source] io::Error),
 }
 
 impl Delivery {
-    /// Starts both lanes, with what is in the spool. Kafka need not be there yet.
+    /// Starts both lanes with the contents of the spool. Kafka need not be reachable yet.
     ///
     /// # Errors
     ///
-    /// Where the settings are such that no producer can be made from them.
+    /// [`StartError`], if librdkafka does not accept the settings or a thread cannot start.
     pub fn start(
         settings: &KafkaSettings,
         spool: Option<Spool>,
         metrics: &Arc<Metrics>,
-    ) -> Result<Self, kafka::Error> {
-        let connection = Arc::new(Connection::new(Some(Arc::clone(metrics))));
-        let unwatched = Arc::new(Connection::new(None));
-        let doorbell = Arc::new(Doorbell::default());
-        let queue = |lane, connection: &Arc<Connection>, dead_letters| {
+    ) -> Result<Self, StartError> {
+        let status = Arc::new(BrokerStatus::new(Some(Arc::clone(metrics))));
+        let dead_letter_status = Arc::new(BrokerStatus::new(None));
+        let wakeup = Arc::new(Wakeup::default());
+        let queue = |lane, status: &Arc<BrokerStatus>, dead_letters| {
             let backlog =
                 (spool.as_ref()).map_or_else(Backlog::default, |spool| spool.backlog(lane));
             let queue = Queue::new(
-                Numbers::after(lane, backlog.last, SystemTime::now()),
+                Sequence::after(lane, backlog.last, SystemTime::now()),
                 Arc::clone(metrics),
-                Arc::clone(connection),
+                Arc::clone(status),
                 dead_letters,
             );
             Arc::new(match &spool {
                 Some(spool) => {
                     let disk = Disk {
-                        doorbell: Arc::clone(&doorbell),
+                        wakeup: Arc::clone(&wakeup),
                         after: spool.settings().after,
                     };
                     queue.with_disk(disk, backlog)
@@ -78,113 +86,105 @@ impl Delivery {
                 None => queue,
             })
         };
-        let dead_letters = queue(Lane::DeadLetters, &unwatched, None);
-        let events = queue(Lane::Events, &connection, Some(Arc::clone(&dead_letters)));
-        let feed = |lane, queue: &Arc<Queue>, topic: &String, connection: &Arc<Connection>| {
-            Feeder::start(Feed {
+        let dead_letters = queue(Lane::DeadLetters, &dead_letter_status, None);
+        let events = queue(Lane::Events, &status, Some(Arc::clone(&dead_letters)));
+        let publisher = |lane, queue: &Arc<Queue>, topic: &String, status: &Arc<BrokerStatus>| {
+            let publisher = Publisher {
                 lane,
                 queue: Arc::clone(queue),
                 topic: topic.clone(),
                 settings: settings.clone(),
-                connection: Arc::clone(connection),
+                status: Arc::clone(status),
                 metrics: Arc::clone(metrics),
-                disk: Arc::clone(&doorbell),
-            })
+                disk: Arc::clone(&wakeup),
+            };
+            publisher.start()
         };
         let damage = Arc::new(SetOnce::new());
-        let spooler = (spool.map(|spool| {
-            report_salvage(&spool, metrics);
+        let spooler = spool.map(|spool| {
+            let recovered = spool.recovery().map(|recovery| recovery.lost.len());
+            (metrics.spool()).opened(spool.settings().max_bytes, recovered);
             let queues = [Arc::clone(&events), Arc::clone(&dead_letters)];
             let (damage, metrics) = (Arc::clone(&damage), Arc::clone(metrics));
-            let damaged = move |error| {
-                // There is one spooler, and it ends with this.
-                drop(damage.set(error));
+            let on_damage = move |error| {
+                // The only spooler ends with this, so nobody has set it before.
+                drop(damage.set(Arc::new(error)));
             };
-            Spooler::start(spool, Arc::clone(&doorbell), queues, metrics, damaged)
-        }))
-        .transpose()
-        .map_err(kafka::Error::Thread)?;
-        let feeders = vec![
-            feed(Lane::Events, &events, &settings.topic, &connection)?,
-            feed(
+            Spooler::start(spool, Arc::clone(&wakeup), queues, metrics, on_damage)
+        });
+        let spooler =
+            (spooler.transpose()).map_err(|error| StartError::Thread("spooler", error))?;
+        let dead_letter_topic = &settings.dead_letter_topic;
+        let publishers = vec![
+            publisher(Lane::Events, &events, &settings.topic, &status)?,
+            publisher(
                 Lane::DeadLetters,
                 &dead_letters,
-                &settings.dead_letter_topic,
-                &unwatched,
+                dead_letter_topic,
+                &dead_letter_status,
             )?,
         ];
         Ok(Self {
             events,
             dead_letters,
-            connection,
-            feeders: Mutex::new(feeders),
+            status,
+            publishers: Mutex::new(publishers),
             spooler: Mutex::new(spooler),
             damage,
         })
     }
 
-    /// Gives the record its number in its lane.
+    /// Adds the record to the queue of its lane, which numbers it.
     ///
     /// # Errors
     ///
-    /// [`Full`], and then the record has no number and will not be published.
+    /// [`Full`]; the record then has no number and will not be published.
     pub fn enqueue(&self, record: Record) -> Result<Arc<Ticket>, Full> {
-        let lane = if record.is_dead_letter() {
-            &self.dead_letters
-        } else {
-            &self.events
+        let queue = match record.lane() {
+            Lane::Events => &self.events,
+            Lane::DeadLetters => &self.dead_letters,
         };
-        lane.enqueue(record)
+        queue.enqueue(record)
     }
 
-    /// Whether an event that came now could be made safe, as far as one can know: no event has waited
-    /// for longer than `patience`, and the spool works or a broker is connected and has the topic. Dead
-    /// letters do not count: a trouble of theirs must not turn the events away.
-    pub fn can_make_safe(&self, patience: Duration, topic_exists: bool) -> bool {
-        let spools = (self.spooler().as_ref()).is_some_and(Spooler::works);
-        let publishes = topic_exists && self.connection.is_up();
-        (spools || publishes) && self.events.oldest_age() < patience
+    /// Whether an event that arrived now would probably become durable: no event has waited longer
+    /// than `patience`, and the spool works or a connected broker has the topic. Dead letters do not
+    /// count, since their problems must not turn events away.
+    pub fn can_persist(&self, patience: Duration, topic_found: bool) -> bool {
+        let spool_works = (self.spooler.lock().as_ref()).is_some_and(Spooler::is_working);
+        let kafka_works = topic_found && self.status.is_up();
+        (spool_works || kafka_works) && self.events.oldest_age() < patience
     }
 
-    /// Makes everything safe that is not, and begins nothing new: the service is stopping.
+    /// Begins the shutdown: makes every record durable at once and reads nothing more from disk.
     pub fn finish(&self) {
         self.events.finish();
         self.dead_letters.finish();
     }
 
-    /// Whether every record is safe, and Kafka has answered for all that it was given.
+    /// Whether every record is durable and Kafka has answered for all that its producers hold.
     pub fn is_at_rest(&self) -> bool {
         self.events.is_at_rest() && self.dead_letters.is_at_rest()
     }
 
-    /// Completes when the spool is found damaged, which only a new start can mend.
-    pub async fn damaged(&self) -> &SpoolError {
-        self.damage.wait().await
+    /// Completes if the spool is found damaged, which only a restart can repair.
+    pub async fn damaged(&self) -> Arc<spool::Error> {
+        Arc::clone(self.damage.wait().await)
     }
 
-    /// Ends both lanes, whatever still waits, and closes the spool. Blocks for up to a second or so.
+    /// Ends both lanes, even if records still wait, and closes the spool. Blocks for up to about a
+    /// second.
     pub fn stop(&self) {
         self.events.stop();
         self.dead_letters.stop();
-        let feeders =
-            std::mem::take(&mut *self.feeders.lock().unwrap_or_else(PoisonError::into_inner));
-        // A feeder may be waiting for the spooler, so that ends last, and so does what it still reads.
-        for feeder in feeders {
-            feeder.join();
+        // A publisher may wait for the spooler to read, so the spooler ends last.
+        for publisher in std::mem::take(&mut *self.publishers.lock()) {
+            publisher
+                .join()
+                .expect("a panic in a publisher ends the process");
         }
-        if let Some(spooler) = self.spooler().take() {
+        if let Some(spooler) = self.spooler.lock().take() {
             spooler.stop();
         }
-    }
-
-    fn spooler(&self) -> std::sync::MutexGuard<'_, Option<Spooler>> {
-        self.spooler.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn report_salvage(spool: &Spool, metrics: &Metrics) {
-    metrics.spool().may_use(spool.settings().max_bytes);
-    if let Some(salvage) = spool.salvage() {
-        metrics.spool().corrupted(salvage.lost.len());
     }
 }

@@ -1,233 +1,144 @@
-//! The spooler: one thread that writes to disk what Kafka does not take in time, and deletes what it
-//! has taken. All use of the spool is here.
+//! The spooler: one thread that writes to disk what Kafka does not take in time, and deletes what
+//! Kafka has acknowledged. Nothing else uses the open spool.
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::queue::Queue;
-use super::spool::{Error, Lane, Row, Spool};
-use crate::config::panic_if_asked;
-use crate::event::{MAX_RECORD_BYTES, Record};
+use super::wakeup::{ReadRequest, Requests, SPOOLER_POLL_MIN, Wakeup};
+use crate::event::{Lane, MAX_RECORD_BYTES};
+use crate::failpoint;
+use crate::log::LogThrottle;
 use crate::metrics::Metrics;
+use crate::spool::{self, Row, Spool};
 
-/// One transaction holds so much of a lane, and at most one record more; the next one follows at once. The
-/// log that both lanes' make is smaller than the ballast, so that on a full disk the ballast lets it be
-/// copied into the file.
-const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// The bytes of a lane after which a transaction takes no further record. The next transaction
+/// follows at once. The WAL that both lanes' bytes make is smaller than the reserve, so that on a
+/// full disk the reserve's space is enough to copy the WAL into the file.
+const BATCH_BYTES: usize = 1024 * 1024;
 
-/// What Kafka has is deleted after so long at the latest.
-const DELETE_AFTER: Duration = Duration::from_secs(1);
+/// Acknowledged rows are deleted after at most this time.
+const DELETE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
-/// At a stop, for so long at the most: what stays on disk goes out twice.
-const LAST_DELETIONS: Duration = Duration::from_secs(1);
+/// The time for deletions at shutdown. What then stays on disk is published twice.
+const SHUTDOWN_DELETE_TIME: Duration = Duration::from_secs(1);
 
-/// The pause after a write that failed, or while there is no room.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// The spooler looks by itself as often as Kafka may take for a record, but not more often than this;
-/// who wants it sooner rings.
-pub(super) const SPOOLER_LOOKS: Duration = Duration::from_millis(20);
-
-/// A trouble that lasts is said again so often.
-const SAID_AGAIN: Duration = Duration::from_secs(60);
-
-/// Wakes the spooler. Who does not ring is found by it within the time that Kafka may take.
-#[derive(Debug, Default)]
-pub(super) struct Doorbell {
-    /// Whether it has rung since the spooler last looked; then nobody needs to ring again.
-    rung: AtomicBool,
-    wanted: Mutex<Wanted>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Wanted {
-    rung: bool,
-    reads: Vec<Read>,
-    stop: bool,
-    /// Nobody will answer any more.
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Read {
-    lane: Lane,
-    after: Option<u64>,
-    reply: mpsc::Sender<Vec<(u64, Record)>>,
-}
-
-impl Doorbell {
-    /// Something is to be written now.
-    pub(super) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            self.lock().rung = true;
-            self.changed.notify_one();
-        }
-    }
-
-    /// Reads the next rows of a lane; none where the spool could not be read now.
-    pub(super) fn read(&self, lane: Lane, after: Option<u64>) -> Option<Vec<(u64, Record)>> {
-        let (reply, answer) = mpsc::channel();
-        {
-            let mut wanted = self.lock();
-            if wanted.closed {
-                return None;
-            }
-            wanted.reads.push(Read { lane, after, reply });
-        }
-        self.changed.notify_one();
-        answer.recv().ok()
-    }
-
-    /// Waits until something is asked for, or until then.
-    fn wait(&self, until: Instant) -> Wanted {
-        let mut wanted = self.lock();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if wanted.rung || wanted.stop || !wanted.reads.is_empty() || left.is_zero() {
-                self.rung.store(false, Ordering::Release);
-                let stop = wanted.stop;
-                return std::mem::replace(
-                    &mut wanted,
-                    Wanted {
-                        stop,
-                        ..Wanted::default()
-                    },
-                );
-            }
-            wanted = (self.changed.wait_timeout(wanted, left))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-
-    fn close(&self) {
-        let mut wanted = self.lock();
-        wanted.closed = true;
-        wanted.reads.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Wanted> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// The pause after a write that failed or found no space.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The running spooler.
 pub(super) struct Spooler {
-    doorbell: Arc<Doorbell>,
-    works: Arc<AtomicBool>,
+    wakeup: Arc<Wakeup>,
+    is_working: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Spooler {
-    /// Starts to serve these queues, in the order of [`Lane`]. `damaged` is told of damage that is
-    /// found while the service runs: what was promised can then be saved only by a new start.
+    /// Starts to serve these queues, the one of events first. `on_damage` gets damage that is found
+    /// while the service runs; only a restart can then recover the spool.
     pub(super) fn start(
         spool: Spool,
-        doorbell: Arc<Doorbell>,
+        wakeup: Arc<Wakeup>,
         queues: [Arc<Queue>; 2],
         metrics: Arc<Metrics>,
-        damaged: impl Fn(Error) + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let works = Arc::new(AtomicBool::new(true));
-        let mut work = Work {
+        on_damage: impl Fn(spool::Error) + Send + 'static,
+    ) -> io::Result<Self> {
+        let is_working = Arc::new(AtomicBool::new(true));
+        let mut worker = Worker {
             spool,
-            doorbell: Arc::clone(&doorbell),
+            wakeup: Arc::clone(&wakeup),
             queues,
             metrics,
-            works: Arc::clone(&works),
-            damaged: Box::new(damaged),
-            deleted: Instant::now(),
-            failure: Trouble::default(),
-            deletes_again: None,
-            crowd: Trouble::default(),
+            is_working: Arc::clone(&is_working),
+            on_damage: Box::new(on_damage),
+            last_deletion: Instant::now(),
+            delete_retry: None,
+            failure: Backoff::default(),
+            dead_letters_full: Backoff::default(),
         };
         let thread = thread::Builder::new()
             .name("spooler".to_owned())
             .spawn(move || {
-                work.run();
-                work.doorbell.close();
+                worker.run();
+                worker.wakeup.close();
             })?;
         Ok(Self {
-            doorbell,
-            works,
+            wakeup,
+            is_working,
             thread,
         })
     }
 
-    /// Whether the last write succeeded, and there was room for it.
-    pub(super) fn works(&self) -> bool {
-        self.works.load(Ordering::Relaxed)
+    /// Whether the last write succeeded and found space.
+    pub(super) fn is_working(&self) -> bool {
+        self.is_working.load(Ordering::Relaxed)
     }
 
-    /// Writes and deletes a last time, and closes the spool.
+    /// Writes and deletes one last time, and closes the spool.
     pub(super) fn stop(self) {
-        self.doorbell.lock().stop = true;
-        self.doorbell.changed.notify_one();
+        self.wakeup.stop();
         self.thread
             .join()
             .expect("a panic in the spooler ends the process");
     }
 }
 
-struct Work {
+struct Worker {
     spool: Spool,
-    doorbell: Arc<Doorbell>,
+    wakeup: Arc<Wakeup>,
     queues: [Arc<Queue>; 2],
     metrics: Arc<Metrics>,
-    works: Arc<AtomicBool>,
-    damaged: Box<dyn Fn(Error) + Send>,
-    deleted: Instant,
-    failure: Trouble,
-    /// Where deleting has failed, the next attempt.
-    deletes_again: Option<Instant>,
-    /// There is no room for more dead letters. A matter of theirs alone.
-    crowd: Trouble,
+    is_working: Arc<AtomicBool>,
+    on_damage: Box<dyn Fn(spool::Error) + Send>,
+    last_deletion: Instant,
+    /// When to delete again, after deleting has failed.
+    delete_retry: Option<Instant>,
+    failure: Backoff,
+    /// There is no space for more dead letters. Events are not concerned.
+    dead_letters_full: Backoff,
 }
 
-/// Something that is tried again after a pause, and said now and then.
+/// Pauses work that has failed, and limits how often the failure is logged.
 #[derive(Debug, Default)]
-struct Trouble {
+struct Backoff {
     until: Option<Instant>,
-    said: Option<Instant>,
+    log: LogThrottle,
 }
 
-impl Trouble {
-    fn goes_on(&mut self, what: &str) {
-        self.until = Some(Instant::now() + PAUSE);
-        if self.said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
-            self.said = Some(Instant::now());
-            tracing::error!("{what}");
+impl Backoff {
+    fn begin(&mut self, message: &str) {
+        self.until = Some(Instant::now() + RETRY_PAUSE);
+        if self.log.is_due() {
+            tracing::error!("{message}");
         }
     }
 
-    fn pauses(&self, now: Instant) -> bool {
+    fn is_active(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }
 
-impl Work {
+impl Worker {
     fn run(&mut self) {
-        self.count();
+        self.update_metrics();
         loop {
-            let Wanted {
-                rung, reads, stop, ..
-            } = self.doorbell.wait(self.next());
-            let done = self.serve(reads).and_then(|()| self.turn(rung, stop));
-            match done {
+            let requests = self.wakeup.wait(self.next_due());
+            let stop = requests.stop;
+            match self.tick(requests) {
                 Ok(()) if stop => return,
                 Ok(()) => {}
-                Err(error @ Error::Damaged(_)) => {
+                Err(error @ spool::Error::Damaged(_)) => {
                     // Nothing may be read from it or written to it any more.
-                    self.spool.give_up();
-                    (self.damaged)(error);
+                    self.spool.abandon();
+                    (self.on_damage)(error);
                     return;
                 }
                 Err(error) => {
                     self.failed(&format!(
-                        "the spool cannot be used: {error}. Give ZIM2KAFKA_SPOOL_DIR a disk that works and has room; it is tried again all the time"
+                        "the spool cannot be used ({error}); retrying. Give ZIM2KAFKA_SPOOL_DIR a disk that works and has free space"
                     ));
                     if stop {
                         return;
@@ -237,151 +148,168 @@ impl Work {
         }
     }
 
-    /// When something is to be done next, if nobody rings.
-    fn next(&self) -> Instant {
-        let [events, dead_letters] = self.queues.each_ref().map(|queue| queue.spool_at());
-        let dead_letters =
-            dead_letters.map(|at| self.crowd.until.map_or(at, |until| at.max(until)));
+    /// When the spooler has something to do next, unless it is woken.
+    fn next_due(&self) -> Instant {
+        let [events, dead_letters] = self.queues.each_ref().map(|queue| queue.spool_due());
+        let retry = self.dead_letters_full.until;
+        let dead_letters = dead_letters.map(|due| retry.map_or(due, |retry| due.max(retry)));
         let after = self.spool.settings().after;
-        let idle = Instant::now() + after.clamp(SPOOLER_LOOKS, DELETE_AFTER);
+        let idle = Instant::now() + after.clamp(SPOOLER_POLL_MIN, DELETE_INTERVAL_MAX);
         let due = [events, dead_letters].into_iter().flatten();
         let next = due.fold(idle, Instant::min);
         self.failure.until.map_or(next, |until| next.max(until))
     }
 
-    fn serve(&self, reads: Vec<Read>) -> Result<(), Error> {
-        for read in reads {
-            let records = self.spool.read(read.lane, read.after)?;
-            if records.is_empty() {
-                return Err(Error::Damaged("records are missing from it".to_owned()));
+    /// Reads what was asked for, deletes what Kafka has, and writes what is due.
+    fn tick(&mut self, requests: Requests) -> Result<(), spool::Error> {
+        let Requests {
+            woken, reads, stop, ..
+        } = requests;
+        self.read(reads)?;
+        let now = Instant::now();
+        // Deletions go on during a pause: they may be what makes space.
+        let pauses = self.failure.is_active(now) && !stop;
+        let dead_letters_pause = pauses || self.dead_letters_full.is_active(now) && !stop;
+        let [events, dead_letters] = &self.queues;
+        let due_rows = |queue: &Queue, pauses: bool| {
+            let is_due = queue.spool_due().is_some_and(|due| due <= now || stop);
+            match is_due && !pauses {
+                true => queue.volatile_rows(BATCH_BYTES),
+                false => Vec::new(),
             }
-            // A feeder that is gone needs none.
-            drop(read.reply.send(records));
+        };
+        let rows = [
+            due_rows(events, pauses),
+            due_rows(dead_letters, dead_letters_pause),
+        ];
+        let nothing_to_write = rows.iter().all(Vec::is_empty);
+        let is_woken =
+            woken && (!pauses || self.queues.iter().any(|queue| queue.has_deletable_rows()));
+        if nothing_to_write && !is_woken && !stop && now < self.last_deletion + DELETE_INTERVAL_MAX
+        {
+            return Ok(());
+        }
+        self.last_deletion = now;
+        // Deletions first: they make space.
+        let done = self.delete_acked(stop).and_then(|()| match pauses {
+            true => Ok(()),
+            false => self.write_batch(rows),
+        });
+        self.update_metrics();
+        done
+    }
+
+    fn read(&self, requests: Vec<ReadRequest>) -> Result<(), spool::Error> {
+        for request in requests {
+            let records = self.spool.read(request.lane, request.after)?;
+            if records.is_empty() {
+                return Err(spool::Error::Damaged("records are missing".into()));
+            }
+            // A publisher that has ended needs no answer.
+            drop(request.reply.send(records));
         }
         Ok(())
     }
 
-    /// Writes what is due, and with that, or at its own time, deletes what Kafka has.
-    fn turn(&mut self, rung: bool, stop: bool) -> Result<(), Error> {
+    /// Deletes rows that Kafka has acknowledged: a part of them, or at shutdown as many as there is
+    /// time for.
+    fn delete_acked(&mut self, stop: bool) -> Result<(), spool::Error> {
         let now = Instant::now();
-        // Not so with deletions: they may be what makes room.
-        let pauses = self.failure.pauses(now) && !stop;
-        let is_due = |queue: &Queue| queue.spool_at().is_some_and(|at| at <= now || stop);
-        let rows = |queue: &Arc<Queue>, waits: bool| match is_due(queue) && !waits {
-            true => queue.rows(MAX_BATCH_BYTES),
-            false => Vec::new(),
+        if self.delete_retry.is_some_and(|retry| now < retry) && !stop {
+            return Ok(());
+        }
+        let until = if stop {
+            now + SHUTDOWN_DELETE_TIME
+        } else {
+            now
         };
-        let [events, dead_letters] = &self.queues;
-        let rows = [
-            rows(events, pauses),
-            rows(dead_letters, pauses || self.crowd.pauses(now) && !stop),
-        ];
-        let is_idle = rows.iter().all(Vec::is_empty);
-        let rung = rung && (!pauses || self.queues.iter().any(|queue| queue.has_done()));
-        if is_idle && !rung && !stop && now < self.deleted + DELETE_AFTER {
-            return Ok(());
-        }
-        self.deleted = now;
-        let done = self.forget(stop).and_then(|()| match pauses {
-            true => Ok(()),
-            false => self.keep(rows),
-        });
-        self.count();
-        done
+        let deleted = self.delete_until(until);
+        self.delete_retry = deleted.is_err().then(|| Instant::now() + RETRY_PAUSE);
+        deleted
     }
 
-    /// Deletes what Kafka has: a part of it, unless the service stops. Before anything is written: it makes
-    /// room.
-    fn forget(&mut self, stop: bool) -> Result<(), Error> {
-        let now = Instant::now();
-        if self.deletes_again.is_some_and(|again| now < again) && !stop {
-            return Ok(());
-        }
-        let forgotten = self.forget_until(if stop { now + LAST_DELETIONS } else { now });
-        self.deletes_again = forgotten.is_err().then(|| Instant::now() + PAUSE);
-        forgotten
-    }
-
-    fn forget_until(&mut self, end: Instant) -> Result<(), Error> {
+    fn delete_until(&mut self, end: Instant) -> Result<(), spool::Error> {
         for queue in &self.queues {
-            let mut done = queue.done();
-            while !done.is_empty() {
-                let deleted = self.spool.delete(&done)?;
-                queue.deleted(deleted);
-                done.drain(..deleted);
-                if !done.is_empty() && Instant::now() >= end {
-                    self.doorbell.ring();
+            let mut rows = queue.deletable_rows();
+            while !rows.is_empty() {
+                let deleted = self.spool.delete(&rows)?;
+                queue.mark_deleted(deleted);
+                rows.drain(..deleted);
+                if !rows.is_empty() && Instant::now() >= end {
+                    self.wakeup.wake();
                     break;
                 }
             }
-            let refused = queue.take_refused();
+            let refused = queue.take_unmarked_refused();
             if !refused.is_empty() {
                 let marked = self.spool.mark_refused(&refused);
-                marked.inspect_err(|_| queue.give_back_refused(&refused))?;
+                marked.inspect_err(|_| queue.return_unmarked_refused(&refused))?;
             }
         }
         self.spool.tidy()
     }
 
-    /// Writes the rows of both lanes, in one transaction; with none, sees whether it could.
-    fn keep(&mut self, [events, dead_letters]: [Vec<Row>; 2]) -> Result<(), Error> {
+    /// Writes the rows of both lanes in one transaction. Without rows, checks after a failure whether
+    /// a write would succeed now.
+    fn write_batch(&mut self, [events, dead_letters]: [Vec<Row>; 2]) -> Result<(), spool::Error> {
         if events.is_empty() && dead_letters.is_empty() {
-            return self.look_again();
+            return self.probe();
         }
         let size = |rows: &[Row]| rows.iter().map(|row| row.record.size()).sum::<usize>();
         let bytes = size(&events);
-        if !events.is_empty() && !self.spool.has_room(Lane::Events, bytes)? {
-            self.failed("the spool has reached ZIM2KAFKA_SPOOL_MAX_BYTES: new events are answered 503 until Kafka takes what is in it. Look at Kafka, or allow the spool more");
+        if !events.is_empty() && !self.spool.has_space(Lane::Events, bytes)? {
+            self.failed("the spool has reached ZIM2KAFKA_SPOOL_MAX_BYTES; new events are answered 503 until Kafka has taken some. Check Kafka, or raise the limit");
             return Ok(());
         }
-        let mut all = events;
+        let mut rows = events;
         let bytes = bytes + size(&dead_letters);
-        if dead_letters.is_empty() || self.spool.has_room(Lane::DeadLetters, bytes)? {
-            all.extend(dead_letters);
+        if dead_letters.is_empty() || self.spool.has_space(Lane::DeadLetters, bytes)? {
+            rows.extend(dead_letters);
         } else {
-            self.crowd.goes_on("the spool is as full as dead letters may make it, three quarters of ZIM2KAFKA_SPOOL_MAX_BYTES: new ones are answered 503 until Kafka takes them. Look at Kafka and at the dead-letter topic, or allow the spool more");
+            self.dead_letters_full.begin("dead letters have filled three quarters of ZIM2KAFKA_SPOOL_MAX_BYTES; new ones are answered 503 until Kafka has taken some. Check Kafka and the dead-letter topic, or raise the limit");
         }
-        if all.is_empty() {
+        if rows.is_empty() {
             return Ok(());
         }
-        panic_if_asked("spooler");
-        self.spool.write(&all)?;
+        failpoint::hit("spooler");
+        self.spool.write(&rows)?;
         self.metrics.spool().synced();
-        self.well();
+        self.recovered();
         for (queue, lane) in self.queues.iter().zip([Lane::Events, Lane::DeadLetters]) {
-            let rows: Vec<Row> = all.extract_if(.., |row| row.lane == lane).collect();
-            queue.spooled(&rows);
+            let written: Vec<Row> = rows.extract_if(.., |row| row.lane == lane).collect();
+            queue.mark_spooled(&written);
         }
         Ok(())
     }
 
-    /// After a failure, with nothing to write: whether it would work now.
-    fn look_again(&mut self) -> Result<(), Error> {
-        if !self.works.load(Ordering::Relaxed)
-            && self.spool.has_room(Lane::Events, MAX_RECORD_BYTES)?
+    fn probe(&mut self) -> Result<(), spool::Error> {
+        if !self.is_working.load(Ordering::Relaxed)
+            && self.spool.has_space(Lane::Events, MAX_RECORD_BYTES)?
         {
             self.spool.probe()?;
-            self.well();
+            self.recovered();
         }
         Ok(())
     }
 
-    fn count(&self) {
-        let used = self.spool.used_bytes().unwrap_or_default();
-        let oldest = self.spool.oldest().unwrap_or_default();
-        let (records, refused) = self.spool.records();
-        self.metrics.spool().holds(records, refused, used, oldest);
-    }
-
-    fn well(&mut self) {
-        self.failure = Trouble::default();
-        if !self.works.swap(true, Ordering::Relaxed) {
+    fn recovered(&mut self) {
+        self.failure = Backoff::default();
+        if !self.is_working.swap(true, Ordering::Relaxed) {
             tracing::info!("the spool works again");
         }
     }
 
-    fn failed(&mut self, what: &str) {
-        self.works.store(false, Ordering::Relaxed);
-        self.failure.goes_on(what);
+    fn failed(&mut self, message: &str) {
+        self.is_working.store(false, Ordering::Relaxed);
+        self.failure.begin(message);
+    }
+
+    fn update_metrics(&self) {
+        let used = self.spool.used_bytes().unwrap_or_default();
+        let oldest = self.spool.oldest().unwrap_or_default();
+        let (records, refused) = self.spool.records();
+        self.metrics
+            .spool()
+            .set_contents(records, refused, used, oldest);
     }
 }

@@ -1,6 +1,6 @@
-//! "Users joined a group": its fields, its id and its JSON.
+//! The event "users joined a group": its fields, its id and its JSON.
 //!
-//! Fields and names are those of ZEGOCLOUD's page "Callback on group joined" and of its history.
+//! The fields and names are from ZEGOCLOUD's page "Callback on group joined" and its history.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
+use strum::{IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
 use super::record::{JSON, Times, header, name_based_id};
 use super::{Kind, Record, Unpublishable};
 use crate::callback::{Field, VerifiedCallback};
 
-/// The event's name in records, whatever name the callback used.
+/// The name of the event in records, whichever name the callback used.
 const EVENT: &str = "group_join";
 
 /// The `$id` of `schemas/group-joined.v1.schema.json`.
@@ -25,13 +26,13 @@ const SCHEMA: &str = "urn:zim2kafka:schema:group-joined:v1";
 /// The `ce_type` of records.
 const TYPE: &str = "com.zegocloud.zim.group.joined.v1";
 
-/// `UUIDv5(DNS, "zim2kafka")`: the namespace of event ids.
+/// The namespace of event ids: `UUIDv5(DNS, "zim2kafka")`.
 const EVENT_IDS: Uuid = Uuid::from_u128(0x37f28e8f_6ddb_5cb8_bd0d_c8ee87b50092);
 
-/// A record's JSON is seldom longer.
-const USUAL_BYTES: usize = 1024;
+/// The JSON of a record is rarely longer.
+const USUAL_JSON_BYTES: usize = 1024;
 
-/// What RFC 3986 calls unreserved stays as it is in `ce_source`.
+/// The characters to encode in `ce_source`: all but the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -54,34 +55,23 @@ pub struct GroupJoined<'a> {
     extra: Extra<'a>,
 }
 
-/// How users came into a group. Every version of the page knows these two and no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How users joined. Every version of the page has these two values.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr, VariantArray,
+)]
 pub enum JoinType {
-    /// By a request of their own.
+    /// They applied.
     Apply,
-    /// By the invitation of `operator_account`.
+    /// `operator_account` invited them.
     Invited,
 }
 
-impl JoinType {
-    /// Every way there is.
-    pub const ALL: [Self; 2] = [Self::Apply, Self::Invited];
-
-    /// The name that the sender, the record and the metrics use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Apply => "Apply",
-            Self::Invited => "Invited",
-        }
-    }
-}
-
 impl<'a> GroupJoined<'a> {
-    /// Whether `name` is this event's, in one of the forms that its page has had since 2025-06.
+    /// Whether `name` is a name of this event on any version of its page since 2025-06.
     ///
-    /// From 2025-06-30 to 2025-07-24 the page said `group_destroy` by mistake, which is the name of
-    /// another event; only this one has `join_type` and `new_user_ids`.
-    pub(super) fn goes_by(name: &str, callback: &VerifiedCallback<'_>) -> bool {
+    /// From 2025-06-30 to 2025-07-24 the page said `group_destroy` by mistake, which is another event. Only
+    /// this one has `join_type` and `new_user_ids`.
+    pub(super) fn has_name(name: &str, callback: &VerifiedCallback<'_>) -> bool {
         let has = |wanted| callback.fields().iter().any(|field| field.name == wanted);
         match name {
             EVENT | "Apply_join_group" | "invited_join_group" => true,
@@ -128,9 +118,9 @@ impl<'a> GroupJoined<'a> {
         Ok(event)
     }
 
-    /// Equal content has an equal id, whoever sends or replays it. The text is RFC 8785's: arrays
-    /// keep their order, `serde_json` writes strings with the same escapes, and a timestamp of at most
-    /// thirteen digits is an integer in both.
+    /// The id: equal for equal content, also if that is resent or replayed. The text is canonical (RFC
+    /// 8785): arrays keep their order, `serde_json` escapes strings in the same way, and a timestamp of at
+    /// most thirteen digits is written as an integer in both.
     fn id(&self) -> Uuid {
         let name = (
             self.appid,
@@ -144,7 +134,7 @@ impl<'a> GroupJoined<'a> {
         name_based_id(EVENT_IDS, &json(&name))
     }
 
-    /// The record that subscribers read: CloudEvents 1.0, Kafka binding, binary mode.
+    /// The record: CloudEvents 1.0, Kafka binding, binary mode.
     pub(super) fn record(&self) -> Record {
         let time = Timestamp::from_millisecond(self.timestamp)
             .expect("thirteen digits of milliseconds end in the year 2286");
@@ -164,7 +154,7 @@ impl<'a> GroupJoined<'a> {
                 ("content-type".into(), Bytes::from_static(JSON)),
             ],
             key: Some(group_id),
-            // With no more room than it needs, since it may wait long.
+            // Copied without spare capacity, because it may wait for long.
             value: Bytes::copy_from_slice(&json(self)),
             kind: Kind::GroupJoined {
                 join_type: self.join_type,
@@ -178,14 +168,14 @@ impl<'a> GroupJoined<'a> {
     }
 }
 
-/// Strings, numbers and JSON text always serialise.
+/// Serialises a value whose parts are strings, numbers and JSON text, which cannot fail.
 fn json(value: &impl Serialize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(USUAL_BYTES);
-    serde_json::to_writer(&mut text, value).expect("memory takes it");
+    let mut text = Vec::with_capacity(USUAL_JSON_BYTES);
+    serde_json::to_writer(&mut text, value).expect("writing to memory cannot fail");
     text
 }
 
-/// The fields that the record has a place for, in the order of [`Fields::known`].
+/// The fields that the record has, in the order of [`Fields::known`].
 const KNOWN: [&str; 5] = [
     "event",
     "group_id",
@@ -194,7 +184,7 @@ const KNOWN: [&str; 5] = [
     "new_user_ids",
 ];
 
-/// A callback's fields, sorted into those that the record has a place for and the others.
+/// The fields of a callback, split into those that the record has and the others.
 struct Fields<'a> {
     known: [Option<&'a Field<'a>>; KNOWN.len()],
     extra: Extra<'a>,
@@ -221,12 +211,12 @@ impl<'a> Fields<'a> {
                 }
             }
         }
-        sorted.extra.keep_the_last_of_each_name();
+        sorted.extra.keep_last_of_each_name();
         Ok(sorted)
     }
 }
 
-/// The fields that the record has no place for, as the JSON text that was received.
+/// The other fields, as the JSON text that was received.
 #[derive(Debug)]
 struct Extra<'a>(Vec<&'a Field<'a>>);
 
@@ -235,9 +225,9 @@ impl Extra<'_> {
         self.0.is_empty()
     }
 
-    /// Of a repeated name, the last is what every ordinary parser would have read; a record that
-    /// repeated it would be refused by the strict ones.
-    fn keep_the_last_of_each_name(&mut self) {
+    /// Ordinary parsers take the last one of a repeated name, and strict parsers refuse a record that
+    /// repeats one.
+    fn keep_last_of_each_name(&mut self) {
         if self.0.len() < 2 {
             return;
         }
@@ -265,8 +255,8 @@ impl Serialize for Extra<'_> {
     }
 }
 
-/// Who invited. `Apply` has no operator: until 2025-06-26 the page said that it repeats the joiner,
-/// since then that it is invalid, and neither says what is sent.
+/// The inviting user. `Apply` has none: until 2025-06-26 the page said that the field repeats the joining
+/// user, and since then that it is invalid.
 fn operator<'a>(
     join_type: JoinType,
     field: Option<&'a Field<'a>>,
@@ -280,7 +270,7 @@ fn operator<'a>(
     }
 }
 
-/// One user ID, or a list of them, and nothing empty.
+/// One user ID or a list of them, none of them empty.
 fn users<'a>(field: &'a Field<'a>) -> Option<Vec<Cow<'a, str>>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);

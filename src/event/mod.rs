@@ -1,7 +1,6 @@
-//! What a verified callback means. Pure: no I/O, no clock, no metrics.
+//! Turns verified callbacks into records. Pure: no I/O, no clock, no metrics.
 //!
-//! [`read`] is the one list of known events. A further event is one file beside `group_joined.rs`
-//! and one line there; everything that is authentic and not on the list becomes a dead letter.
+//! [`read`] lists the known events. Every other authentic callback becomes a dead letter.
 
 mod group_joined;
 mod record;
@@ -11,21 +10,21 @@ use std::borrow::Cow;
 use crate::callback::VerifiedCallback;
 
 pub use group_joined::{GroupJoined, JoinType};
-pub use record::{Header, Kind, MAX_RECORD_BYTES, Reason, Record, Times};
+pub use record::{Header, Kind, Lane, MAX_RECORD_BYTES, Reason, Record, Times};
 
-/// What a callback says, once it is known to be authentic.
+/// The meaning of an authentic callback.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Users joined a group.
     GroupJoined(GroupJoined<'a>),
 }
 
-/// Why an authentic callback cannot become a record. It goes to the dead-letter topic.
+/// Why an authentic callback cannot be published as an event. It becomes a dead letter.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unpublishable {
-    /// The closed reason, for consumers and metrics.
+    /// The reason, for consumers and metrics.
     pub reason: Reason,
-    /// What exactly was wrong, for people.
+    /// The exact problem, for people.
     pub detail: Cow<'static, str>,
 }
 
@@ -38,18 +37,18 @@ impl Unpublishable {
     }
 }
 
-/// The name of the one callback that the sender waits on: it holds a chat message back until it is
-/// answered, within 2.5 s by ZEGOCLOUD's page "Message not sent yet".
+/// The callback that asks whether a chat message may be sent. The sender holds the message back until
+/// it is answered, for at most 2.5 s (ZEGOCLOUD's page "Message not sent yet").
 pub const BEFORE_SEND_MESSAGE: &str = "before_send_msg";
 
-/// Reads the meaning of a callback.
+/// Reads a callback as an event.
 ///
 /// # Errors
 ///
-/// [`Unpublishable`] where the event is none of ours, or lacks what its record needs.
+/// [`Unpublishable`], if the event is not a known one or a field of it is missing or invalid.
 pub fn read<'a>(callback: &'a VerifiedCallback<'a>) -> Result<Event<'a>, Unpublishable> {
     match name(callback).as_deref() {
-        Some(name) if GroupJoined::goes_by(name, callback) => {
+        Some(name) if GroupJoined::has_name(name, callback) => {
             GroupJoined::read(callback).map(Event::GroupJoined)
         }
         Some(name) => Err(Unpublishable {
@@ -63,7 +62,7 @@ pub fn read<'a>(callback: &'a VerifiedCallback<'a>) -> Result<Event<'a>, Unpubli
     }
 }
 
-/// The callback's own name for its event, where its first field `event` is a string.
+/// The name of the event in the callback, if its first field `event` is a string.
 pub fn name<'a>(callback: &'a VerifiedCallback<'a>) -> Option<Cow<'a, str>> {
     callback
         .fields()
@@ -72,17 +71,17 @@ pub fn name<'a>(callback: &'a VerifiedCallback<'a>) -> Option<Cow<'a, str>> {
         .text()
 }
 
-/// An event's name is the sender's text, and may be as long as a body.
+/// Shortens a name, which may be as long as a body.
 fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
 impl Event<'_> {
-    /// The record that subscribers read.
+    /// The record to publish.
     ///
     /// # Errors
     ///
-    /// [`Unpublishable`] where the record would exceed [`MAX_RECORD_BYTES`].
+    /// [`Unpublishable`], if the record would exceed [`MAX_RECORD_BYTES`].
     pub fn record(&self) -> Result<Record, Unpublishable> {
         let Self::GroupJoined(event) = self;
         let record = event.record();

@@ -1,4 +1,4 @@
-//! `Record`: what is handed to Kafka, whether an event or a dead letter.
+//! `Record`: what is handed to Kafka, an event or a dead letter.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,52 +6,62 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
+use strum::{Display, IntoStaticStr, VariantArray};
 use uuid::{Builder, Uuid};
 
 use super::{JoinType, Unpublishable};
 use crate::callback::VerifiedCallback;
 
-/// A record of more bytes becomes a dead letter. It leaves room below the producer's limit of
-/// 1,000,000 for what Kafka adds, and a body, which is limited to as much, always fits as a dead letter.
+/// A larger record becomes a dead letter. The limit leaves space for Kafka's overhead below the
+/// producer's limit of 1,000,000 bytes. Bodies have the same limit, so every body fits into a dead
+/// letter.
 pub const MAX_RECORD_BYTES: usize = 900_000;
 
-/// A longer group ID does not become a dead letter's key: it is not one of ZEGOCLOUD's, which end
-/// at 32 bytes, and the dead letter must fit whatever the body holds.
+/// The longest group ID that becomes the key of a dead letter. ZEGOCLOUD's have at most 32 bytes, and a
+/// dead letter must fit whatever its body contains.
 const MAX_DEAD_LETTER_KEY_BYTES: usize = 1024;
 
-/// `UUIDv5(DNS, "dead-letter.zim2kafka")`: the namespace of the ids of dead letters.
+/// The namespace of the ids of dead letters: `UUIDv5(DNS, "dead-letter.zim2kafka")`.
 const DEAD_LETTER_IDS: Uuid = Uuid::from_u128(0x3f18c754_b474_5f36_9250_eafa561fdd82);
 
-/// One record as Kafka gets it, but for the topic, which belongs to its lane.
+/// A record for Kafka, without the topic, which its lane determines.
 #[derive(Clone)]
 pub struct Record {
-    /// The id that consumers deduplicate by: equal content has an equal id.
+    /// The id for deduplication by consumers: equal content has an equal id.
     pub event_id: Uuid,
-    /// The key, or none for a dead letter whose group could not be read.
+    /// The key; `None` for a dead letter without a readable group ID.
     pub key: Option<Bytes>,
-    /// The time Kafka stores, in milliseconds since 1970-01-01 UTC.
+    /// The timestamp in Kafka, in milliseconds since 1970-01-01 UTC.
     pub timestamp: i64,
     /// The headers, in order.
     pub headers: Vec<Header>,
     /// The value.
     pub value: Bytes,
-    /// What the record is, for its lane and for the metrics.
+    /// What the record is, for its lane and the metrics.
     pub kind: Kind,
-    /// When the callback was signed to have happened, and when it had arrived: what a later dead
-    /// letter of this record tells. Milliseconds since 1970-01-01 UTC.
+    /// When its callback was signed and received, for a later dead letter of this record.
     pub times: Times,
 }
 
-/// A record's header. Its name is known, but for a record that comes back from disk.
+/// A header. Its name is static, except in a record read from disk.
 pub type Header = (Cow<'static, str>, Bytes);
 
-/// When a record's callback happened and arrived, in milliseconds since 1970-01-01 UTC.
+/// The times of a callback, in milliseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// By the callback's own timestamp.
+    /// Its signed timestamp.
     pub callback: i64,
-    /// By our clock.
+    /// When it was received, by our clock.
     pub received: i64,
+}
+
+/// The queue, publisher and topic that a record travels through. The numbers are stored in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Records of events.
+    Events = 0,
+    /// Dead letters.
+    DeadLetters = 1,
 }
 
 /// What a record is.
@@ -65,52 +75,29 @@ pub enum Kind {
         /// How many joined.
         users: usize,
     },
-    /// Authentic, but not publishable as an event.
+    /// An authentic callback that cannot be published as an event.
     DeadLetter(Reason),
 }
 
-/// Why a callback became a dead letter: the header `dead_letter_reason` and the metric's label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a callback became a dead letter. The name is the header `dead_letter_reason` and a label.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
-    /// The event is none that this service publishes.
+    /// The event is not one that this service publishes.
     UnsupportedEvent,
-    /// A group-joined callback that lacks what its record needs.
+    /// A field of the event is missing or invalid.
     InvalidEvent,
-    /// Its timestamp is further from now than the tolerance.
+    /// Its timestamp was too far from the time of arrival.
     Stale,
-    /// Kafka refuses the record itself, for good.
+    /// Kafka rejected its record for good.
     RejectedByKafka,
 }
 
-impl Reason {
-    /// Every reason there is.
-    pub const ALL: [Self; 4] = [
-        Self::UnsupportedEvent,
-        Self::InvalidEvent,
-        Self::Stale,
-        Self::RejectedByKafka,
-    ];
-
-    /// The reason as consumers and dashboards read it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnsupportedEvent => "unsupported_event",
-            Self::InvalidEvent => "invalid_event",
-            Self::Stale => "stale",
-            Self::RejectedByKafka => "rejected_by_kafka",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl fmt::Debug for Record {
-    /// A dead letter's value holds a live signature.
+    /// Without the value: that of a dead letter contains a live signature.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
             .field("event_id", &self.event_id)
@@ -121,7 +108,7 @@ impl fmt::Debug for Record {
 }
 
 impl Record {
-    /// The dead letter of a callback: its body, unchanged, and why it is here.
+    /// The dead letter of a callback: its body, unchanged, and the reason.
     pub fn dead_letter(callback: &VerifiedCallback<'_>, why: &Unpublishable) -> Self {
         let times = Times {
             callback: callback.timestamp(),
@@ -137,7 +124,7 @@ impl Record {
             .map(|key| Bytes::from(key.into_owned()));
         let raw = callback.raw();
         Self::of_dead_letter(
-            // The connection's read buffer, of which the body is a slice, must not live as long.
+            // Copied, because the body is a slice of the connection's read buffer, which must not live on.
             Bytes::copy_from_slice(&raw.body),
             raw.content_type.clone(),
             key,
@@ -147,7 +134,7 @@ impl Record {
         )
     }
 
-    /// The dead letter of this record, after Kafka has refused it for good.
+    /// The dead letter of this record, which Kafka has rejected for good.
     pub fn rejected(&self, detail: &str) -> Self {
         let key = self.key.clone();
         Self::of_dead_letter(
@@ -171,7 +158,7 @@ impl Record {
         let event_id = name_based_id(DEAD_LETTER_IDS, &value);
         let mut headers = vec![
             header("event_id", event_id.to_string().into()),
-            header("dead_letter_reason", reason.as_str().into()),
+            header("dead_letter_reason", <&str>::from(reason).into()),
             header("dead_letter_detail", detail.to_owned().into()),
             header("callback_timestamp", times.callback.to_string().into()),
             header("received_at", times.received.to_string().into()),
@@ -188,8 +175,8 @@ impl Record {
         }
     }
 
-    /// Says that the signature of this record's callback had already come with another body. The
-    /// sender's nonces collide honestly, so this marks a record and refuses none.
+    /// Marks a record whose signature was used before with another body. That can happen without an
+    /// attack, because the sender's nonces collide, so such a record is not refused.
     #[must_use]
     pub fn marked_as_reuse(mut self) -> Self {
         if !self.is_dead_letter() {
@@ -199,12 +186,20 @@ impl Record {
         self
     }
 
-    /// Whether it belongs to the dead-letter topic.
-    pub fn is_dead_letter(&self) -> bool {
-        matches!(self.kind, Kind::DeadLetter(_))
+    /// The lane that the record travels.
+    pub fn lane(&self) -> Lane {
+        match self.kind {
+            Kind::GroupJoined { .. } => Lane::Events,
+            Kind::DeadLetter(_) => Lane::DeadLetters,
+        }
     }
 
-    /// The bytes of its key, headers and value.
+    /// Whether it belongs to the dead-letter topic.
+    pub fn is_dead_letter(&self) -> bool {
+        self.lane() == Lane::DeadLetters
+    }
+
+    /// Bytes of its key, headers and value.
     pub fn size(&self) -> usize {
         let headers = self
             .headers
@@ -214,8 +209,8 @@ impl Record {
     }
 }
 
-/// A UUID of version 5, which is what the `uuid` crate's `new_v5` makes, with a SHA-1 that uses the
-/// processor's instructions for it; `uuid`'s own takes several times as long.
+/// A UUID of version 5, like `Uuid::new_v5`, but with a SHA-1 that uses the processor's instructions;
+/// the one in `uuid` takes several times as long.
 pub(super) fn name_based_id(namespace: Uuid, name: &[u8]) -> Uuid {
     let hash: [u8; 20] = Sha1::new()
         .chain_update(namespace)
@@ -226,10 +221,10 @@ pub(super) fn name_based_id(namespace: Uuid, name: &[u8]) -> Uuid {
     Builder::from_sha1_bytes(*first).into_uuid()
 }
 
-/// The content type of every record that is no dead letter.
+/// The content type of every record that is not a dead letter.
 pub(super) const JSON: &[u8] = b"application/json";
 
-/// A header's value from text that is either known or made for this record.
+/// A header from static or owned text.
 pub(super) fn header(name: &'static str, value: Cow<'static, str>) -> Header {
     match value {
         Cow::Borrowed(text) => (name.into(), Bytes::from_static(text.as_bytes())),

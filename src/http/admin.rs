@@ -1,27 +1,40 @@
-//! The admin port: metrics, health and a status page. Nothing of it is on the callback port.
+//! The admin port: metrics, health and a status page. None of it is on the callback port.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
+use tower::ServiceExt;
 
+use super::Handler;
+use super::connections::Connection;
 use super::problem::Problem;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// The admin port's routes.
-pub fn admin(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
-    let allowed = || async { Problem::MethodNotAllowed("GET, HEAD") };
-    Router::new()
-        .route("/", get(status).fallback(allowed))
-        .route("/livez", get(livez).fallback(allowed))
-        .route("/readyz", get(readyz).fallback(allowed))
-        .route("/metrics", get(scrape).fallback(allowed))
+/// The handler of the admin port.
+pub(crate) fn admin(metrics: Arc<Metrics>, health: Arc<Health>) -> impl Handler {
+    let not_allowed = || async { Problem::MethodNotAllowed("GET, HEAD") };
+    let router = Router::new()
+        .route("/", get(status_page).fallback(not_allowed))
+        .route("/livez", get(livez).fallback(not_allowed))
+        .route("/readyz", get(readyz).fallback(not_allowed))
+        .route("/metrics", get(scrape).fallback(not_allowed))
         .fallback(|| async { Problem::NotFound })
-        .with_state(Admin { metrics, health })
+        .with_state(Admin { metrics, health });
+    move |_: Arc<Connection>, request: Request<Incoming>| {
+        let answer = router.clone().oneshot(request);
+        async {
+            answer
+                .await
+                .unwrap_or_else(|error: Infallible| match error {})
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -30,12 +43,12 @@ struct Admin {
     health: Arc<Health>,
 }
 
-/// A page that reads `/metrics` once a second. It needs nothing from elsewhere.
-async fn status() -> Html<&'static str> {
-    Html(include_str!("status.html"))
+/// A self-contained page that reads `/metrics` once a second.
+async fn status_page() -> Html<&'static str> {
+    Html(include_str!("status_page.html"))
 }
 
-/// The process turns, and that is all it says.
+/// The process is running.
 async fn livez() -> &'static str {
     "ok\n"
 }
@@ -49,7 +62,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn scrape(State(admin): State<Admin>) -> Response {
-    // Brings the gauge up to date, which otherwise only a probe would.
+    // Updates the gauge, which otherwise only a probe would do.
     admin.health.is_ready();
     let format = (header::CONTENT_TYPE, prometheus::TEXT_FORMAT);
     ([format], admin.metrics.text()).into_response()

@@ -1,4 +1,4 @@
-//! Reading a body within its limits: size, time, and the bytes of all bodies together.
+//! Reads a body within its limits: size, time, and the bytes of all bodies together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,62 +12,59 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::problem::Problem;
 use crate::delivery::Full;
 
-/// The bodies of all requests that are being read or wait for their answer have at most so many bytes,
-/// and [`BYTES_OF_EACH`] besides.
+/// The most bytes of all bodies that are being read or wait for their answer, apart from the
+/// [`UNSHARED_BODY_BYTES`] of each.
 pub const MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
-/// So much of each body needs no room of the others, so that a few who send large ones slowly cannot
-/// keep out everybody else. A usual callback has 200 to 2,000 bytes. The number of connections bounds
-/// their sum.
-pub const BYTES_OF_EACH: usize = 16 * 1024;
+/// The first bytes of each body do not count against [`MAX_BYTES_IN_FLIGHT`], so that a few clients
+/// that send large bodies slowly cannot keep out everybody else. A usual callback has 200 to 2,000
+/// bytes. The number of connections bounds the sum.
+pub const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
-/// A body that comes in more pieces than these, and one for each so many bytes, is cut up by intent: each
-/// costs as much as a small request.
-const PIECES: usize = 1024;
-const BYTES_OF_A_PIECE: usize = 64;
+/// A body may arrive in this many pieces, plus one for each [`BYTES_PER_PIECE`]. More are intended to
+/// do harm: each piece costs as much as a small request.
+const MAX_PIECES: usize = 1024;
+const BYTES_PER_PIECE: usize = 64;
 
-/// The whole body has so long, however its bytes are spread over it.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// The time for the whole body.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What bounds the bodies.
-pub(super) struct Bodies {
+/// Reads bodies within the limits.
+pub(super) struct BodyReader {
     limit: usize,
-    room: Arc<Semaphore>,
+    /// The bytes that all bodies may still take.
+    budget: Arc<Semaphore>,
 }
 
-/// A body that was read, and the room that it takes while it lives.
-pub(super) struct Admitted {
+/// A complete body. Returns its share of the budget when dropped.
+pub(super) struct Body {
     pub(super) bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
-impl Bodies {
-    /// Bodies of at most `limit` bytes each.
+impl BodyReader {
+    /// A reader of bodies of at most `limit` bytes each.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
-            room: Arc::new(Semaphore::new(MAX_BYTES_IN_FLIGHT)),
+            budget: Arc::new(Semaphore::new(MAX_BYTES_IN_FLIGHT)),
         }
     }
 
     /// Reads a body to its end.
-    pub(super) async fn read(
-        &self,
-        headers: &HeaderMap,
-        body: Incoming,
-    ) -> Result<Admitted, Problem> {
-        // A body that says it is too large is refused before a byte of it is read.
+    pub(super) async fn read(&self, headers: &HeaderMap, body: Incoming) -> Result<Body, Problem> {
+        // A body with a Content-Length over the limit is refused before any of it is read.
         if content_length(headers).is_some_and(|length| length > self.limit as u64) {
             return Err(Problem::BodyTooLarge { limit: self.limit });
         }
-        tokio::time::timeout(DEADLINE, self.read_frames(body))
+        tokio::time::timeout(BODY_DEADLINE, self.read_frames(body))
             .await
             .unwrap_or(Err(Problem::BodyTooSlow))
     }
 
-    /// Room is taken as bytes come, so that who announces much and sends nothing takes none.
-    async fn read_frames(&self, mut body: Incoming) -> Result<Admitted, Problem> {
-        let mut room: Option<OwnedSemaphorePermit> = None;
+    /// Takes budget as bytes arrive, so that a client that only announces a large body takes none.
+    async fn read_frames(&self, mut body: Incoming) -> Result<Body, Problem> {
+        let mut share: Option<OwnedSemaphorePermit> = None;
         let mut first = Bytes::new();
         let mut all: Option<BytesMut> = None;
         let mut pieces = 0;
@@ -80,42 +77,42 @@ impl Bodies {
                 return Err(Problem::BodyTooLarge { limit: self.limit });
             }
             pieces += 1;
-            if pieces > PIECES + length / BYTES_OF_A_PIECE {
+            if pieces > MAX_PIECES + length / BYTES_PER_PIECE {
                 return Err(Problem::BodyBroken);
             }
-            self.take_room(&mut room, length.saturating_sub(BYTES_OF_EACH))?;
-            // A callback comes in one piece nearly always, and is not copied then.
+            self.grow_share(&mut share, length.saturating_sub(UNSHARED_BODY_BYTES))?;
+            // Nearly every callback arrives in one piece, which is not copied.
             match &mut all {
                 Some(all) => all.extend_from_slice(&data),
                 None if first.is_empty() => first = data,
                 None => all = Some([first.as_ref(), data.as_ref()].concat().as_slice().into()),
             }
         }
-        Ok(Admitted {
+        Ok(Body {
             bytes: all.map_or(first, BytesMut::freeze),
-            _room: room,
+            _share: share,
         })
     }
 
-    /// So much room in all, of which some may be taken already.
-    fn take_room(
+    /// Grows a share of the budget to this many bytes.
+    fn grow_share(
         &self,
-        room: &mut Option<OwnedSemaphorePermit>,
+        share: &mut Option<OwnedSemaphorePermit>,
         bytes: usize,
     ) -> Result<(), Problem> {
-        let taken = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let taken = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let wanted = bytes.saturating_sub(taken);
         if wanted == 0 {
             return Ok(());
         }
         let wanted =
             u32::try_from(wanted).map_err(|_| Problem::BodyTooLarge { limit: self.limit })?;
-        let more = Arc::clone(&self.room)
+        let more = Arc::clone(&self.budget)
             .try_acquire_many_owned(wanted)
             .map_err(|_| Problem::Refused(Full.into()))?;
-        match room {
-            Some(room) => room.merge(more),
-            None => *room = Some(more),
+        match share {
+            Some(share) => share.merge(more),
+            None => *share = Some(more),
         }
         Ok(())
     }

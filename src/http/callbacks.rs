@@ -9,77 +9,77 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
-use tower::service_fn;
 use uuid::Uuid;
 
-use super::body::Bodies;
+use super::Handler;
+use super::body::BodyReader;
 use super::connections::Connection;
-use super::networks::SenderSettings;
 use super::problem::Problem;
-use super::{Seldom, Service};
+use super::senders::SenderSettings;
 use crate::callback::RawCallback;
-use crate::config::panic_if_asked;
-use crate::delivery::{Safe, Settled};
+use crate::delivery::{Durability, Settled};
+use crate::failpoint;
 use crate::intake::{Accepted, Intake};
+use crate::log::LogThrottle;
 use crate::metrics::{Metrics, Outcome};
 
-/// A sender's header is small; more than this is somebody else's.
-const MAX_FIELDS: usize = 64;
-const MAX_FIELD_BYTES: usize = 16 * 1024;
+/// The limits of a header. The sender's are far smaller.
+const MAX_HEADER_FIELDS: usize = 64;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// What the callback port answers to.
+/// The settings of the callback port.
 #[derive(Clone)]
 pub struct CallbackSettings {
-    /// The one path. It may hold a segment that nobody is to guess.
+    /// The only path. It may contain an unguessable segment.
     pub path: String,
     /// The largest body, in bytes.
     pub body_limit: usize,
-    /// Every callback is answered within it, counted from the last byte of its body.
+    /// The time for an answer, from the last byte of the body.
     pub answer_deadline: Duration,
-    /// Who may send.
+    /// Which addresses may send.
     pub senders: SenderSettings,
 }
 
-/// The edge of the service: what a request meets first.
-pub struct Edge {
+/// Answers callbacks.
+pub(crate) struct CallbackService {
     settings: CallbackSettings,
-    bodies: Bodies,
+    bodies: BodyReader,
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
-    unavailable: Seldom,
+    unavailable: LogThrottle,
 }
 
-impl Edge {
-    /// An edge in front of an intake.
-    pub fn new(settings: CallbackSettings, intake: Arc<Intake>, metrics: Arc<Metrics>) -> Self {
-        Self {
-            bodies: Bodies::new(settings.body_limit),
-            settings,
-            intake,
-            metrics,
-            unavailable: Seldom::default(),
-        }
+/// The handler of the callback port. It has no router, because the only path is a secret that may
+/// contain what a router would take for a pattern.
+pub(crate) fn callbacks(service: Arc<CallbackService>) -> impl Handler {
+    move |connection: Arc<Connection>, request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        async move { service.route(&connection, request).await }
     }
 }
 
-/// The callback port. It has no router, since there is one path, which is no pattern: it is a secret and
-/// may hold what a pattern would take for its own.
-pub fn callbacks(edge: Arc<Edge>) -> impl Service {
-    service_fn(move |request: Request<Incoming>| {
-        let edge = Arc::clone(&edge);
-        async move { Ok(edge.route(request).await) }
-    })
-}
+impl CallbackService {
+    /// A service that passes callbacks to this intake.
+    pub(crate) fn new(
+        settings: CallbackSettings,
+        intake: Arc<Intake>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            bodies: BodyReader::new(settings.body_limit),
+            settings,
+            intake,
+            metrics,
+            unavailable: LogThrottle::default(),
+        }
+    }
 
-impl Edge {
-    async fn route(&self, mut request: Request<Incoming>) -> Response {
-        let connection: Arc<Connection> =
-            (request.extensions_mut().remove()).expect("a request carries its connection");
+    async fn route(&self, connection: &Arc<Connection>, request: Request<Incoming>) -> Response {
         let senders = &self.settings.senders;
         if !senders.allow(connection.address, request.headers()) {
-            // Before anything else is looked at: who is refused learns nothing of the path either.
+            // Checked first, so that an address that is not allowed cannot probe for the path. The
+            // connection is not kept either.
             self.metrics.callback_arrived().finished(Outcome::Forbidden);
-            // Nor is a connection kept for them.
             let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
             return (close, Problem::Forbidden).into_response();
         }
@@ -91,8 +91,8 @@ impl Edge {
             return Problem::MethodNotAllowed("POST").into_response();
         }
         let arrival = self.metrics.callback_arrived();
-        panic_if_asked("handler");
-        match self.answer(&connection, request).await {
+        failpoint::hit("handler");
+        match self.answer(connection, request).await {
             Ok(answer) => {
                 arrival.finished(answer.outcome());
                 answer.into_response()
@@ -101,7 +101,7 @@ impl Edge {
                 let outcome = problem.outcome();
                 arrival.finished(outcome);
                 if matches!(outcome, Outcome::Unavailable) {
-                    self.say_unavailable(&problem);
+                    self.log_unavailable(&problem);
                 }
                 problem.into_response()
             }
@@ -110,13 +110,13 @@ impl Edge {
 
     async fn answer(
         &self,
-        connection: &Connection,
+        connection: &Arc<Connection>,
         request: Request<Incoming>,
     ) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
-        check(&head.headers)?;
+        check_header(&head.headers)?;
         let body = self.bodies.read(&head.headers, body).await?;
-        connection.request_is_whole();
+        connection.request_received();
         let deadline = Instant::now() + self.settings.answer_deadline;
         let content_type = head.headers.get(header::CONTENT_TYPE);
         let raw = RawCallback {
@@ -124,40 +124,43 @@ impl Edge {
             content_type: content_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
             received_at: now(),
         };
-        let (ticket, duplicate) = match self.intake.accept(&raw).map_err(Problem::Refused)? {
+        let (ticket, is_duplicate) = match self.intake.accept(&raw).map_err(Problem::Refused)? {
             Accepted::Passed => return Ok(Answer::Passed),
-            Accepted::OnItsWay(ticket) => (ticket, false),
+            Accepted::Pending(ticket) => (ticket, false),
             Accepted::Duplicate(ticket) => (ticket, true),
         };
         match tokio::time::timeout_at(deadline, ticket.wait()).await {
-            Ok(Settled::Safe(_, id)) if duplicate => Ok(Answer::Safe(Outcome::Duplicate, *id)),
-            Ok(Settled::Safe(Safe::Published, id)) => Ok(Answer::Safe(Outcome::Published, *id)),
-            Ok(Settled::Safe(Safe::Spooled, id)) => Ok(Answer::Safe(Outcome::Spooled, *id)),
-            Ok(Settled::Safe(Safe::DeadLettered, id)) => {
-                Ok(Answer::Safe(Outcome::DeadLettered, *id))
+            Ok(Settled::Durable(durability, event_id)) => {
+                let outcome = match durability {
+                    _ if is_duplicate => Outcome::Duplicate,
+                    Durability::Published => Outcome::Published,
+                    Durability::Spooled => Outcome::Spooled,
+                    Durability::DeadLettered => Outcome::DeadLettered,
+                };
+                Ok(Answer::Durable(outcome, *event_id))
             }
-            Ok(Settled::Refused) | Err(_) => Err(Problem::NotSafeInTime),
+            Ok(Settled::Refused) | Err(_) => Err(Problem::NotDurableInTime),
         }
     }
 
-    /// A disk that hangs says nothing, and neither does a slow Kafka: only the answers show it.
-    fn say_unavailable(&self, problem: &Problem) {
+    /// A disk that hangs reports nothing, and neither does a slow Kafka: only the answers show it.
+    fn log_unavailable(&self, problem: &Problem) {
         if self.unavailable.is_due() {
             tracing::warn!(
-                "a callback was answered 503: {problem}. The sender gives an event up after 62 s of this; look at Kafka, and at the disk of ZIM2KAFKA_SPOOL_DIR"
+                "a callback was answered 503: {problem}. The sender drops an event after 62 s of this; check Kafka, and the disk of ZIM2KAFKA_SPOOL_DIR"
             );
         }
     }
 }
 
-/// What is said before the body is read.
-fn check(headers: &HeaderMap) -> Result<(), Problem> {
+/// Refuses a request by its header, before its body is read.
+fn check_header(headers: &HeaderMap) -> Result<(), Problem> {
     let bytes: usize = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
-    if headers.len() > MAX_FIELDS || bytes > MAX_FIELD_BYTES {
-        return Err(Problem::HeadTooLarge);
+    if headers.len() > MAX_HEADER_FIELDS || bytes > MAX_HEADER_BYTES {
+        return Err(Problem::HeaderTooLarge);
     }
     let encodings = headers.get_all(header::CONTENT_ENCODING);
     if encodings
@@ -169,19 +172,19 @@ fn check(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What is answered with 200.
+/// An answer with status 200.
 enum Answer {
-    /// To `before_send_msg`: no opinion, by ZEGOCLOUD's page "Message not sent yet".
+    /// To `before_send_msg`: no opinion, as on ZEGOCLOUD's page "Message not sent yet".
     Passed,
-    /// The event is safe.
-    Safe(Outcome, Uuid),
+    /// The event is stored durably.
+    Durable(Outcome, Uuid),
 }
 
 impl Answer {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Passed => Outcome::Passed,
-            Self::Safe(outcome, _) => *outcome,
+            Self::Durable(outcome, _) => *outcome,
         }
     }
 }
@@ -190,8 +193,9 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let body = match self {
             Self::Passed => r#"{"result":0}"#.to_owned(),
-            Self::Safe(outcome, id) => {
-                format!(r#"{{"status":"{}","event_id":"{id}"}}"#, outcome.as_str())
+            Self::Durable(outcome, event_id) => {
+                let status: &str = outcome.into();
+                format!(r#"{{"status":"{status}","event_id":"{event_id}"}}"#)
             }
         };
         let json = HeaderValue::from_static("application/json");
@@ -199,7 +203,7 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Milliseconds since 1970-01-01 UTC. A clock before that is a clock that was never set.
+/// Milliseconds since 1970-01-01 UTC. A clock before that has never been set.
 fn now() -> i64 {
     let elapsed = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,167 +1,155 @@
-//! The two ports: callbacks for the sender, and everything else for operators.
+//! The two ports: callbacks for the sender, and the admin port for operators.
 //!
-//! The only room that knows status codes, and with `server.rs` the only one that knows axum.
+//! The only module that knows HTTP status codes and, with `server`, the only one that knows axum.
 
 mod admin;
 mod body;
 mod callbacks;
 mod connections;
-mod listener;
-mod networks;
 mod problem;
+mod senders;
 mod tls;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::Request;
 use axum::response::Response;
 use axum_server::tls_rustls::RustlsAcceptor;
 use axum_server::{Handle, Server};
 use hyper::body::Incoming;
-use tower::make::Shared;
+use tower::service_fn;
 
+use crate::log::LogThrottle;
 use crate::metrics::ConnectionMetrics;
-use connections::{Connections, HEAD_DEADLINE};
-use listener::{Listener, Peer, Watching};
+use connections::{
+    Connection, Connections, HEAD_DEADLINE, Listener, Peer, TrackedAcceptor, TrackedService,
+};
 
-pub use admin::admin;
-pub use body::{BYTES_OF_EACH, MAX_BYTES_IN_FLIGHT};
-pub use callbacks::{CallbackSettings, Edge, callbacks};
+pub(crate) use admin::admin;
+pub use body::{MAX_BYTES_IN_FLIGHT, UNSHARED_BODY_BYTES};
+pub use callbacks::CallbackSettings;
+pub(crate) use callbacks::{CallbackService, callbacks};
 pub use connections::ConnectionLimits;
-pub use networks::{Networks, SenderSettings};
+pub use senders::{Networks, SenderSettings};
 pub use tls::{Certificate, CertificateError, Tls};
 
-/// hyper's own bound, above the one that the callback port answers with a proper problem. Its other bound,
-/// on the fields of a head, is 100.
+/// hyper's own limit of a head, above the one that the callback port answers with a problem. hyper
+/// also limits the fields of a head to 100.
 const MAX_HEAD_BYTES: usize = 24 * 1024;
 
-/// The admin port is for a few scrapers, probes and people.
+/// The most connections on the admin port, which serves a few scrapers, probes and people.
 pub const MAX_ADMIN_CONNECTIONS: usize = 256;
 
-/// What answers the requests of a port: a name for the bounds, which Rust wants stated twice for it.
-pub trait Service:
-    tower::Service<
-        Request<Incoming>,
-        Response = Response,
-        Error = Infallible,
-        Future: Send + 'static,
-    > + Clone
-    + Send
-    + 'static
+/// Answers the requests of a port.
+pub(crate) trait Handler: Clone + Send + Sync + 'static {
+    /// The answer on its way.
+    type Future: Future<Output = Response> + Send + 'static;
+
+    /// Answers one request on this connection.
+    fn handle(&self, connection: Arc<Connection>, request: Request<Incoming>) -> Self::Future;
+}
+
+impl<H, F> Handler for H
+where
+    H: Fn(Arc<Connection>, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
+    type Future = F;
+
+    fn handle(&self, connection: Arc<Connection>, request: Request<Incoming>) -> F {
+        self(connection, request)
+    }
 }
 
-impl<S> Service for S where
-    S: tower::Service<
-            Request<Incoming>,
-            Response = Response,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static
-{
+/// A bound port to serve.
+pub(crate) struct Port {
+    /// The listening socket.
+    pub(crate) listener: TcpListener,
+    /// The limits of its connections.
+    pub(crate) limits: ConnectionLimits,
+    /// Proxies, whose addresses stand for many senders and have no limit of their own.
+    pub(crate) trusted_proxies: Networks,
+    /// The certificate; with one, the port serves HTTPS only.
+    pub(crate) tls: Option<Tls>,
 }
 
-/// A port to serve, bound already.
-pub struct Port {
-    /// Where it listens.
-    pub listener: TcpListener,
-    /// Who may hold a connection.
-    pub limits: ConnectionLimits,
-    /// Whose addresses stand for many senders, so that no limit for an address counts for them.
-    pub trusted_proxies: Networks,
-    /// With it, HTTPS and nothing else.
-    pub tls: Option<Tls>,
-}
-
-/// Stops a port: its connections, too.
+/// Stops a port and its connections.
 #[derive(Clone)]
-pub struct PortHandle(Handle<Peer>);
+pub(crate) struct PortHandle(Handle<Peer>);
 
 impl PortHandle {
-    /// Of a port that is not served yet.
-    #[expect(
-        clippy::new_without_default,
-        reason = "a default handle would be of no port"
-    )]
-    pub fn new() -> Self {
+    /// For a port that is not served yet.
+    pub(crate) fn new() -> Self {
         Self(Handle::new())
     }
 
-    /// No new connections; those that there are end after the request that is under way, and within
-    /// this time.
-    pub fn finish(&self, within: Duration) {
+    /// Accepts no new connections. Existing ones end after their current request, and within this
+    /// time.
+    pub(crate) fn finish(&self, within: Duration) {
         self.0.graceful_shutdown(Some(within));
     }
 
     /// Ends everything at once.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.0.shutdown();
     }
 }
 
-/// Serves one port until its handle says stop. HTTP/1.1 only: a sender of single requests gains
-/// nothing from HTTP/2, and its attacks stay out.
+/// Serves one port until its handle stops it. HTTP/1.1 only: a sender of single requests gains
+/// nothing from HTTP/2, which brings attacks of its own.
 ///
 /// # Errors
 ///
-/// Where the listener fails for good.
-pub async fn serve(
+/// If the listener fails for good.
+pub(crate) async fn serve(
     port: Port,
-    service: impl Service,
+    handler: impl Handler,
     handle: PortHandle,
     metrics: ConnectionMetrics,
 ) -> io::Result<()> {
     let connections = Connections::new(port.limits, port.trusted_proxies, metrics.clone());
-    let failed = Seldom::default();
+    let accept_failures = LogThrottle::default();
     let mut server = Server::<Peer>::from_listener(Listener::new(port.listener, connections)?)
         .handle(handle.0)
         .accept_error_handler(move |peer, error| match peer {
-            // Whoever scans the net for ports makes handshakes fail.
+            // Port scanners make handshakes fail.
             Some(peer) => {
                 metrics.handshake_failed();
-                tracing::debug!(%peer, %error, "a TLS handshake has failed");
+                tracing::debug!("TLS handshake with {peer} failed: {error}");
             }
-            None if failed.is_due() => {
-                tracing::warn!(%error, "connections cannot be accepted; the limit of open files may be too low");
+            None if accept_failures.is_due() => {
+                tracing::warn!(
+                    "cannot accept connections: {error}; the limit of open files may be too low"
+                );
             }
             None => {}
         })
         .http1_only();
-    // Heads have their deadline in our own streams, which can tell a slow one from an idle connection.
+    // The streams enforce the deadline of heads, because they can distinguish a slow head from an idle
+    // connection.
     server
         .http_builder()
         .http1()
         .header_read_timeout(None)
-        // Who says that nothing more comes still wants the answer.
+        // A client that has closed its sending side still wants the answer.
         .half_close(true)
         .max_buf_size(MAX_HEAD_BYTES);
-    let service = Shared::new(service);
+    let service = service_fn(move |peer: Peer| {
+        let service = TrackedService {
+            handler: handler.clone(),
+            connection: peer.connection,
+        };
+        std::future::ready(Ok::<_, Infallible>(service))
+    });
     match port.tls {
-        None => server.map(Watching).serve(service).await,
+        None => server.map(TrackedAcceptor).serve(service).await,
         Some(tls) => {
             let tls = RustlsAcceptor::new(tls.config()).handshake_timeout(HEAD_DEADLINE);
-            server.acceptor(Watching(tls)).serve(service).await
+            server.acceptor(TrackedAcceptor(tls)).serve(service).await
         }
-    }
-}
-
-/// What would be said with every request is said once a minute.
-#[derive(Default)]
-struct Seldom(Mutex<Option<Instant>>);
-
-impl Seldom {
-    fn is_due(&self) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = said.is_none_or(|said| said.elapsed() > Duration::from_secs(60));
-        if is_due {
-            *said = Some(Instant::now());
-        }
-        is_due
     }
 }

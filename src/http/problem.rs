@@ -1,4 +1,4 @@
-//! Answers that are no 2xx: `application/problem+json` by RFC 9457.
+//! Answers other than 2xx: `application/problem+json` as in RFC 9457.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::intake::Refusal;
 use crate::metrics::Outcome;
 
-/// Why a request was not answered with 2xx. One exhaustive match each to the status, the sentence
-/// and the outcome that is counted.
+/// Why a request was not answered with 2xx. Exhaustive matches map it to the status, the text and
+/// the outcome that is counted.
 #[derive(Debug)]
 pub(super) enum Problem {
     Refused(Refusal),
@@ -21,8 +21,8 @@ pub(super) enum Problem {
     BodyTooLarge { limit: usize },
     BodyBroken,
     ContentEncoding,
-    HeadTooLarge,
-    NotSafeInTime,
+    HeaderTooLarge,
+    NotDurableInTime,
     Panicked,
 }
 
@@ -31,7 +31,7 @@ impl Problem {
         match self {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Refused(Refusal::Unauthorized(_)) => StatusCode::UNAUTHORIZED,
-            Self::Refused(Refusal::Full(_)) | Self::NotSafeInTime => {
+            Self::Refused(Refusal::Full(_)) | Self::NotDurableInTime => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Forbidden => StatusCode::FORBIDDEN,
@@ -40,20 +40,20 @@ impl Problem {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
-    /// The outcome that a callback ended with. A request to another path or with another method never
-    /// became a callback, and nobody asks for its outcome.
+    /// The outcome of the callback. Requests to another path or with another method are not callbacks,
+    /// and their outcome is not used.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => Outcome::Malformed,
             Self::Refused(Refusal::Unauthorized(_)) => Outcome::Unauthorized,
-            Self::Refused(Refusal::Full(_)) | Self::NotSafeInTime => Outcome::Unavailable,
+            Self::Refused(Refusal::Full(_)) | Self::NotDurableInTime => Outcome::Unavailable,
             Self::BodyTooSlow => Outcome::TimedOut,
-            Self::BodyTooLarge { .. } | Self::ContentEncoding | Self::HeadTooLarge => {
+            Self::BodyTooLarge { .. } | Self::ContentEncoding | Self::HeaderTooLarge => {
                 Outcome::TooLarge
             }
             Self::Forbidden => Outcome::Forbidden,
@@ -61,13 +61,13 @@ impl Problem {
         }
     }
 
-    /// What a header of the answer says besides.
+    /// An additional header of the answer.
     fn header(&self) -> Option<(HeaderName, &'static str)> {
         match self {
             Self::Refused(Refusal::Unauthorized(_)) => {
                 Some((header::WWW_AUTHENTICATE, "ZEGO-Signature"))
             }
-            Self::Refused(Refusal::Full(_)) | Self::NotSafeInTime => {
+            Self::Refused(Refusal::Full(_)) | Self::NotDurableInTime => {
                 Some((header::RETRY_AFTER, "2"))
             }
             Self::MethodNotAllowed(allowed) => Some((header::ALLOW, allowed)),
@@ -80,23 +80,23 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Forbidden => f.write_str("this network may not send here"),
-            Self::NotFound => f.write_str("there is nothing here"),
+            Self::Forbidden => f.write_str("source address not allowed"),
+            Self::NotFound => f.write_str("not found"),
             Self::MethodNotAllowed(allowed) => write!(f, "use {allowed}"),
             Self::BodyTooSlow => f.write_str("the body did not arrive in time"),
-            Self::BodyTooLarge { limit } => write!(f, "the body has more than {limit} bytes"),
+            Self::BodyTooLarge { limit } => write!(f, "the body is larger than {limit} bytes"),
             Self::BodyBroken => f.write_str("the body could not be read to its end"),
             Self::ContentEncoding => f.write_str("send the body without a Content-Encoding"),
-            Self::HeadTooLarge => f.write_str("the header has too many fields or bytes"),
-            Self::NotSafeInTime => {
-                f.write_str("the event could not be made safe in time; send it again")
+            Self::HeaderTooLarge => f.write_str("the header has too many fields or bytes"),
+            Self::NotDurableInTime => {
+                f.write_str("the event could not be stored durably in time; send it again")
             }
-            Self::Panicked => f.write_str("the service failed on this request"),
+            Self::Panicked => f.write_str("internal error"),
         }
     }
 }
 
-/// The members of RFC 9457 that say something here.
+/// The members of RFC 9457 that are used here.
 #[derive(Serialize)]
 struct Body {
     r#type: &'static str,

@@ -1,4 +1,4 @@
-//! The certificate of the callback port, and what is spoken with it: TLS 1.2 and 1.3, by rustls.
+//! TLS 1.2 and 1.3 on the callback port, by rustls.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_cert::der::Decode;
 
-/// A certificate with its chain and its key, fit to be served.
+/// A certificate with its chain and its key, ready to be served.
 pub struct Certificate {
     config: Arc<ServerConfig>,
     not_after: Duration,
 }
 
-/// Why a certificate and its key cannot be served.
+/// Why a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// There is none.
-    #[error("the certificate file holds no PEM block CERTIFICATE that can be read")]
+    /// The file holds no certificate.
+    #[error("the certificate file holds no readable PEM block CERTIFICATE")]
     NoCertificate,
-    /// It is none.
+    /// The first certificate is invalid.
     #[error("the first certificate cannot be read: {0}")]
     Unreadable(#[from] x509_cert::der::Error),
-    /// There is no key.
+    /// The file holds no key.
     #[error(
-        "the key file holds no PEM block PRIVATE KEY (PKCS#8, PKCS#1 or SEC1, not encrypted) that can be read"
+        "the key file holds no readable PEM block PRIVATE KEY (PKCS#8, PKCS#1 or SEC1, not encrypted)"
     )]
     NoKey,
-    /// They cannot be used, or not together.
+    /// The certificate or the key cannot be used, or they do not belong together.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
 impl Certificate {
-    /// Reads two PEM texts: the certificate with its chain, in the order in which they are sent, and
+    /// Parses two PEM texts: the certificate with its chain, in the order in which they are sent, and
     /// the key of the first.
     ///
     /// # Errors
     ///
-    /// Where one cannot be read, or the key is another certificate's.
+    /// If one of them is invalid, or the key belongs to another certificate.
     pub fn parse(chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
         let chain = chain.map_err(|_| CertificateError::NoCertificate)?;
@@ -62,12 +62,12 @@ impl Certificate {
         })
     }
 
-    /// When it ends, since 1970-01-01 UTC.
+    /// When it expires, as the time since 1970-01-01 UTC.
     pub fn not_after(&self) -> Duration {
         self.not_after
     }
 
-    /// Whether it has ended already.
+    /// Whether it has expired.
     pub fn is_expired(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.is_ok_and(|now| now > self.not_after)
@@ -82,17 +82,17 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// What new connections are served with. Those that are open keep what they began with.
+/// The certificate for new connections. Open connections keep the one they began with.
 #[derive(Clone)]
 pub struct Tls(RustlsConfig);
 
 impl Tls {
-    /// Serves this certificate.
+    /// Begins with this certificate.
     pub fn new(certificate: &Certificate) -> Self {
         Self(RustlsConfig::from_config(Arc::clone(&certificate.config)))
     }
 
-    /// From now on, serves this one.
+    /// Uses this certificate for connections from now on.
     pub fn replace(&self, certificate: &Certificate) {
         self.0.reload_from_config(Arc::clone(&certificate.config));
     }

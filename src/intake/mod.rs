@@ -1,12 +1,13 @@
-//! The order of the steps, from a request's bytes to a record on its way.
+//! From the bytes of a request to a record in its queue.
 
-mod memory;
-mod suspicion;
+mod dedup;
+mod secret_check;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::callback::{
     Malformed, RawCallback, Secrets, TimestampUnit, Unauthorized, UnverifiedCallback,
@@ -15,58 +16,59 @@ use crate::callback::{
 use crate::delivery::{Delivery, Full, Ticket};
 use crate::event::{self, Reason, Record, Unpublishable};
 use crate::metrics::Metrics;
-use memory::Memory;
-pub use memory::REMEMBERED_EVENTS;
-use suspicion::Suspicion;
+pub use dedup::DEDUP_WINDOW_EVENTS;
+use dedup::DedupWindow;
+use secret_check::SecretCheck;
 
-/// Whose callbacks are accepted, and how old they may be.
+/// Which callbacks are accepted.
 #[derive(Debug)]
 pub struct IntakeSettings {
     /// The callback secrets.
     pub secrets: Secrets,
-    /// What the sender's timestamps must be.
+    /// The unit of the sender's timestamps.
     pub timestamp_unit: TimestampUnit,
-    /// How far a timestamp may be from now, to either side; none accepts any.
+    /// How far a timestamp may be from now, in either direction; `None` accepts any.
     pub timestamp_tolerance: Option<Duration>,
 }
 
-/// Takes callbacks in.
+/// Accepts callbacks.
 pub struct Intake {
     secrets: ArcSwap<Secrets>,
     timestamp_unit: TimestampUnit,
     timestamp_tolerance: Option<Duration>,
     delivery: Arc<Delivery>,
     metrics: Arc<Metrics>,
-    memory: Mutex<Memory>,
-    suspicion: Mutex<Suspicion>,
+    dedup: Mutex<DedupWindow>,
+    secret_check: SecretCheck,
 }
 
-/// What was done with a callback that is authentic.
+/// What happened to an authentic callback.
 pub enum Accepted {
-    /// It asks whether a message may be sent. We have no opinion, and store nothing.
+    /// It asks whether a message may be sent. It is answered without an opinion and not stored.
     Passed,
-    /// It is on its way, now or since an earlier request; the ticket tells when it is safe.
-    OnItsWay(Arc<Ticket>),
-    /// It is safe already, since an earlier request; the ticket holds where.
+    /// Its record is in the queue, now or since an earlier request. The ticket resolves once it is
+    /// durable.
+    Pending(Arc<Ticket>),
+    /// It was settled by an earlier request. The ticket is resolved.
     Duplicate(Arc<Ticket>),
 }
 
-/// Why a callback was not taken in.
+/// Why a callback was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// It is not authentic.
     #[error(transparent)]
     Unauthorized(#[from] Unauthorized),
-    /// There is no room.
+    /// The queue is full.
     #[error(transparent)]
     Full(#[from] Full),
 }
 
 impl Intake {
-    /// An intake that remembers nothing yet.
+    /// An intake with an empty deduplication window.
     pub fn new(settings: IntakeSettings, delivery: Arc<Delivery>, metrics: Arc<Metrics>) -> Self {
         let IntakeSettings {
             secrets,
@@ -79,31 +81,31 @@ impl Intake {
             timestamp_tolerance,
             delivery,
             metrics,
-            memory: Mutex::new(Memory::default()),
-            suspicion: Mutex::new(Suspicion::default()),
+            dedup: Mutex::new(DedupWindow::default()),
+            secret_check: SecretCheck::default(),
         }
     }
 
-    /// From the next callback on, these secrets count.
+    /// Uses these secrets from the next callback on.
     pub fn replace_secrets(&self, secrets: Secrets) {
         self.secrets.store(Arc::new(secrets));
     }
 
-    /// Takes in one callback: decoded, authenticated, and unless it is a question that only wants an
-    /// answer, turned into the record that it means, numbered, and on its way to Kafka.
+    /// Accepts one callback: decodes it, authenticates it, turns it into a record and adds that to its
+    /// queue, unless it is only a question or has been accepted before.
     ///
     /// # Errors
     ///
-    /// [`Refusal`], and then nothing of the callback is kept.
+    /// [`Refusal`]; nothing of the callback is then kept.
     pub fn accept(&self, raw: &RawCallback) -> Result<Accepted, Refusal> {
-        let json = raw.json().inspect_err(|_| self.saw_noise(raw))?;
-        let unverified = json.decode().inspect_err(|_| self.saw_noise(raw))?;
+        let json = raw.json().inspect_err(|_| self.count_malformed(raw))?;
+        let unverified = json.decode().inspect_err(|_| self.count_malformed(raw))?;
         let callback = self.authenticate(raw, unverified)?;
         if event::name(&callback).as_deref() == Some(event::BEFORE_SEND_MESSAGE) {
             return Ok(Accepted::Passed);
         }
         let record = self
-            .fresh(&callback)
+            .check_age(&callback)
             .and_then(event::read)
             .and_then(|event| event.record())
             .unwrap_or_else(|why| Record::dead_letter(&callback, &why));
@@ -119,14 +121,14 @@ impl Intake {
         match secrets.authenticate(unverified, self.timestamp_unit) {
             Ok(callback) => {
                 self.metrics.authentic_callback(raw.received_at);
-                self.suspicion().authentic();
+                self.secret_check.authentic();
                 Ok(callback)
             }
             Err(unauthorized) => {
-                tracing::debug!(reason = ?unauthorized, "a callback is not authentic");
-                if self.suspicion().unauthorized(raw.received_at) {
+                tracing::debug!("callback is not authentic: {unauthorized:?}");
+                if self.secret_check.unauthorized(raw.received_at) {
                     tracing::warn!(
-                        "callbacks fail the signature check and none passes; the sender gives each up after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret), under the right appid"
+                        "callbacks fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid"
                     );
                 }
                 Err(unauthorized)
@@ -134,8 +136,9 @@ impl Intake {
         }
     }
 
-    /// The sender retries for 62 s and may or may not sign anew, so the tolerance is of minutes.
-    fn fresh<'a>(
+    /// Finds stale callbacks. The sender retries for 62 s and may or may not sign each attempt anew, so
+    /// the tolerance is a matter of minutes.
+    fn check_age<'a>(
         &self,
         callback: &'a VerifiedCallback<'a>,
     ) -> Result<&'a VerifiedCallback<'a>, Unpublishable> {
@@ -151,52 +154,41 @@ impl Intake {
         }
     }
 
-    /// Gives the record its number, unless the same callback has been here before.
+    /// Adds the record to its queue, unless the same callback has been accepted before.
     ///
-    /// Looking up, numbering and remembering are one step under one lock: between two of them a
-    /// resend could be numbered too. So the record is made before, also for the rare resend that will
-    /// not need it; no step before this one leaves a trace, which makes the resend memory the first.
+    /// Looking up, numbering and remembering happen under one lock, because a resend could be numbered
+    /// too in between. The record is therefore made first, even for the rare resend that does not need
+    /// it. No earlier step leaves a trace, so deduplication still comes first in effect.
     fn enqueue_once(
         &self,
         callback: &VerifiedCallback<'_>,
         record: Record,
     ) -> Result<Accepted, Refusal> {
-        let body = memory::digest(&callback.raw().body);
-        let mut memory = self.memory();
-        if let Some(ticket) = memory.find(callback.signature(), body) {
+        let body = dedup::digest(&callback.raw().body);
+        let mut dedup = self.dedup.lock();
+        if let Some(ticket) = dedup.find(callback.signature(), body) {
             return Ok(match ticket.get() {
                 Some(_) => Accepted::Duplicate(ticket),
-                None => Accepted::OnItsWay(ticket),
+                None => Accepted::Pending(ticket),
             });
         }
-        let reused = memory.knows_other(callback.signature(), body);
-        let record = if reused {
+        let is_reused = dedup.has_other_body(callback.signature(), body);
+        let record = if is_reused {
             record.marked_as_reuse()
         } else {
             record
         };
         let ticket = self.delivery.enqueue(record)?;
-        memory.remember(callback.signature(), body, Arc::clone(&ticket));
-        drop(memory);
-        if reused {
+        dedup.insert(callback.signature(), body, Arc::clone(&ticket));
+        drop(dedup);
+        if is_reused {
             self.metrics.signature_reused();
         }
-        Ok(Accepted::OnItsWay(ticket))
+        Ok(Accepted::Pending(ticket))
     }
 
-    fn saw_noise(&self, raw: &RawCallback) {
-        self.suspicion().noise(raw.received_at);
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Nothing under this lock panics half-way through a change.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn suspicion(&self) -> MutexGuard<'_, Suspicion> {
-        self.suspicion
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn count_malformed(&self, raw: &RawCallback) {
+        self.secret_check.malformed(raw.received_at);
     }
 }
 

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::callback::sign;
-use crate::delivery::kafka::{EmbeddedKafka, KafkaSettings, Properties};
-use crate::delivery::{Safe, Settled};
+use crate::delivery::{Durability, Settled};
+use crate::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 
 /// The time of every callback here, in ms.
 const THEN: i64 = 1_757_577_600_123;
@@ -60,7 +60,7 @@ fn callback(received_at: i64, fields: &Value) -> RawCallback {
 #[track_caller]
 fn on_its_way(intake: &Intake, raw: &RawCallback) -> Arc<Ticket> {
     match intake.accept(raw) {
-        Ok(Accepted::OnItsWay(ticket)) => ticket,
+        Ok(Accepted::Pending(ticket)) => ticket,
         Ok(Accepted::Passed | Accepted::Duplicate(_)) => panic!("it is not on its way"),
         Err(refusal) => panic!("it is refused: {refusal}"),
     }
@@ -75,7 +75,7 @@ fn stale(intake: &Intake, raw: &RawCallback) -> Option<String> {
     let json = raw.json().expect("an object");
     let unverified = json.decode().expect("an object");
     let callback = intake.authenticate(raw, unverified).expect("authentic");
-    let why = intake.fresh(&callback).err()?;
+    let why = intake.check_age(&callback).err()?;
     assert_eq!(why.reason, Reason::Stale);
     Some(why.detail.into_owned())
 }
@@ -126,7 +126,7 @@ async fn a_resend_of_an_event_that_is_safe_is_a_duplicate_even_when_it_is_stale_
     let ticket = on_its_way(&intake, &callback(THEN, &json!({})));
     assert!(matches!(
         ticket.wait().await,
-        Settled::Safe(Safe::Published, _)
+        Settled::Durable(Durability::Published, _)
     ));
     let late = callback(THEN + TOLERANCE + 1, &json!({}));
     let Ok(Accepted::Duplicate(known)) = intake.accept(&late) else {
@@ -138,7 +138,7 @@ async fn a_resend_of_an_event_that_is_safe_is_a_duplicate_even_when_it_is_stale_
     let ticket = on_its_way(&intake, &other);
     assert!(matches!(
         ticket.wait().await,
-        Settled::Safe(Safe::DeadLettered, _)
+        Settled::Durable(Durability::DeadLettered, _)
     ));
     assert!(matches!(intake.accept(&other), Ok(Accepted::Duplicate(_))));
 }

@@ -1,52 +1,35 @@
-//! What Prometheus sees of the callback port's connections.
+//! The metrics of connections.
 
 use prometheus::{IntCounter, IntGauge, Registry};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::{Labelled, counter, counters, gauge};
 
-/// Why a connection was cut off by us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// It was silent for `ZIM2KAFKA_IDLE_TIMEOUT`.
+/// Why the service closed a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum CloseReason {
+    /// It was idle for `ZIM2KAFKA_IDLE_TIMEOUT`.
     Idle,
-    /// The head of a request did not come in time.
+    /// The head of a request did not arrive in time.
     SlowHead,
-    /// Another one needed its place.
+    /// Another connection needed its slot.
     Displaced,
-    /// Its address had as many as it may.
+    /// Its address had too many connections.
     PerAddress,
-}
-
-impl Cut {
-    /// Every reason there is.
-    pub(super) const ALL: [Self; 4] = [
-        Self::Idle,
-        Self::SlowHead,
-        Self::Displaced,
-        Self::PerAddress,
-    ];
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::SlowHead => "slow_head",
-            Self::Displaced => "displaced",
-            Self::PerAddress => "per_address",
-        }
-    }
 }
 
 /// The metrics of one port's connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionMetrics {
     open: IntGauge,
-    cut: Labelled<IntCounter, { Cut::ALL.len() }>,
+    closed_by_us: Labelled<IntCounter>,
     handshakes_failed: IntCounter,
 }
 
 impl ConnectionMetrics {
-    /// Those of a port that nobody watches: they are in no registry that is shown.
-    pub fn unseen() -> Self {
+    /// For a port whose connections are not shown: in a registry of their own.
+    pub fn unregistered() -> Self {
         Self::new(&Registry::new())
     }
 
@@ -57,22 +40,22 @@ impl ConnectionMetrics {
                 "zim2kafka_connections",
                 "Connections on the callback port.",
             ),
-            cut: counters(
+            closed_by_us: counters(
                 registry,
                 "zim2kafka_connections_cut_total",
-                "Connections on the callback port that were cut off, by reason.",
+                "Connections on the callback port that the service closed, by reason.",
                 "reason",
-                Cut::ALL.map(Cut::as_str),
+                CloseReason::VARIANTS,
             ),
             handshakes_failed: counter(
                 registry,
                 "zim2kafka_tls_handshake_failures_total",
-                "TLS handshakes on the callback port that did not succeed.",
+                "Failed TLS handshakes on the callback port.",
             ),
         }
     }
 
-    /// A connection has its place.
+    /// A connection got its slot.
     pub fn opened(&self) {
         self.open.inc();
     }
@@ -82,12 +65,12 @@ impl ConnectionMetrics {
         self.open.dec();
     }
 
-    /// We have ended a connection, or refused it.
-    pub fn cut(&self, why: Cut) {
-        self.cut.of(why as usize).inc();
+    /// The service closed or refused a connection.
+    pub fn closed_by_us(&self, reason: CloseReason) {
+        self.closed_by_us.of(reason as usize).inc();
     }
 
-    /// A handshake did not succeed.
+    /// A TLS handshake failed.
     pub fn handshake_failed(&self) {
         self.handshakes_failed.inc();
     }

@@ -1,8 +1,8 @@
-//! What Prometheus sees: one registry of our own, one method a fact.
+//! The metrics for Prometheus: one registry, one method for each fact.
 //!
-//! Names, labels and buckets are part of the contract with dashboards and alerts. Labels come from
-//! closed sets, nothing is taken from a request, and every series exists from the start, so that a
-//! rate over it works from the first event on.
+//! Names, labels and buckets are a contract with dashboards and alerts. Labels come from closed sets
+//! and never from a request. Every series exists from the start, so that `rate` works from the first
+//! event on.
 
 mod connections;
 mod spool;
@@ -16,20 +16,24 @@ use prometheus::{
     IntGauge, Opts, Registry, TextEncoder,
 };
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::event::{JoinType, Kind, Reason};
-pub use connections::{ConnectionMetrics, Cut};
+pub use connections::{CloseReason, ConnectionMetrics};
 pub use spool::SpoolMetrics;
 
-/// How a callback ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a callback ended. The name is the value of the label `outcome` and, with status 200, the
+/// `status` in the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Acknowledged by Kafka.
     Published,
-    /// Safe in the spool.
+    /// Written to the spool.
     Spooled,
-    /// Safe already.
+    /// Durable since an earlier request.
     Duplicate,
-    /// Safe as a dead letter.
+    /// Durable as a dead letter.
     DeadLettered,
     /// A `before_send_msg`, answered and not stored.
     Passed,
@@ -37,55 +41,27 @@ pub enum Outcome {
     Malformed,
     /// Not authentic.
     Unauthorized,
-    /// From a network that is not allowed.
+    /// From an address that is not allowed.
     Forbidden,
-    /// Body or header too large, or in an encoding that is not read.
+    /// Body or header too large, or an unsupported Content-Encoding.
     TooLarge,
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     TimedOut,
-    /// Could not be made safe in time.
+    /// Not durable in time.
     Unavailable,
     /// A bug.
     Failed,
 }
 
-impl Outcome {
-    /// Every outcome there is.
-    pub const ALL: [Self; 12] = [
-        Self::Published,
-        Self::Spooled,
-        Self::Duplicate,
-        Self::DeadLettered,
-        Self::Passed,
-        Self::Malformed,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::TooLarge,
-        Self::TimedOut,
-        Self::Unavailable,
-        Self::Failed,
-    ];
-
-    /// The label's value; for the safe ones also the `status` in the answer.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Spooled => "spooled",
-            Self::Duplicate => "duplicate",
-            Self::DeadLettered => "dead_lettered",
-            Self::Passed => "passed",
-            Self::Malformed => "malformed",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::TooLarge => "too_large",
-            Self::TimedOut => "timed_out",
-            Self::Unavailable => "unavailable",
-            Self::Failed => "failed",
-        }
-    }
+/// What Kafka did with a record.
+#[derive(Debug, Clone, Copy, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+enum DeliveryResult {
+    Acked,
+    Rejected,
 }
 
-/// From one millisecond to beyond the answer deadline, in seconds.
+/// In seconds, from one millisecond to beyond the answer deadline.
 const BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0,
 ];
@@ -94,16 +70,15 @@ const BUCKETS: [f64; 12] = [
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    callbacks: Labelled<IntCounter, { Outcome::ALL.len() }>,
-    callback_duration: Labelled<Histogram, { Outcome::ALL.len() }>,
+    callbacks: Labelled<IntCounter>,
+    callback_duration: Labelled<Histogram>,
     callbacks_in_flight: IntGauge,
-    group_joins: Labelled<IntCounter, { JoinType::ALL.len() }>,
+    group_joins: Labelled<IntCounter>,
     users_joined: IntCounter,
-    dead_letters: Labelled<IntCounter, { Reason::ALL.len() }>,
+    dead_letters: Labelled<IntCounter>,
     reused_signatures: IntCounter,
     last_callback: Gauge,
-    deliveries_acked: IntCounter,
-    deliveries_rejected: IntCounter,
+    deliveries: Labelled<IntCounter>,
     delivery_duration: Histogram,
     kafka_up: IntGauge,
     records_in_flight: IntGauge,
@@ -116,53 +91,46 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All series, at zero.
+    /// Creates all series, at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let Labelled([deliveries_acked, deliveries_rejected]) = counters(
-            &registry,
-            "zim2kafka_kafka_deliveries_total",
-            "Records that Kafka has settled, by result.",
-            "result",
-            ["acked", "rejected"],
-        );
         let metrics = Self {
             callbacks: counters(
                 &registry,
                 "zim2kafka_callbacks_total",
                 "Callbacks answered, by outcome.",
                 "outcome",
-                Outcome::ALL.map(Outcome::as_str),
+                Outcome::VARIANTS,
             ),
             callback_duration: callback_duration(&registry),
             callbacks_in_flight: gauge(
                 &registry,
                 "zim2kafka_callbacks_in_flight",
-                "Callbacks that are not answered yet.",
+                "Callbacks that are not yet answered.",
             ),
             group_joins: counters(
                 &registry,
                 "zim2kafka_group_joins_total",
-                "Group-joined records made safe, by the way of joining.",
+                "Durable group-joined records, by join type.",
                 "join_type",
-                JoinType::ALL.map(JoinType::as_str),
+                JoinType::VARIANTS,
             ),
             users_joined: counter(
                 &registry,
                 "zim2kafka_users_joined_total",
-                "Users in the group-joined records made safe.",
+                "Users in durable group-joined records.",
             ),
             dead_letters: counters(
                 &registry,
                 "zim2kafka_dead_letters_total",
-                "Dead letters made safe, by reason.",
+                "Durable dead letters, by reason.",
                 "reason",
-                Reason::ALL.map(Reason::as_str),
+                Reason::VARIANTS,
             ),
             reused_signatures: counter(
                 &registry,
                 "zim2kafka_reused_signatures_total",
-                "Callbacks whose signature had already come with another body.",
+                "Callbacks whose signature was used before with another body.",
             ),
             last_callback: register(
                 &registry,
@@ -171,8 +139,13 @@ impl Metrics {
                     "When the last authentic callback arrived, in seconds since 1970-01-01 UTC; 0 before the first.",
                 ),
             ),
-            deliveries_acked,
-            deliveries_rejected,
+            deliveries: counters(
+                &registry,
+                "zim2kafka_kafka_deliveries_total",
+                "Records that Kafka has acknowledged or rejected, by result.",
+                "result",
+                DeliveryResult::VARIANTS,
+            ),
             delivery_duration: register(
                 &registry,
                 Histogram::with_opts(
@@ -191,24 +164,24 @@ impl Metrics {
             records_in_flight: gauge(
                 &registry,
                 "zim2kafka_kafka_in_flight_records",
-                "Records with the producer that Kafka has not settled yet.",
+                "Records held by the producers that Kafka has not acknowledged or rejected.",
             ),
             producer_recreations: counter(
                 &registry,
                 "zim2kafka_producer_recreations_total",
-                "Producers thrown away and made anew, after a failed delivery or a stall.",
+                "Producers replaced after a failed delivery or a stall.",
             ),
             spool: SpoolMetrics::new(&registry),
             connections: ConnectionMetrics::new(&registry),
             reload_successful: gauge(
                 &registry,
                 "zim2kafka_config_last_reload_successful",
-                "1 while the last reload of secrets and certificate succeeded, else 0.",
+                "1 if the last reload of secrets and certificate succeeded, else 0.",
             ),
             certificate_not_after: gauge(
                 &registry,
                 "zim2kafka_tls_certificate_not_after_timestamp_seconds",
-                "When the TLS certificate ends, in seconds since 1970-01-01 UTC; 0 without TLS.",
+                "When the TLS certificate expires, in seconds since 1970-01-01 UTC; 0 without TLS.",
             ),
             ready: gauge(
                 &registry,
@@ -217,15 +190,18 @@ impl Metrics {
             ),
             registry,
         };
-        metrics.reloaded(true);
+        metrics.set_reload_successful(true);
         metrics.register_constants();
         metrics
     }
 
-    /// Series that stand still, or are read from elsewhere.
+    /// Registers series that are constant or read from the system.
     fn register_constants(&self) {
         let build = GaugeVec::new(
-            Opts::new("zim2kafka_build_info", "1, labelled with what is running."),
+            Opts::new(
+                "zim2kafka_build_info",
+                "1, labelled with version and revision.",
+            ),
             &["version", "revision"],
         );
         register(&self.registry, build)
@@ -233,10 +209,10 @@ impl Metrics {
             .set(1.0);
         self.registry
             .register(Box::new(ProcessCollector::for_self()))
-            .expect("its names are its own");
+            .expect("its names are unique");
     }
 
-    /// A callback's head arrived. It counts as in flight until what is returned is dropped.
+    /// The head of a callback has arrived. It counts as in flight until the result is dropped.
     pub fn callback_arrived(&self) -> Arrival<'_> {
         self.callbacks_in_flight.inc();
         Arrival {
@@ -245,18 +221,18 @@ impl Metrics {
         }
     }
 
-    /// A callback proved authentic, at this time (milliseconds since 1970-01-01 UTC).
+    /// A callback was authentic, at this time (milliseconds since 1970-01-01 UTC).
     pub fn authentic_callback(&self, now: i64) {
         self.last_callback.set(now as f64 / 1000.0);
     }
 
-    /// A signature came again with another body.
+    /// A signature was used again with another body.
     pub fn signature_reused(&self) {
         self.reused_signatures.inc();
     }
 
-    /// A record became safe, for the first time.
-    pub fn made_safe(&self, kind: Kind) {
+    /// A record has become durable, for the first time.
+    pub fn record_durable(&self, kind: Kind) {
         match kind {
             Kind::GroupJoined { join_type, users } => {
                 self.group_joins.of(join_type as usize).inc();
@@ -266,66 +242,66 @@ impl Metrics {
         }
     }
 
-    /// So many records were handed to the producer.
+    /// Records were handed to a producer.
     pub fn entered_flight(&self, records: usize) {
         self.records_in_flight.add(records as i64);
     }
 
-    /// So many records are no longer with the producer.
+    /// Records are no longer held by a producer.
     pub fn left_flight(&self, records: usize) {
         self.records_in_flight.sub(records as i64);
     }
 
-    /// Kafka acknowledged a record, so long after it was handed to the producer.
+    /// Kafka acknowledged a record this long after it was handed to the producer.
     pub fn delivered(&self, elapsed: Duration) {
-        self.deliveries_acked.inc();
+        self.deliveries.of(DeliveryResult::Acked as usize).inc();
         self.delivery_duration.observe(elapsed.as_secs_f64());
     }
 
-    /// Kafka refused a record for good.
+    /// Kafka rejected a record for good.
     pub fn rejected(&self) {
-        self.deliveries_rejected.inc();
+        self.deliveries.of(DeliveryResult::Rejected as usize).inc();
     }
 
-    /// A producer was thrown away.
+    /// A producer was replaced.
     pub fn producer_recreated(&self) {
         self.producer_recreations.inc();
     }
 
     /// Whether a connection to a broker is up.
-    pub fn kafka_up(&self, up: bool) {
+    pub fn set_kafka_up(&self, up: bool) {
         self.kafka_up.set(up.into());
     }
 
-    /// Of the spool.
+    /// The metrics of the spool.
     pub fn spool(&self) -> &SpoolMetrics {
         &self.spool
     }
 
-    /// What Prometheus sees of the callback port's connections.
+    /// The metrics of the callback port's connections.
     pub fn connections(&self) -> &ConnectionMetrics {
         &self.connections
     }
 
-    /// Whether every file that is read again is in use as it is now.
-    pub fn reloaded(&self, successful: bool) {
+    /// Whether all reloaded files are in use in their current form.
+    pub fn set_reload_successful(&self, successful: bool) {
         self.reload_successful.set(successful.into());
     }
 
-    /// A certificate is served that ends then, since 1970-01-01 UTC.
-    pub fn serves_certificate(&self, not_after: Duration) {
+    /// When the certificate in use expires, as the time since 1970-01-01 UTC.
+    pub fn set_certificate_not_after(&self, not_after: Duration) {
         let seconds = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
         self.certificate_not_after.set(seconds);
     }
 
-    /// Whether events can be made safe.
-    pub fn ready(&self, ready: bool) {
+    /// Whether the service is ready.
+    pub fn set_ready(&self, ready: bool) {
         self.ready.set(ready.into());
     }
 
-    /// Everything, in Prometheus' text format.
+    /// All metrics in Prometheus' text format.
     pub fn text(&self) -> String {
-        self.spool.grow_older();
+        self.spool.update_age();
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
@@ -340,8 +316,8 @@ impl Default for Metrics {
     }
 }
 
-/// A callback that has arrived and is not answered yet. One whose sender hangs up before the answer
-/// has no outcome.
+/// A callback that has arrived and is not yet answered. If the sender closes the connection before the
+/// answer, it has no outcome.
 #[derive(Debug)]
 pub struct Arrival<'a> {
     metrics: &'a Metrics,
@@ -349,7 +325,7 @@ pub struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
-    /// The callback is answered.
+    /// The callback was answered.
     pub fn finished(self, outcome: Outcome) {
         self.count(outcome);
     }
@@ -370,25 +346,26 @@ impl Drop for Arrival<'_> {
     }
 }
 
-/// A metric's series, one for each value of its label, in the order of these values' enum: looking one up
-/// by its label's text would cost a hash, a lock and a shared count with every callback.
+/// The series of a metric, in the order of the enum whose variants are its label's values. A lookup by
+/// the label's text would cost a hash, a lock and a shared count with every callback.
 #[derive(Debug, Clone)]
-struct Labelled<T, const N: usize>([T; N]);
+struct Labelled<T>(Vec<T>);
 
-impl<T, const N: usize> Labelled<T, N> {
+impl<T> Labelled<T> {
     fn of(&self, value: usize) -> &T {
-        self.0.get(value).expect("every value has its series")
+        self.0.get(value).expect("every variant has a series")
     }
 }
 
-fn callback_duration(registry: &Registry) -> Labelled<Histogram, { Outcome::ALL.len() }> {
+fn callback_duration(registry: &Registry) -> Labelled<Histogram> {
     let options = HistogramOpts::new(
         "zim2kafka_callback_duration_seconds",
         "From the arrival of a callback's head to its answer, by outcome.",
     );
     let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["outcome"]);
     let durations = register(registry, durations);
-    Labelled(Outcome::ALL.map(|outcome| durations.with_label_values(&[outcome.as_str()])))
+    let series = |outcome: &Outcome| durations.with_label_values(&[<&str>::from(outcome)]);
+    Labelled(Outcome::VARIANTS.iter().map(series).collect())
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
@@ -399,18 +376,22 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     register(registry, IntGauge::new(name, help))
 }
 
-fn counters<const N: usize>(
+fn counters<V: Copy + Into<&'static str>>(
     registry: &Registry,
     name: &str,
     help: &str,
     label: &str,
-    values: [&str; N],
-) -> Labelled<IntCounter, N> {
+    values: &[V],
+) -> Labelled<IntCounter> {
     let counters = register(
         registry,
         IntCounterVec::new(Opts::new(name, help), &[label]),
     );
-    Labelled(values.map(|value| counters.with_label_values(&[value])))
+    let series = |value: &V| {
+        let value: &str = (*value).into();
+        counters.with_label_values(&[value])
+    };
+    Labelled(values.iter().map(series).collect())
 }
 
 fn register<C: Collector + Clone + 'static>(

@@ -1,4 +1,4 @@
-//! What Prometheus sees of the spool.
+//! The metrics of the spool.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,14 +7,14 @@ use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
 use super::{counter, gauge, register};
 
-/// The metrics of the spool. All stay at zero where there is none.
+/// The metrics of the spool. Without one, all stay at zero.
 #[derive(Debug)]
 pub struct SpoolMetrics {
     records: IntGauge,
     refused: IntGauge,
     bytes: IntGauge,
     max_bytes: IntGauge,
-    /// When the oldest record arrived, in ms since 1970-01-01 UTC; 0 where there is none.
+    /// When the oldest record arrived, in ms since 1970-01-01 UTC; 0 if there is none.
     oldest: AtomicI64,
     oldest_age: Gauge,
     syncs: IntCounter,
@@ -30,7 +30,7 @@ impl SpoolMetrics {
             refused: gauge(
                 registry,
                 "zim2kafka_spool_refused_records",
-                "Records in the spool that Kafka has refused for good; the next start tries them again.",
+                "Records in the spool that Kafka has rejected for good; the next start tries them again.",
             ),
             bytes: gauge(
                 registry,
@@ -47,7 +47,7 @@ impl SpoolMetrics {
                 registry,
                 Gauge::new(
                     "zim2kafka_spool_oldest_record_age_seconds",
-                    "Age of the oldest record in the spool that Kafka has not refused for good; 0 where there is none.",
+                    "Age of the oldest record in the spool that Kafka has not rejected for good; 0 if there is none.",
                 ),
             ),
             syncs: counter(
@@ -58,29 +58,35 @@ impl SpoolMetrics {
             replayed: counter(
                 registry,
                 "zim2kafka_spool_replayed_records_total",
-                "Records that were in the spool and are in Kafka by now.",
+                "Records from the spool that Kafka has acknowledged.",
             ),
             lost: counter(
                 registry,
                 "zim2kafka_spool_lost_records_total",
-                "Records that damage of the disk has cost.",
+                "Records lost to disk damage.",
             ),
             corruptions: counter(
                 registry,
                 "zim2kafka_spool_corruptions_total",
-                "Times that the spool was found damaged.",
+                "How often the spool was found damaged.",
             ),
         }
     }
 
-    /// There is a spool, and it may use so many bytes.
-    pub fn may_use(&self, bytes: u64) {
-        self.max_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    /// A spool was opened that may use this many bytes. If it was damaged, `lost` records could not be
+    /// recovered.
+    pub fn opened(&self, max_bytes: u64, lost: Option<usize>) {
+        self.max_bytes
+            .set(i64::try_from(max_bytes).unwrap_or(i64::MAX));
+        if let Some(lost) = lost {
+            self.corruptions.inc();
+            self.lost.inc_by(lost as u64);
+        }
     }
 
-    /// What is in it: so many records, some of them refused for good, in so many bytes; and when the
-    /// oldest of the others arrived, in ms since 1970-01-01 UTC.
-    pub fn holds(&self, records: i64, refused: i64, bytes: u64, oldest: Option<i64>) {
+    /// The contents of the spool: records, how many of them Kafka has rejected for good, bytes, and when
+    /// the oldest of the others arrived, in ms since 1970-01-01 UTC.
+    pub fn set_contents(&self, records: i64, refused: i64, bytes: u64, oldest: Option<i64>) {
         self.records.set(records);
         self.refused.set(refused);
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -92,19 +98,13 @@ impl SpoolMetrics {
         self.syncs.inc();
     }
 
-    /// A record that was on disk is in Kafka.
+    /// Kafka acknowledged a record from the spool.
     pub fn replayed(&self) {
         self.replayed.inc();
     }
 
-    /// The spool was found damaged, and so many records could not be saved.
-    pub fn corrupted(&self, lost: usize) {
-        self.corruptions.inc();
-        self.lost.inc_by(lost as u64);
-    }
-
-    /// Brings the age up to date.
-    pub(super) fn grow_older(&self) {
+    /// Updates the age.
+    pub(super) fn update_age(&self) {
         let oldest = self.oldest.load(Ordering::Relaxed);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -162,12 +162,12 @@ fn a_spool_that_cannot_hold_what_it_promises_is_told_of() {
     };
     let folder = home.path().join("spool");
     let ended = check(folder.to_str().expect("text"), "4MiB");
-    has(&ended, "ok", "spool", "will be made");
+    has(&ended, "ok", "spool", "will be created");
     has(&ended, "ok", "spool", "MiB are free");
     assert!(!folder.exists(), "it only looks");
 
     let ended = check(folder.to_str().expect("text"), "900TiB");
-    has(&ended, "warning", "spool", "make room");
+    has(&ended, "warning", "spool", "free space on the disk");
 
     let file = home.path().join("file");
     std::fs::write(&file, "").expect("it can be written");

@@ -238,7 +238,7 @@ fn send_to_nobody_tries_again_and_its_summary_says_so_when_it_is_interrupted() {
     assert!(ended.stdout.contains("sent        1 in"), "{ended:?}");
     assert!(ended.stdout.contains("2xx         0 ("), "{ended:?}");
     assert!(
-        ended.stdout.contains("cut off     1 without an answer"),
+        ended.stdout.contains("unfinished  1 without an answer"),
         "{ended:?}"
     );
     assert!(

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::CommandFactory;
+use strum::VariantArray;
 use zim2kafka::callback::sign;
 use zim2kafka::commands::Cli;
 use zim2kafka::config::{CALLBACK_SECRETS, KAFKA_PROPERTIES, variables};
-use zim2kafka::delivery::kafka::REFUSED;
 use zim2kafka::event::Reason;
+use zim2kafka::kafka::REFUSED;
 use zim2kafka::metrics::Metrics;
 
 const README: &str = include_str!("../../README.md");
@@ -99,8 +100,8 @@ fn the_table_of_metrics_is_what_the_service_shows() {
 #[test]
 fn the_reasons_of_dead_letters_are_those_of_the_code() {
     let told = quoted("Its reasons are");
-    for reason in Reason::ALL {
-        assert!(told.contains(reason.as_str()), "{reason}");
+    for reason in Reason::VARIANTS {
+        assert!(told.contains(reason.to_string().as_str()), "{reason}");
     }
 }
 

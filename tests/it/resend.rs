@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use zim2kafka::delivery::kafka::EmbeddedKafka;
+use zim2kafka::kafka::EmbeddedKafka;
 
 use crate::accept::{assert_status, outcome};
 use crate::support::app::{App, SECRET, Settings, callback};

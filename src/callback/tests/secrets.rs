@@ -35,8 +35,8 @@ fn a_file_holds_comments_empty_lines_and_secrets_with_commas() {
 #[test]
 fn what_cannot_be_taken_is_named_by_its_place_and_never_shown() {
     for (list, says) in [
-        ("", "holds no secret: write appid=secret"),
-        (" \n", "holds no secret: write appid=secret"),
+        ("", "holds no secret; write appid=secret"),
+        (" \n", "holds no secret; write appid=secret"),
         ("hunter2", "entry 1 is not of the form appid=secret"),
         ("1=a,hunter2", "entry 2 is not of the form appid=secret"),
         ("1=a,", "entry 2 is not of the form appid=secret"),
@@ -50,8 +50,8 @@ fn what_cannot_be_taken_is_named_by_its_place_and_never_shown() {
         assert!(!format!("{error:?}").contains("hunter2"));
     }
     for (file, says) in [
-        ("", "holds no secret: write appid=secret"),
-        ("# 1=a\n", "holds no secret: write appid=secret"),
+        ("", "holds no secret; write appid=secret"),
+        ("# 1=a\n", "holds no secret; write appid=secret"),
         (
             "# ours\n\n1=a\nhunter2",
             "line 4 is not of the form appid=secret",

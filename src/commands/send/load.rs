@@ -1,15 +1,16 @@
-//! Posting callbacks at a rate, each with the sender's retries, and what came of it.
+//! Posts callbacks at a rate, each with the sender's retries, and summarises the results.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use hyper::{Method, Uri};
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -17,9 +18,9 @@ use super::sample::{Signer, now};
 use crate::commands::Stop;
 use crate::commands::client::HttpClient;
 
-/// The pauses before the sender's five further attempts, by ZEGOCLOUD's page "Callback on group
-/// joined"; after the last it forgets the event.
-pub(super) const RETRIES: [Duration; 5] = [
+/// The pauses before the sender's five further attempts, as on ZEGOCLOUD's page "Callback on group
+/// joined". After the last attempt it drops the event.
+pub(super) const RETRY_PAUSES: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(4),
     Duration::from_secs(8),
@@ -27,11 +28,11 @@ pub(super) const RETRIES: [Duration; 5] = [
     Duration::from_secs(32),
 ];
 
-/// An answer is waited for so long. ZEGOCLOUD does not say how long it waits.
-const ANSWER: Duration = Duration::from_secs(5);
+/// The time for an answer. ZEGOCLOUD does not document how long it waits.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many callbacks may be unfinished, those that pause before a further attempt included.
-const UNFINISHED: usize = 100_000;
+/// The most callbacks that are unfinished, including those that wait for their next attempt.
+const MAX_UNFINISHED: usize = 100_000;
 
 /// What to send.
 pub(super) struct Load {
@@ -45,22 +46,22 @@ pub(super) struct Load {
     pub(super) pauses: [Duration; 5],
 }
 
-/// What came of it.
+/// The results.
 pub(super) struct Summary {
     sent: u64,
-    safe: u64,
+    succeeded: u64,
     retried: u64,
     given_up: u64,
-    cut_off: u64,
+    unanswered: u64,
     failures: BTreeMap<String, u64>,
-    /// Microseconds from an attempt's start to its answer, of all answers.
+    /// Microseconds from the start of an attempt to its answer, for all answers.
     latency: Histogram<u64>,
     elapsed: Duration,
 }
 
 impl Load {
-    /// Posts until the count, the duration or a signal; then waits for what is unfinished, retries
-    /// included, unless a signal came.
+    /// Posts until the count, the duration or a signal ends it. Then waits for unfinished callbacks and
+    /// their retries, unless a signal came.
     pub(super) async fn run(self, stop: &Stop) -> Summary {
         let began = Instant::now();
         let sender = Arc::new(Sender {
@@ -71,7 +72,7 @@ impl Load {
             summary: Mutex::new(Summary::new()),
             bar: bar(self.count),
         });
-        let unfinished = Arc::new(Semaphore::new(UNFINISHED));
+        let unfinished = Arc::new(Semaphore::new(MAX_UNFINISHED));
         let mut stopped = false;
         for number in 0..self.count.unwrap_or(u64::MAX) {
             let due = self.due(number);
@@ -83,7 +84,7 @@ impl Load {
             }
             let ready = async {
                 tokio::time::sleep_until(began + due).await;
-                // Taken here, so that an unpaced load makes callbacks no faster than it posts them.
+                // Acquired here too, so that a load without a rate does not sign callbacks in advance.
                 drop(sender.slots.acquire().await);
                 Arc::clone(&unfinished).acquire_owned().await
             };
@@ -102,7 +103,7 @@ impl Load {
             });
         }
         if !stopped {
-            let all = u32::try_from(UNFINISHED).expect("small");
+            let all = u32::try_from(MAX_UNFINISHED).expect("small");
             tokio::select! {
                 _ = unfinished.acquire_many(all) => {}
                 () = stop.first() => {}
@@ -110,12 +111,12 @@ impl Load {
         }
         sender.bar.finish_and_clear();
         let mut summary = std::mem::replace(&mut *sender.summary(), Summary::new());
-        summary.cut_off = summary.sent - summary.safe - summary.given_up;
+        summary.unanswered = summary.sent - summary.succeeded - summary.given_up;
         summary.elapsed = began.elapsed();
         summary
     }
 
-    /// When a callback is due after the start. The schedule does not wait for answers.
+    /// When a callback is due, from the start. The schedule does not wait for answers.
     fn due(&self, number: u64) -> Duration {
         self.rate.map_or(Duration::ZERO, |rate| {
             Duration::from_secs_f64(number as f64 / rate)
@@ -138,7 +139,7 @@ impl Sender {
         self.summary().sent += 1;
         for pause in self.pauses.into_iter().map(Some).chain([None]) {
             if self.attempt(&body).await {
-                self.summary().safe += 1;
+                self.summary().succeeded += 1;
                 self.bar.inc(1);
                 return;
             }
@@ -160,7 +161,7 @@ impl Sender {
         let began = Instant::now();
         let answer = self
             .client
-            .request(Method::POST, &self.url, body.clone(), ANSWER)
+            .request(Method::POST, &self.url, body.clone(), ANSWER_TIMEOUT)
             .await;
         drop(slot);
         let mut summary = self.summary();
@@ -177,8 +178,8 @@ impl Sender {
         false
     }
 
-    fn summary(&self) -> std::sync::MutexGuard<'_, Summary> {
-        self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+    fn summary(&self) -> MutexGuard<'_, Summary> {
+        self.summary.lock()
     }
 }
 
@@ -186,10 +187,10 @@ impl Summary {
     fn new() -> Self {
         Self {
             sent: 0,
-            safe: 0,
+            succeeded: 0,
             retried: 0,
             given_up: 0,
-            cut_off: 0,
+            unanswered: 0,
             failures: BTreeMap::new(),
             latency: Histogram::new_with_bounds(1, 60_000_000, 3)
                 .expect("constant bounds are valid"),
@@ -197,7 +198,7 @@ impl Summary {
         }
     }
 
-    /// Callbacks that the sender would have forgotten.
+    /// Callbacks that the sender would have dropped.
     pub(super) fn given_up(&self) -> u64 {
         self.given_up
     }
@@ -211,13 +212,13 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "2xx         {} ({:.0}/s)",
-            self.safe,
-            self.safe as f64 / seconds
+            self.succeeded,
+            self.succeeded as f64 / seconds
         )?;
         writeln!(f, "retried     {}", self.retried)?;
         writeln!(f, "given up    {}", self.given_up)?;
-        if self.cut_off > 0 {
-            writeln!(f, "cut off     {} without an answer", self.cut_off)?;
+        if self.unanswered > 0 {
+            writeln!(f, "unfinished  {} without an answer", self.unanswered)?;
         }
         for (failure, count) in &self.failures {
             writeln!(f, "            {count} × {failure}")?;
@@ -234,7 +235,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A bar on a terminal, and nothing elsewhere.
+/// A progress bar on a terminal, nothing elsewhere.
 fn bar(count: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -259,15 +260,18 @@ mod tests {
     use crate::callback::Secrets;
 
     #[test]
-    fn the_sender_forgets_an_event_after_sixty_two_seconds() {
-        assert_eq!(RETRIES.iter().sum::<Duration>(), Duration::from_secs(62));
+    fn the_sender_drops_an_event_after_sixty_two_seconds() {
+        assert_eq!(
+            RETRY_PAUSES.iter().sum::<Duration>(),
+            Duration::from_secs(62)
+        );
     }
 
     #[tokio::test]
-    async fn a_callback_that_nobody_takes_is_given_up_after_six_attempts() {
+    async fn a_callback_without_an_answer_is_given_up_after_six_attempts() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let address = taken.local_addr().expect("it is bound");
-        // Free again, so that nobody listens there.
+        // Released again, so that nothing listens there.
         drop(taken);
         let load = Load {
             url: format!("http://{address}/").parse().expect("a URL"),
@@ -280,9 +284,9 @@ mod tests {
             pauses: [Duration::from_millis(1); 5],
         };
         let summary = load.run(&Stop::listen()).await;
-        assert_eq!((summary.sent, summary.safe), (2, 0));
+        assert_eq!((summary.sent, summary.succeeded), (2, 0));
         assert_eq!((summary.retried, summary.given_up), (10, 2));
-        assert_eq!(summary.cut_off, 0);
+        assert_eq!(summary.unanswered, 0);
         assert_eq!(summary.failures.values().sum::<u64>(), 12);
         let text = summary.to_string();
         assert!(text.contains("given up    2\n"), "{text}");

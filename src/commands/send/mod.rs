@@ -1,49 +1,50 @@
-//! `send`: plays the sender.
+//! `send`: acts as the sender.
 
 mod load;
 pub(super) mod sample;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hyper::Uri;
 
 use super::{Failure, Stop};
-use crate::config::{self, Time};
-use load::{Load, RETRIES};
+use crate::config;
+use load::{Load, RETRY_PAUSES};
 use sample::Signer;
 
 /// The flags of `send`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the callbacks go (http only)
+    /// URL to post to (http only)
     #[arg(
         long,
         value_name = "URL",
         default_value = "http://127.0.0.1:8080/callbacks/zim"
     )]
     url: String,
-    /// Whose secret signs [default: the first pair's]
+    /// Application whose secret signs [default: that of the first pair]
     #[arg(long, value_name = "APPID")]
     appid: Option<String>,
-    /// A file of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
+    /// File of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
     #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
     callback_secrets_file: Option<PathBuf>,
-    /// Callbacks a second [default: as fast as they are answered]
+    /// Callbacks per second [default: as fast as they are answered]
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Stop after so many callbacks [default: 1, or no limit with --duration]
+    /// Stop after this many callbacks [default: 1, or no limit with --duration]
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Stop after so long
-    #[arg(long, value_name = "DURATION")]
-    duration: Option<Time>,
-    /// How many groups users join
+    /// Stop after this time
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    duration: Option<Duration>,
+    /// Number of groups that users join
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
     groups: u64,
-    /// Requests at the same time, at most
+    /// Most requests at the same time
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
-    /// Only print a freshly signed body and the curl line that posts it
+    /// Only print a freshly signed body and a curl command that posts it
     #[arg(long)]
     print: bool,
 }
@@ -61,24 +62,22 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         .rate
         .is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))
     {
-        return Err(Failure::Usage(
-            "--rate must be more than nothing".to_owned(),
-        ));
+        return Err(Failure::Usage("--rate must be more than 0".to_owned()));
     }
     let load = Load {
         url: uri,
         signer,
         rate: args.rate,
         count: args.count.or_else(|| args.duration.is_none().then_some(1)),
-        duration: args.duration.map(|Time(duration)| duration),
+        duration: args.duration,
         groups: args.groups,
         concurrency: args.concurrency,
-        pauses: RETRIES,
+        pauses: RETRY_PAUSES,
     };
     let summary = load.run(stop).await;
     println!("{summary}");
     if summary.given_up() > 0 {
-        return Err(Failure::Said);
+        return Err(Failure::Reported);
     }
     Ok(())
 }
@@ -90,7 +89,7 @@ fn parse(url: &str) -> Result<Uri, Failure> {
     match (uri.scheme_str(), uri.host()) {
         (Some("http"), Some(_)) => Ok(uri),
         (Some("https"), _) => Err(Failure::Usage(
-            "--url: `send` speaks plain HTTP only; send to a service without ZIM2KAFKA_TLS_CERT, behind what ends TLS"
+            "--url: `send` supports plain HTTP only; send to a service without ZIM2KAFKA_TLS_CERT, behind the TLS proxy"
                 .to_owned(),
         )),
         _ => Err(Failure::Usage(

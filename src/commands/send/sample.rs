@@ -6,14 +6,14 @@ use zeroize::Zeroizing;
 use crate::callback::{Secrets, sign};
 use crate::commands::Failure;
 
-/// Somebody who knows the secret of an application.
+/// Signs callbacks with the secret of an application.
 pub(in crate::commands) struct Signer {
     appid: String,
     secret: Zeroizing<String>,
 }
 
 impl Signer {
-    /// Signs for this application, or for the first one that has a secret.
+    /// A signer for this application, or for the first one that has a secret.
     pub(in crate::commands) fn new(
         secrets: &Secrets,
         appid: Option<&str>,
@@ -26,7 +26,7 @@ impl Signer {
             Failure::Usage("ZIM2KAFKA_CALLBACK_SECRETS holds no secret for this --appid".to_owned())
         })?;
         Ok(Self {
-            // The wildcard names no application, so any will do.
+            // The wildcard is not an application; its secret is valid for any.
             appid: if appid == "*" {
                 "1".to_owned()
             } else {
@@ -39,7 +39,7 @@ impl Signer {
     /// The body of one group-joined callback, signed at `now` (milliseconds since 1970-01-01 UTC).
     /// Its group is one of `groups`.
     pub(in crate::commands) fn group_joined(&self, number: u64, groups: u64, now: i64) -> String {
-        // ZEGOCLOUD's own nonces have up to 19 digits; a shorter one collides within a long run.
+        // As long as ZEGOCLOUD's nonces can be; shorter ones would collide within a long run.
         let nonce = rand::random_range(0..10_u64.pow(18)).to_string();
         let signature = sign(&self.secret, &now.to_string(), &nonce);
         let invited = number % 3 == 2;
@@ -68,7 +68,7 @@ pub(in crate::commands) fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// A `curl` line that posts this body, for pasting into a shell.
+/// A `curl` command that posts this body, to be pasted into a shell.
 pub(in crate::commands) fn curl(url: &str, body: &str) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     format!(

@@ -1,17 +1,17 @@
-//! The spooler's side: what is to be written to disk, what is there, and what can be deleted again.
+//! The queue as the spooler uses it: what to write to disk, what is there, what to delete.
 
 use std::time::Instant;
 
 use super::Queue;
-use crate::delivery::spool::Row;
-use crate::delivery::ticket::Safe;
-use crate::event::{Kind, Record};
+use crate::delivery::ticket::Durability;
+use crate::event::{Lane, Record};
+use crate::spool::Row;
 
 impl Queue {
-    /// When the oldest record that is not safe is to be written to disk; none where all are safe.
-    pub(in crate::delivery) fn spool_at(&self) -> Option<Instant> {
+    /// When the oldest record that is not durable is due to be written; `None` if all are durable.
+    pub(in crate::delivery) fn spool_due(&self) -> Option<Instant> {
         let state = self.lock();
-        let oldest = state.oldest_unsafe()?;
+        let oldest = state.oldest_volatile()?;
         match &self.disk {
             Some(disk) if !self.is_late(&state) && !state.finishing => {
                 oldest.checked_add(disk.after)
@@ -20,57 +20,57 @@ impl Queue {
         }
     }
 
-    /// What is not safe, in order, or as much of it as fits into so many bytes.
-    pub(in crate::delivery) fn rows(&self, limit: usize) -> Vec<Row> {
-        self.lock().rows(limit)
+    /// The records that are not durable, in order, up to about this many bytes.
+    pub(in crate::delivery) fn volatile_rows(&self, limit: usize) -> Vec<Row> {
+        self.lock().volatile_rows(limit)
     }
 
-    /// These rows are on disk, synced.
-    pub(in crate::delivery) fn spooled(&self, rows: &[Row]) {
+    /// Takes note that these rows are on disk, synced.
+    pub(in crate::delivery) fn mark_spooled(&self, rows: &[Row]) {
         let mut state = self.lock();
-        let safe = state.spooled(rows);
-        self.wake(&mut state);
+        let durable = state.mark_spooled(rows);
+        self.wake_publisher(&mut state);
         drop(state);
-        for (record, ticket) in safe {
-            let safe = match record.kind {
-                Kind::GroupJoined { .. } => Safe::Spooled,
-                Kind::DeadLetter(_) => Safe::DeadLettered,
+        for (record, ticket) in durable {
+            let durability = match record.lane() {
+                Lane::Events => Durability::Spooled,
+                Lane::DeadLetters => Durability::DeadLettered,
             };
-            self.tell(&record, &ticket, safe);
+            self.notify(&record, &ticket, durability);
         }
     }
 
-    /// Rows on disk that can be deleted, in the order in which they came to that. They stay in here until
-    /// they are [deleted](Self::deleted): they bound what is read.
-    pub(in crate::delivery) fn done(&self) -> Vec<u64> {
-        self.lock().done.clone()
+    /// The rows that can be deleted, in the order in which they were settled. They stay in this list
+    /// until they are [deleted](Self::mark_deleted), because its length bounds what is read.
+    pub(in crate::delivery) fn deletable_rows(&self) -> Vec<u64> {
+        self.lock().deletable.clone()
     }
 
-    pub(in crate::delivery) fn has_done(&self) -> bool {
-        !self.lock().done.is_empty()
+    pub(in crate::delivery) fn has_deletable_rows(&self) -> bool {
+        !self.lock().deletable.is_empty()
     }
 
-    /// The first so many of them are deleted.
-    pub(in crate::delivery) fn deleted(&self, count: usize) {
+    /// Takes note that the first `count` deletable rows are deleted.
+    pub(in crate::delivery) fn mark_deleted(&self, count: usize) {
         let mut state = self.lock();
-        let count = count.min(state.done.len());
-        state.done.drain(..count);
-        // The feeder may read on.
-        self.wake(&mut state);
+        let count = count.min(state.deletable.len());
+        state.deletable.drain(..count);
+        // The publisher may read on now.
+        self.wake_publisher(&mut state);
     }
 
-    /// Rows on disk that are to be marked as refused.
-    pub(in crate::delivery) fn take_refused(&self) -> Vec<u64> {
-        std::mem::take(&mut self.lock().refused)
+    /// Takes the rows that are to be marked as refused.
+    pub(in crate::delivery) fn take_unmarked_refused(&self) -> Vec<u64> {
+        std::mem::take(&mut self.lock().unmarked_refused)
     }
 
-    /// The disk did not take the marks.
-    pub(in crate::delivery) fn give_back_refused(&self, refused: &[u64]) {
-        self.lock().refused.extend(refused);
+    /// Returns rows that could not be marked.
+    pub(in crate::delivery) fn return_unmarked_refused(&self, refused: &[u64]) {
+        self.lock().unmarked_refused.extend(refused);
     }
 
-    /// Takes in what was read from disk, in order.
-    pub(in crate::delivery) fn loaded(&self, records: Vec<(u64, Record)>) {
-        self.lock().loaded(records);
+    /// Adds records that were read from disk, in order.
+    pub(in crate::delivery) fn add_from_disk(&self, records: Vec<(u64, Record)>) {
+        self.lock().add_from_disk(records);
     }
 }

@@ -1,20 +1,21 @@
-//! What follows from the producers' reports: who is safe, who is sent again, who becomes a dead letter.
+//! What follows from the producers' reports: tickets to resolve, records to send again, dead letters.
 
 use std::sync::Arc;
 
-use super::state::{Left, PATIENCE, State};
-use super::{MAX_DONE, Queue, Report};
-use crate::delivery::ticket::{Safe, Settled, settle};
-use crate::event::Kind;
+use super::state::{QueueState, Removed, STALL_TIMEOUT};
+use super::{MAX_UNDELETED_ROWS, Queue};
+use crate::delivery::ticket::{Durability, Settled, settle};
+use crate::event::Lane;
+use crate::kafka::Report;
 
 impl Queue {
-    /// Takes down what a producer says of one record. Those who wait are [told](Queue::tell_acked) later,
-    /// many at once.
+    /// Takes a producer's report about one record. Tickets are resolved
+    /// [later](Queue::notify_acked), many at once.
     pub(in crate::delivery) fn report(&self, generation: u64, number: u64, report: Report<'_>) {
         let mut state = self.lock();
-        let current = generation == state.generation;
-        let alone = state.entry(number).is_some_and(|entry| entry.alone);
-        if current {
+        let is_current = generation == state.generation;
+        let is_alone = state.entry(number).is_some_and(|entry| entry.alone);
+        if is_current {
             state.in_flight = state.in_flight.saturating_sub(1);
             self.metrics.left_flight(1);
         }
@@ -22,62 +23,62 @@ impl Queue {
         let mut refused = None;
         match report {
             Report::Acked => {
-                state.patience = PATIENCE;
-                if let Some(left) = state.settle(number) {
-                    acked = Some(left.handed_over);
-                    if left.on_disk {
-                        state.done.push(number);
+                state.stall_timeout = STALL_TIMEOUT;
+                if let Some(removed) = state.settle(number) {
+                    acked = Some(removed.handed_over);
+                    if removed.on_disk {
+                        state.deletable.push(number);
                         self.metrics.spool().replayed();
                     }
-                    (state.acked).extend(left.ticket.map(|ticket| (left.record, ticket)));
+                    let ticket = removed.ticket;
+                    (state.acked).extend(ticket.map(|ticket| (removed.record, ticket)));
                 }
             }
-            Report::Unacceptable(reason) | Report::Failed(reason) if current => {
-                // Of a refused batch each is suspect. A refusal is fatal to a gapless producer, also
-                // where the batch held one record.
+            Report::Rejected(reason) | Report::Failed(reason) if is_current => {
+                // A rejection is fatal to a gapless producer, even of a batch of one record.
                 state.failure.get_or_insert_with(|| reason.to_owned());
-                if matches!(report, Report::Unacceptable(_)) {
-                    if alone {
+                if matches!(report, Report::Rejected(_)) {
+                    if is_alone {
                         refused = self
-                            .refuse_last(&mut state, number)
-                            .map(|left| (left, reason));
+                            .refuse_in(&mut state, number)
+                            .map(|removed| (removed, reason));
                     } else if let Some(entry) = state.entry(number) {
                         entry.suspect = true;
                     }
                 }
             }
-            Report::Unacceptable(_) | Report::Failed(_) => {}
+            Report::Rejected(_) | Report::Failed(_) => {}
         }
-        let deletions_due = state.done.len() >= MAX_DONE;
+        let deletions_due = state.deletable.len() >= MAX_UNDELETED_ROWS;
         drop(state);
         if deletions_due && let Some(disk) = &self.disk {
-            disk.doorbell.ring();
+            disk.wakeup.wake();
         }
         if let Some(handed_over) = acked {
             self.metrics.delivered(handed_over.elapsed());
         }
-        if let Some((left, reason)) = refused {
-            self.bury(left, reason);
+        if let Some((removed, reason)) = refused {
+            self.dead_letter(removed, reason);
         }
     }
 
-    /// The record could not even be given to the producer, and never will be.
+    /// Takes out a record that the producer cannot even be given, now or ever.
     pub(in crate::delivery) fn refuse(&self, generation: u64, number: u64, reason: &str) {
         let mut state = self.lock();
         if generation == state.generation {
             state.in_flight -= 1;
             self.metrics.left_flight(1);
         }
-        let left = self.refuse_last(&mut state, number);
+        let removed = self.refuse_in(&mut state, number);
         drop(state);
-        if let Some(left) = left {
-            self.bury(left, reason);
+        if let Some(removed) = removed {
+            self.dead_letter(removed, reason);
         }
     }
 
-    /// Takes out a record that Kafka refuses for good. A dead letter that is not on disk yet stays
-    /// until it is there, where there is a disk: no other topic would take it.
-    fn refuse_last(&self, state: &mut State, number: u64) -> Option<Left> {
+    /// Takes out a record that Kafka refuses for good. With a disk, a dead letter that is not on it
+    /// yet stays in the queue until it is, because no further topic would take it.
+    fn refuse_in(&self, state: &mut QueueState, number: u64) -> Option<Removed> {
         let is_last = self.dead_letters.is_none() && self.disk.is_some();
         if is_last
             && let Some(entry) = state.entry(number)
@@ -91,38 +92,42 @@ impl Queue {
         state.settle(number)
     }
 
-    /// Tells those who wait for records that have been acknowledged since the last time. Not under the
-    /// lock, as all that tells others: it may enter another queue's.
-    pub(in crate::delivery) fn tell_acked(&self) {
+    /// Resolves the tickets of records acknowledged since the last call. Not under the lock, because
+    /// whatever this notifies may enter another queue.
+    pub(in crate::delivery) fn notify_acked(&self) {
         let acked = std::mem::take(&mut self.lock().acked);
         for (record, ticket) in acked {
-            let safe = match record.kind {
-                Kind::GroupJoined { .. } => Safe::Published,
-                Kind::DeadLetter(_) => Safe::DeadLettered,
+            let durability = match record.lane() {
+                Lane::Events => Durability::Published,
+                Lane::DeadLetters => Durability::DeadLettered,
             };
-            self.tell(&record, &ticket, safe);
+            self.notify(&record, &ticket, durability);
         }
     }
 
-    /// A record that Kafka refuses for good becomes a dead letter; a dead letter stays where it is.
-    fn bury(&self, left: Left, reason: &str) {
+    /// Makes a dead letter of a record that Kafka refuses for good. A refused dead letter stays where
+    /// it is.
+    fn dead_letter(&self, refused: Removed, reason: &str) {
         self.metrics.rejected();
-        let on_disk = left.on_disk.then_some(left.number);
-        // An event on disk has been answered; its dead letter is counted all the same.
-        let ticket = left.ticket.unwrap_or_default();
+        let row = refused.on_disk.then_some(refused.number);
+        // An event on disk has been answered and has no ticket; its dead letter needs one to be counted.
+        let ticket = refused.ticket.unwrap_or_default();
+        let event_id = refused.record.event_id;
         if let Some(dead_letters) = &self.dead_letters {
-            tracing::warn!(event_id = %left.record.event_id, reason, "Kafka refuses a record; it becomes a dead letter");
-            let letter = left.record.rejected(reason);
-            // The row on disk goes when the dead letter is safe, and not before.
-            let enqueued = dead_letters.enqueue_for(letter, Arc::clone(&ticket), on_disk);
+            tracing::warn!("Kafka rejects record {event_id} ({reason}); it becomes a dead letter");
+            let letter = refused.record.rejected(reason);
+            // The event's row is deleted once the dead letter is durable, not before.
+            let enqueued = dead_letters.enqueue_with(letter, Arc::clone(&ticket), row);
             if enqueued.is_ok() {
                 return;
             }
         }
-        match on_disk {
+        match row {
             Some(number) => {
-                tracing::error!(event_id = %left.record.event_id, reason, "Kafka refuses a record for good; it stays in the spool, and is tried again at the next start. Look at the limits of the dead-letter topic");
-                self.lock().refused.push(number);
+                tracing::error!(
+                    "Kafka rejects record {event_id} for good ({reason}); it stays in the spool and is tried again at the next start. Check max.message.bytes of the dead-letter topic"
+                );
+                self.lock().unmarked_refused.push(number);
             }
             None => settle(&ticket, Settled::Refused),
         }

@@ -30,10 +30,7 @@ fn in_a_handler_it_costs_one_request() {
     service.process.signal("TERM");
     let ended = service.process.end();
     assert_eq!(ended.code, Some(0));
-    assert!(
-        ended.stderr.contains("a test has asked for it"),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("a test asked for this"), "{ended:?}");
 }
 
 /// The process is gone at once, by a signal of its own, and has said why.
@@ -43,15 +40,12 @@ fn ends_the_process(service: Service) {
     assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
     let ended = service.process.end();
     assert_eq!(ended.code, None, "a signal: {ended:?}");
-    assert!(
-        ended.stderr.contains("a test has asked for it"),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("a test asked for this"), "{ended:?}");
 }
 
 #[test]
 fn in_the_feeder_it_ends_the_process() {
-    ends_the_process(panicking("feeder", &[]));
+    ends_the_process(panicking("publisher", &[]));
 }
 
 #[test]

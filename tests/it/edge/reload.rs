@@ -113,7 +113,7 @@ async fn applications_are_added_rotated_and_removed_and_no_callback_is_lost() {
     assert!(
         ended
             .stderr
-            .contains("ZIM2KAFKA_CALLBACK_SECRETS_FILE was read again"),
+            .contains("reloaded ZIM2KAFKA_CALLBACK_SECRETS_FILE"),
         "{ended:?}"
     );
     assert!(
@@ -127,7 +127,7 @@ async fn applications_are_added_rotated_and_removed_and_no_callback_is_lost() {
     }
     // Once for each mistake, not once a look.
     assert_eq!(
-        ended.stderr.matches("what was read before stays").count(),
+        ended.stderr.matches("the previous contents stay").count(),
         4,
         "{ended:?}"
     );
@@ -138,7 +138,9 @@ async fn a_hangup_where_nothing_is_read_from_files_says_so_and_ends_nothing() {
     let mut service = Service::embedded(&[], &[]);
     service.ready();
     service.process.signal("HUP");
-    service.process.logs("SIGHUP: nothing is read from files");
+    service
+        .process
+        .logs("SIGHUP: neither secrets nor a certificate");
     assert!(service.admin("/readyz").starts_with("HTTP/1.1 200"));
 }
 
@@ -208,7 +210,7 @@ async fn a_certificate_is_replaced_under_load_and_a_broken_one_is_not_taken() {
     assert_eq!(ended.code, Some(0));
     assert!(ended.stderr.contains("has expired"), "{ended:?}");
     assert!(
-        ended.stderr.contains("what was read before stays"),
+        ended.stderr.contains("the previous contents stay"),
         "{ended:?}"
     );
 }

@@ -62,7 +62,7 @@ async fn a_rolling_restart_loses_and_refuses_nothing() {
             let ended = old.process.end();
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);
             assert!(
-                log.contains("another process has the spool"),
+                log.contains("another process uses the spool"),
                 "{log}\n{}",
                 ended.stderr
             );

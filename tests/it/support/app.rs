@@ -12,9 +12,9 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zim2kafka::callback::{Secrets, TimestampUnit, sign};
-use zim2kafka::delivery::kafka::{CreateTopics, EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::http::{CallbackSettings, ConnectionLimits, SenderSettings};
 use zim2kafka::intake::IntakeSettings;
+use zim2kafka::kafka::{CreateTopics, EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::reload::Reload;
 use zim2kafka::server::{self, Listeners, ServerError, ServerSettings};
 

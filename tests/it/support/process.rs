@@ -207,8 +207,8 @@ impl Service {
     pub(crate) fn embedded(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = [&["--embedded-kafka"], arguments].concat();
         let mut service = Self::start(&arguments, variables);
-        let log = service.process.logs("embedded Kafka is for trying out");
-        service.brokers = field(&log, "trying out", "brokers");
+        let log = service.process.logs("for trials only");
+        service.brokers = field(&log, "for trials only", "embedded Kafka at");
         service
     }
 

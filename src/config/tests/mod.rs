@@ -1,0 +1,408 @@
+//! What every setting is when nothing is set, how its values are written, and what is refused. That
+//! the variables are read at all is tried on the program itself, in `tests/it/commands.rs`.
+
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use super::arguments::{duration_or_off, size};
+use super::*;
+use crate::callback::TimestampUnit;
+use crate::http::CallbackSettings;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Reads flags only, whatever is set where the tests run.
+fn read(arguments: &[&str]) -> Result<Line, clap::Error> {
+    let command = Line::command().mut_args(|arg| arg.env(None::<&'static str>));
+    let arguments = [&["zim2kafka"], arguments].concat();
+    Line::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+fn read_well(arguments: &[&str]) -> Line {
+    read(arguments).expect("the flags are taken")
+}
+
+fn callback_settings(serve: &ServeArgs) -> Result<CallbackSettings, ConfigError> {
+    serve
+        .callback
+        .callback_settings(&serve.deadlines, &serve.connections)
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let Line { serve, log } = read_well(&[]);
+    let ServeArgs {
+        listen,
+        callback,
+        connections,
+        kafka,
+        topics,
+        spool,
+        deadlines,
+    } = serve;
+    assert_eq!(listen.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(listen.admin.admin_listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(callback.callback_path, "/callbacks/zim");
+    assert_eq!(callback.callback_secrets_file, None);
+    assert_eq!(callback.timestamp_unit, TimestampUnit::Auto);
+    let ten_minutes = Duration::from_secs(600);
+    assert_eq!(callback.timestamp_tolerance, Some(ten_minutes));
+    assert_eq!(callback.body_limit, 512 * 1024);
+    assert_eq!(connections.max_connections, 4096);
+    assert_eq!(connections.max_connections_per_address, None);
+    assert_eq!(connections.idle_timeout, Duration::from_secs(75));
+    assert_eq!((connections.tls_cert, connections.tls_key), (None, None));
+    assert_eq!(connections.allowed_networks, None);
+    assert_eq!(connections.trusted_proxies, None);
+    assert_eq!(kafka.kafka_brokers, None);
+    assert_eq!(kafka.kafka_properties_file, None);
+    assert_eq!(kafka.topic, "zim.group-joined");
+    assert_eq!(kafka.dead_letter_topic, "zim.dead-letter");
+    assert!(!topics.create_topics);
+    assert_eq!(
+        (topics.topic_partitions, topics.topic_replication),
+        (12, None)
+    );
+    assert_eq!(spool.spool_dir, None);
+    assert_eq!(spool.spool_max_bytes, 1 << 30);
+    assert_eq!(spool.spool_after, Duration::from_millis(250));
+    assert_eq!(deadlines.answer_deadline, Duration::from_secs(2));
+    assert_eq!(deadlines.drain_delay, Duration::from_secs(3));
+    assert_eq!(deadlines.stop_deadline, Duration::from_secs(8));
+    assert_eq!(
+        (log.log.as_str(), log.log_format),
+        ("info", LogFormat::Text)
+    );
+}
+
+#[test]
+fn the_defaults_can_be_taken() {
+    let Line { serve, .. } = read_well(&["--kafka-brokers", "b:9092"]);
+    let settings = callback_settings(&serve).expect("valid");
+    assert_eq!(
+        (settings.path.as_str(), settings.body_limit),
+        ("/callbacks/zim", 512 * 1024)
+    );
+    let kafka = serve.kafka.settings(Some(&serve.topics)).expect("valid");
+    assert_eq!(kafka.brokers, "b:9092");
+    assert!(kafka.create_topics.is_none());
+}
+
+#[test]
+fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
+    const SETTINGS: [&str; 33] = [
+        "LISTEN",
+        "ADMIN_LISTEN",
+        "CALLBACK_PATH",
+        "CALLBACK_SECRETS",
+        "CALLBACK_SECRETS_FILE",
+        "TIMESTAMP_UNIT",
+        "TIMESTAMP_TOLERANCE",
+        "BODY_LIMIT",
+        "KAFKA_BROKERS",
+        "KAFKA_PROPERTIES",
+        "KAFKA_PROPERTIES_FILE",
+        "TOPIC",
+        "DEAD_LETTER_TOPIC",
+        "CREATE_TOPICS",
+        "TOPIC_PARTITIONS",
+        "TOPIC_REPLICATION",
+        "SPOOL_DIR",
+        "SPOOL_MAX_BYTES",
+        "SPOOL_AFTER",
+        "ANSWER_DEADLINE",
+        "MAX_CONNECTIONS",
+        "MAX_CONNECTIONS_PER_ADDRESS",
+        "IDLE_TIMEOUT",
+        "TLS_CERT",
+        "TLS_KEY",
+        "DRAIN_DELAY",
+        "STOP_DEADLINE",
+        "LOG",
+        "LOG_FORMAT",
+        // Not in the contract's table: who may send is named in its answers only.
+        "ALLOWED_NETWORKS",
+        "TRUSTED_PROXIES",
+        // No settings.
+        "SERVICE_HOST",
+        "PORT",
+    ];
+    let command = Line::command();
+    for setting in SETTINGS {
+        let name = format!("ZIM2KAFKA_{setting}");
+        let judged = check_names([name.clone()].into_iter(), &command);
+        assert_eq!(judged, Vec::<String>::new(), "{name}");
+    }
+    for (_, variable) in variables(&command) {
+        let setting = variable.trim_start_matches("ZIM2KAFKA_");
+        assert!(
+            SETTINGS.contains(&setting),
+            "{variable} is not in the contract"
+        );
+    }
+}
+
+#[test]
+fn durations_are_written_with_their_unit() {
+    for (text, milliseconds) in [
+        ("250ms", 250),
+        ("2s", 2000),
+        ("5m", 300_000),
+        ("1h", 3_600_000),
+        ("1m30s", 90_000),
+        ("0s", 0),
+    ] {
+        assert_eq!(
+            duration(text),
+            Ok(Duration::from_millis(milliseconds)),
+            "{text}"
+        );
+    }
+    for text in ["", "5", "-5s", "soon", "5 parsecs", "off"] {
+        assert!(duration(text).is_err(), "{text:?}");
+    }
+    assert_eq!(duration_or_off("off"), Ok(None));
+    assert_eq!(duration_or_off("5m"), Ok(Some(Duration::from_secs(300))));
+    assert!(duration_or_off("OFF").is_err());
+}
+
+#[test]
+fn sizes_are_written_with_or_without_their_unit() {
+    for (text, bytes) in [
+        ("512KiB", 524_288),
+        ("1MiB", 1_048_576),
+        ("500kB", 500_000),
+        ("900000", 900_000),
+    ] {
+        assert_eq!(size(text), Ok(bytes), "{text}");
+    }
+    for text in ["", "-1", "KiB", "much", "5 loaves"] {
+        assert!(size(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_flag_that_cannot_be_read_is_named_with_its_variable() {
+    for (flag, variable, value) in [
+        ("--listen", "ZIM2KAFKA_LISTEN", "8080"),
+        ("--create-topics", "ZIM2KAFKA_CREATE_TOPICS", "maybe"),
+        ("--topic-partitions", "ZIM2KAFKA_TOPIC_PARTITIONS", "0"),
+        ("--log-format", "ZIM2KAFKA_LOG_FORMAT", "xml"),
+        ("--timestamp-unit", "ZIM2KAFKA_TIMESTAMP_UNIT", "us"),
+    ] {
+        let error = read(&[&format!("{flag}={value}")]).expect_err("refused");
+        let error = name_the_variable(error, &variables(&Line::command())).to_string();
+        assert!(error.contains(&format!("{flag} ({variable})")), "{error}");
+    }
+}
+
+#[test]
+fn a_body_limit_beyond_a_record_is_refused() {
+    let limit = |size: &str| {
+        let Line { serve, .. } = read_well(&["--body-limit", size]);
+        callback_settings(&serve).map(|settings| settings.body_limit)
+    };
+    assert_eq!(limit("900000"), Ok(900_000));
+    for size in ["900001", "1MiB", "0"] {
+        assert_eq!(
+            limit(size).expect_err("refused").variable,
+            "ZIM2KAFKA_BODY_LIMIT"
+        );
+    }
+}
+
+#[test]
+fn deadlines_that_contradict_each_other_are_refused() {
+    let refused = |arguments: &[&str]| {
+        let Line { serve, .. } = read_well(arguments);
+        callback_settings(&serve).err().map(|error| error.variable)
+    };
+    assert_eq!(
+        refused(&["--drain-delay=8s"]),
+        Some("ZIM2KAFKA_STOP_DEADLINE")
+    );
+    assert_eq!(
+        refused(&["--stop-deadline=2s"]),
+        Some("ZIM2KAFKA_STOP_DEADLINE")
+    );
+    assert_eq!(refused(&["--drain-delay=7999ms"]), None);
+    assert_eq!(refused(&["--drain-delay=0s"]), None);
+    assert_eq!(
+        refused(&["--answer-deadline=0s"]),
+        Some("ZIM2KAFKA_ANSWER_DEADLINE")
+    );
+}
+
+#[test]
+fn a_callback_path_that_no_request_can_have_is_refused_and_not_shown() {
+    let settings = |path: &str| callback_settings(&read_well(&["--callback-path", path]).serve);
+    for path in ["/", "/zim", "/zim/0f%2F9a", "/~a/b.c-d_e", "/a:b@c"] {
+        assert_eq!(
+            settings(path).map(|settings| settings.path),
+            Ok(path.to_owned())
+        );
+    }
+    for path in [
+        "geheim",
+        "",
+        "/geheim x",
+        "/geheim?x",
+        "/geheim#x",
+        "/geheim\n",
+        "/{geheim}",
+        "/gehé1m",
+    ] {
+        let error = settings(path).map(|_| ()).expect_err(path);
+        assert_eq!(error.variable, "ZIM2KAFKA_CALLBACK_PATH");
+        assert!(!error.to_string().contains("geh"), "{error}");
+    }
+    let line = format!("{:?}", read_well(&["--callback-path", "/geheim"]));
+    assert!(!line.contains("geheim"), "{line}");
+}
+
+#[test]
+fn brokers_that_librdkafka_would_pass_over_are_refused() {
+    let brokers = |list: &str| {
+        let kafka = read_well(&["--kafka-brokers", list]).serve.kafka;
+        kafka.settings(None).map(|kafka| kafka.brokers)
+    };
+    for list in [
+        "b:9092",
+        "b",
+        "10.0.0.1:9092, b-2.example:9093",
+        "[::1]:9092",
+        "[::1]",
+        "SASL_SSL://b:9092",
+    ] {
+        assert_eq!(brokers(list), Ok(list.to_owned()));
+    }
+    for list in [
+        "", ",", ":", ":9092", "b:", "b:kafka", "b:0", "b:65536", "a b:1", "b:9092,", "::",
+    ] {
+        let error = brokers(list).expect_err(list);
+        assert_eq!(error.variable, "ZIM2KAFKA_KAFKA_BROKERS");
+    }
+}
+
+#[test]
+fn names_that_no_topic_can_have_are_refused() {
+    let topics = |topic: &str, dead_letters: &str| {
+        let flags = ["--topic", topic, "--dead-letter-topic", dead_letters];
+        let kafka = read_well(&flags).serve.kafka.settings_with("b:9092", None);
+        kafka.map(|_| ()).map_err(|error| error.variable)
+    };
+    let long = "t".repeat(249);
+    for topic in ["a", "A.b_c-9", long.as_str()] {
+        assert_eq!(topics(topic, "dead"), Ok(()));
+        assert_eq!(topics("alive", topic), Ok(()));
+    }
+    let too_long = "t".repeat(250);
+    for topic in ["", ".", "..", "a b", "a/b", "ä", too_long.as_str()] {
+        assert_eq!(topics(topic, "dead"), Err("ZIM2KAFKA_TOPIC"), "{topic}");
+        assert_eq!(
+            topics("alive", topic),
+            Err("ZIM2KAFKA_DEAD_LETTER_TOPIC"),
+            "{topic}"
+        );
+    }
+    assert_eq!(topics("same", "same"), Err("ZIM2KAFKA_DEAD_LETTER_TOPIC"));
+}
+
+#[test]
+fn topics_are_created_only_where_that_is_wanted() {
+    let create = |arguments: &[&str]| {
+        let Line { serve, .. } = read_well(&[&["--kafka-brokers=b:9092"], arguments].concat());
+        let kafka = serve.kafka.settings(Some(&serve.topics)).expect("valid");
+        kafka
+            .create_topics
+            .map(|create| (create.partitions, create.replication))
+    };
+    assert_eq!(create(&[]), None);
+    assert_eq!(create(&["--create-topics"]), Some((12, None)));
+    assert_eq!(
+        create(&["--create-topics=true", "--topic-partitions=3"]),
+        Some((3, None))
+    );
+    assert_eq!(
+        create(&["--create-topics", "--topic-replication=3"]),
+        Some((12, Some(3)))
+    );
+    assert_eq!(
+        create(&["--create-topics=false", "--topic-partitions=3"]),
+        None
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_warned_of_with_the_nearest_known_name() {
+    let warnings = |names: &[&str]| {
+        check_names(
+            names.iter().map(|name| (*name).to_owned()),
+            &Line::command(),
+        )
+    };
+    for (typed, meant) in [
+        ("ZIM2KAFKA_TOPICS", "ZIM2KAFKA_TOPIC"),
+        ("ZIM2KAFKA_CALLBACK_SECRET", "ZIM2KAFKA_CALLBACK_SECRETS"),
+        ("ZIM2KAFKA_BROKERS", "ZIM2KAFKA_KAFKA_BROKERS"),
+        ("ZIM2KAFKA_KAFKA_PROPERTEIS", "ZIM2KAFKA_KAFKA_PROPERTIES"),
+        ("ZIM2KAFKA_listen", "ZIM2KAFKA_LISTEN"),
+    ] {
+        let warning = warnings(&[typed]).concat();
+        assert_eq!(
+            warning,
+            format!("{typed} is not a setting; did you mean {meant}?")
+        );
+    }
+    let others = [
+        "PATH",
+        "KAFKA_BROKERS",
+        "ZIM2KAFKA",
+        "ZIM2KAFKA_SERVICE_HOST",
+        "ZIM2KAFKA_SERVICE_PORT_HTTP",
+        "ZIM2KAFKA_PORT",
+        "ZIM2KAFKA_PORT_8080_TCP_ADDR",
+    ];
+    assert_eq!(warnings(&others), Vec::<String>::new());
+}
+
+#[test]
+fn limits_of_connections_are_numbers_and_off_is_none() {
+    let limits = |arguments: &[&str]| read(arguments).map(|line| line.serve.connections.limits());
+    let limit = |value: &str| {
+        let limits = limits(&["--max-connections-per-address", value]).ok()?;
+        Some(limits.expect("valid").per_address)
+    };
+    assert_eq!(limit("off"), Some(None));
+    assert_eq!(limit("1"), Some(Some(1)));
+    for value in ["0", "-1", "none", ""] {
+        assert_eq!(limit(value), None, "{value}");
+    }
+    for value in ["0", "1000001", "many"] {
+        assert!(limits(&["--max-connections", value]).is_err(), "{value}");
+    }
+    for value in ["0s", "61m"] {
+        let refused = limits(&["--idle-timeout", value]).expect("a duration");
+        let error = refused.expect_err("refused");
+        assert_eq!(error.variable, "ZIM2KAFKA_IDLE_TIMEOUT");
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused_and_so_is_the_reverse() {
+    for (given, missing) in [
+        ("--tls-cert", "ZIM2KAFKA_TLS_KEY"),
+        ("--tls-key", "ZIM2KAFKA_TLS_CERT"),
+    ] {
+        let Line { serve, .. } = read_well(&[given, "/dev/null"]);
+        let error = serve.connections.certificate().map(|_| ());
+        assert_eq!(error.expect_err("refused").variable, missing);
+    }
+}

@@ -1,0 +1,13 @@
+//! Panics on demand, so that tests can try what a panic costs.
+
+/// Panics if `ZIM2KAFKA_TEST_PANIC` names this place. Compiled into debug builds only.
+pub(crate) fn hit(place: &str) {
+    #[cfg(debug_assertions)]
+    {
+        static PLACE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        let wanted = PLACE.get_or_init(|| std::env::var("ZIM2KAFKA_TEST_PANIC").ok());
+        assert!(wanted.as_deref() != Some(place), "a test asked for this");
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = place;
+}

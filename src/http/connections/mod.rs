@@ -1,0 +1,438 @@
+//! The connections of a port: how many there may be, how long the other side may take, and which one
+//! is closed if a new one needs its slot.
+//!
+//! At every moment the service waits either for the other side or not at all, because it is serving
+//! a complete request. A connection that is being served is never closed. Otherwise the other side
+//! has a time limit; and if all slots are taken, the connection that the service has waited for
+//! longest is closed, idle ones first.
+
+mod listener;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::senders::Networks;
+use crate::metrics::{CloseReason, ConnectionMetrics};
+pub(super) use listener::{Listener, Peer, TrackedAcceptor, TrackedService};
+
+/// How many connections there may be, and how long they may be idle.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// The most at the same time.
+    pub connections: usize,
+    /// The most at the same time from one address, trusted proxies excepted; `None` for no limit.
+    pub per_address: Option<usize>,
+    /// The longest time without a byte, from the start or since the last answer.
+    pub idle: Duration,
+}
+
+/// The time for the head of a request, from its first byte. A sender's head arrives in one packet.
+pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection counts as idle after this time only: its request may be on the way.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+
+/// The connections of one port.
+pub(super) struct Connections {
+    limits: ConnectionLimits,
+    trusted_proxies: Networks,
+    table: Mutex<Table>,
+    /// Whether a new connection waits for a slot.
+    is_awaited: AtomicBool,
+    /// Notified when the waiting connection should try again.
+    retry: Notify,
+    metrics: ConnectionMetrics,
+}
+
+/// Lock order: the table, then the state of a connection.
+#[derive(Default)]
+struct Table {
+    next_id: u64,
+    open: usize,
+    /// Connections that have been displaced and are not closed yet.
+    leaving: usize,
+    by_address: HashMap<IpAddr, usize>,
+    idle: WaitQueue,
+    busy: WaitQueue,
+}
+
+/// Connections by the time since which the service waits for the other side.
+///
+/// An entry may be outdated: a connection that has moved on since is requeued only when a search
+/// comes to it, so that ordinary requests do not lock the table. Its true place is never before its
+/// entry, because only becoming idle could move it forward, and [`Connection::mark_idle`] requeues.
+type WaitQueue = BTreeMap<(Instant, u64), Arc<Connection>>;
+
+/// The two wait queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// No request is under way.
+    Idle,
+    /// A handshake or a request has begun.
+    Busy,
+}
+
+/// One connection, shared by its stream and its requests.
+pub(crate) struct Connection {
+    /// The other end of the TCP connection, which may be a proxy.
+    pub(super) address: IpAddr,
+    id: u64,
+    port: Arc<Connections>,
+    state: Mutex<ConnectionState>,
+}
+
+struct ConnectionState {
+    phase: Phase,
+    /// When the service began to wait; if a request is under way, when that began.
+    since: Instant,
+    /// Its slot is needed.
+    is_displaced: bool,
+    /// Its stream is gone.
+    is_closed: bool,
+    /// Its entry in a wait queue.
+    queued: Option<(Line, Instant)>,
+    /// Wakes the task that waits for bytes.
+    waker: Option<Waker>,
+}
+
+/// What the service waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The next request.
+    Idle,
+    /// The rest of a handshake or of a head.
+    Head,
+    /// The rest of a body, which has a deadline of its own.
+    Body,
+    /// Nothing: the request is complete and will be answered.
+    Serving,
+}
+
+/// What happens to a connection on which no bytes move.
+enum Expiry {
+    /// It is checked again then.
+    WaitUntil(Instant),
+    /// It is closed now.
+    Close(CloseReason),
+}
+
+impl Connections {
+    pub(super) fn new(
+        limits: ConnectionLimits,
+        trusted_proxies: Networks,
+        metrics: ConnectionMetrics,
+    ) -> Self {
+        Self {
+            limits,
+            trusted_proxies,
+            table: Mutex::default(),
+            is_awaited: AtomicBool::new(false),
+            retry: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// Waits for a slot for a connection from this address. `None` if the address has too many.
+    ///
+    /// Waits only while all connections are being served, which ends with the answer deadline, or
+    /// while a displaced one closes. To be called by one task only.
+    async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+        loop {
+            // Set first, so that whatever changes after the attempt notifies.
+            self.is_awaited.store(true, Ordering::Relaxed);
+            let slot = match self.try_admit(address) {
+                Admission::Full => {
+                    self.retry.notified().await;
+                    continue;
+                }
+                Admission::Admitted(slot) => Some(slot),
+                Admission::Refused => {
+                    self.metrics.closed_by_us(CloseReason::PerAddress);
+                    None
+                }
+            };
+            self.is_awaited.store(false, Ordering::Relaxed);
+            return slot;
+        }
+    }
+
+    fn try_admit(self: &Arc<Self>, address: IpAddr) -> Admission {
+        let mut table = self.table.lock();
+        let sender = counted_as(address);
+        let from_there = table.by_address.get(&sender).copied().unwrap_or_default();
+        let limit = (self.limits.per_address).filter(|_| !self.trusted_proxies.contain(address));
+        if limit.is_some_and(|limit| from_there >= limit) {
+            return Admission::Refused;
+        }
+        if table.open >= self.limits.connections {
+            if table.leaving == 0 {
+                table.displace_one();
+            }
+            return Admission::Full;
+        }
+        let connection = Arc::new(Connection::new(address, table.next_id, Arc::clone(self)));
+        table.next_id += 1;
+        table.open += 1;
+        *table.by_address.entry(sender).or_default() += 1;
+        table.requeue(&connection);
+        drop(table);
+        self.metrics.opened();
+        Admission::Admitted(Slot { connection })
+    }
+
+    fn retry_if_awaited(&self) {
+        if self.is_awaited.load(Ordering::Relaxed) {
+            self.retry.notify_one();
+        }
+    }
+}
+
+/// All addresses that share the first 64 bits of an IPv6 address count as one sender.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+enum Admission {
+    Admitted(Slot),
+    Refused,
+    Full,
+}
+
+impl Table {
+    /// Displaces the connection that has been idle for longest or, if none is idle, the one that the
+    /// service has waited for longest. Does nothing if all are being served.
+    fn displace_one(&mut self) {
+        loop {
+            let idle = self.longest_waiting(Line::Idle);
+            let chosen = match idle {
+                Some((_, since)) if since.elapsed() >= IDLE_GRACE => idle,
+                _ => {
+                    let both = [idle, self.longest_waiting(Line::Busy)];
+                    both.into_iter().flatten().min_by_key(|(_, since)| *since)
+                }
+            };
+            let Some((connection, since)) = chosen else {
+                return;
+            };
+            // It may have moved on this moment.
+            if connection.displace(since) {
+                self.leaving += 1;
+                self.requeue(&connection);
+                return;
+            }
+        }
+    }
+
+    fn longest_waiting(&mut self, line: Line) -> Option<(Arc<Connection>, Instant)> {
+        loop {
+            let (&(since, _), connection) = self.queue(line).first_key_value()?;
+            let connection = Arc::clone(connection);
+            if connection.state.lock().place() == Some((line, since)) {
+                return Some((connection, since));
+            }
+            self.requeue(&connection);
+        }
+    }
+
+    /// Moves a connection to its true place, if it has one.
+    fn requeue(&mut self, connection: &Arc<Connection>) {
+        let mut state = connection.state.lock();
+        self.dequeue(connection.id, &mut state);
+        state.queued = state.place();
+        if let Some((line, since)) = state.queued {
+            let entry = (since, connection.id);
+            self.queue(line).insert(entry, Arc::clone(connection));
+        }
+    }
+
+    fn dequeue(&mut self, id: u64, state: &mut ConnectionState) {
+        if let Some((line, since)) = state.queued.take() {
+            self.queue(line).remove(&(since, id));
+        }
+    }
+
+    fn queue(&mut self, line: Line) -> &mut WaitQueue {
+        match line {
+            Line::Idle => &mut self.idle,
+            Line::Busy => &mut self.busy,
+        }
+    }
+}
+
+impl ConnectionState {
+    /// The queue in which this connection belongs, and since when. `None` if it cannot be displaced.
+    fn place(&self) -> Option<(Line, Instant)> {
+        let line = match self.phase {
+            _ if self.is_displaced || self.is_closed => return None,
+            Phase::Idle => Line::Idle,
+            Phase::Head | Phase::Body => Line::Busy,
+            Phase::Serving => return None,
+        };
+        Some((line, self.since))
+    }
+}
+
+/// One of the port's connections, held by its stream. Dropping it frees the slot.
+struct Slot {
+    connection: Arc<Connection>,
+}
+
+impl Slot {
+    /// Decides what happens while no bytes come from the other side. If that is to wait, the waker is
+    /// called if the slot is needed.
+    fn expiry(&self, waker: &Waker) -> Expiry {
+        let mut state = self.connection.state.lock();
+        if state.is_displaced {
+            return Expiry::Close(CloseReason::Displaced);
+        }
+        match &state.waker {
+            Some(known) if known.will_wake(waker) => {}
+            _ => state.waker = Some(waker.clone()),
+        }
+        let now = Instant::now();
+        let idle = self.connection.port.limits.idle;
+        // Nothing is polled when the connection becomes idle, so check within the shortest time that
+        // an idle connection can have.
+        let again = now + idle;
+        let (until, reason) = match state.phase {
+            Phase::Idle => (state.since + idle, CloseReason::Idle),
+            Phase::Head => (state.since + HEAD_DEADLINE, CloseReason::SlowHead),
+            // Bounded by the body's deadline and by the answer deadline.
+            Phase::Body | Phase::Serving => return Expiry::WaitUntil(again),
+        };
+        if until <= now {
+            return Expiry::Close(reason);
+        }
+        Expiry::WaitUntil(until.min(again))
+    }
+
+    /// Counts a connection that the service closes.
+    fn count_close(&self, reason: CloseReason) {
+        self.connection.port.metrics.closed_by_us(reason);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Connection {
+            address, id, port, ..
+        } = &*self.connection;
+        let mut table = port.table.lock();
+        let mut state = self.connection.state.lock();
+        table.dequeue(*id, &mut state);
+        table.leaving -= usize::from(std::mem::take(&mut state.is_displaced));
+        state.is_closed = true;
+        drop(state);
+        table.open -= 1;
+        let sender = counted_as(*address);
+        if let Some(count) = table.by_address.get_mut(&sender) {
+            *count -= 1;
+            if *count == 0 {
+                table.by_address.remove(&sender);
+            }
+        }
+        drop(table);
+        port.metrics.closed();
+        port.retry_if_awaited();
+    }
+}
+
+impl Connection {
+    fn new(address: IpAddr, id: u64, port: Arc<Connections>) -> Self {
+        Self {
+            address,
+            id,
+            port,
+            state: Mutex::new(ConnectionState {
+                phase: Phase::Idle,
+                since: Instant::now(),
+                is_displaced: false,
+                is_closed: false,
+                queued: None,
+                waker: None,
+            }),
+        }
+    }
+
+    /// Takes note of bytes from the other side. The first ones after a silence begin a request. They
+    /// may also complete one, which is only known once they are parsed, so a displaced connection
+    /// stays.
+    fn bytes_received(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Idle {
+            state.phase = Phase::Head;
+            state.since = Instant::now();
+        }
+        let is_displaced = state.is_displaced;
+        drop(state);
+        if is_displaced {
+            self.stay();
+        }
+    }
+
+    /// The head of a request is complete.
+    fn head_received(&self) {
+        self.state.lock().phase = Phase::Body;
+    }
+
+    /// The request is complete. From now until its answer the connection is not closed.
+    pub(super) fn request_received(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.phase = Phase::Serving;
+        let is_displaced = state.is_displaced;
+        drop(state);
+        if is_displaced {
+            self.stay();
+        }
+    }
+
+    /// The handshake is done, or the request is answered.
+    fn mark_idle(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.phase = Phase::Idle;
+        state.since = Instant::now();
+        let is_queued = matches!(state.queued, Some((Line::Idle, _)));
+        drop(state);
+        if !is_queued {
+            self.port.table.lock().requeue(self);
+        }
+        self.port.retry_if_awaited();
+    }
+
+    /// Asks the connection to close, if it still waits since then.
+    fn displace(&self, since: Instant) -> bool {
+        let mut state = self.state.lock();
+        if state
+            .place()
+            .is_none_or(|(_, now_since)| now_since != since)
+        {
+            return false;
+        }
+        state.is_displaced = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Undoes a displacement. Another connection has to go.
+    fn stay(self: &Arc<Self>) {
+        let mut table = self.port.table.lock();
+        if std::mem::take(&mut self.state.lock().is_displaced) {
+            table.leaving -= 1;
+            table.requeue(self);
+        }
+        drop(table);
+        self.port.retry_if_awaited();
+    }
+}

@@ -1,0 +1,74 @@
+//! Kafka through librdkafka. The only module that imports `rdkafka`.
+
+mod broker_status;
+mod consumer;
+mod embedded;
+mod producer;
+mod properties;
+mod rights;
+mod topics;
+
+use std::io;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+pub use broker_status::BrokerStatus;
+pub use consumer::{Consumed, StartFrom, Subscription};
+pub use embedded::EmbeddedKafka;
+pub use producer::{MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES};
+pub(crate) use producer::{Producer, Report, SendError};
+pub use properties::{Properties, PropertyError, REFUSED};
+pub use topics::{Inspection, Topics};
+
+/// The largest message that a producer hands to Kafka, in bytes. A topic must accept this size.
+const MAX_MESSAGE_BYTES: usize = 1_000_000;
+
+/// The brokers, the topics and how to talk to them.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    /// Bootstrap servers as `host:port`, separated by commas.
+    pub brokers: String,
+    /// The operator's librdkafka properties. They may hold passwords.
+    pub properties: Properties,
+    /// The topic of events.
+    pub topic: String,
+    /// The topic of dead letters.
+    pub dead_letter_topic: String,
+    /// How to create missing topics; `None` does not create any.
+    pub create_topics: Option<CreateTopics>,
+}
+
+/// How to create a topic.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateTopics {
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Replication factor; `None` is the broker's default.
+    pub replication: Option<i32>,
+}
+
+/// Why a Kafka client cannot be created or used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// librdkafka does not accept the settings, or Kafka does not answer.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The system does not start another thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+impl KafkaSettings {
+    /// The configuration that all our clients share.
+    fn client(&self) -> ClientConfig {
+        let mut config = self.properties.client();
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+}
+
+/// The version of librdkafka that is linked.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}

@@ -1,0 +1,75 @@
+//! What every module needs for its log lines.
+
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// A problem that lasts is logged once in this time.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Limits a message that every request or every attempt could repeat to one a minute for as long
+/// as its key stays the same. A new key is logged at once.
+#[derive(Debug)]
+pub(crate) struct LogThrottle<K = ()>(Mutex<Option<(K, Instant)>>);
+
+impl<K: PartialEq> LogThrottle<K> {
+    /// Whether the message for this key is due. If so, it counts as logged.
+    pub(crate) fn is_due_for(&self, key: K) -> bool {
+        let mut last = self.0.lock();
+        let is_due = match &*last {
+            Some((logged, when)) => *logged != key || when.elapsed() >= REPEAT_INTERVAL,
+            None => true,
+        };
+        if is_due {
+            *last = Some((key, Instant::now()));
+        }
+        is_due
+    }
+}
+
+impl LogThrottle {
+    /// Whether the message is due. If so, it counts as logged.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due_for(())
+    }
+}
+
+impl<K> Default for LogThrottle<K> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+/// Displays an error with its causes, separated by colons.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        write!(f, "{error}")?;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_due_once_a_minute_and_at_once_for_a_new_key() {
+        let throttle = LogThrottle::default();
+        assert!(throttle.is_due_for("one") && !throttle.is_due_for("one"));
+        assert!(throttle.is_due_for("two") && throttle.is_due_for("one"));
+        if let Some((_, when)) = &mut *throttle.0.lock() {
+            *when -= REPEAT_INTERVAL;
+        }
+        assert!(throttle.is_due_for("one") && !throttle.is_due_for("one"));
+    }
+}

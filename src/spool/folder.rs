@@ -1,0 +1,182 @@
+//! The spool's folder: its lock, its permissions and its reserve file.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::statvfs;
+
+/// How long a process waits for another one to release the lock, as in a restart that overlaps.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the lock is tried.
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes of a file that is deleted if the disk is full, so that rows that Kafka has can still be
+/// deleted from the database.
+pub const RESERVE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The name of that file.
+pub(super) const RESERVE_FILE: &str = "ballast";
+
+/// A folder that belongs to this process. The lock ends with the process, however that ends.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Creates the folder if it is missing, and waits for its lock.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if another process keeps the lock, else the error of the system.
+    pub(super) fn claim(path: &Path, timeout: Duration) -> io::Result<Self> {
+        let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
+        // It will hold live signatures.
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for folder in new {
+            let holder = folder.parent().filter(|path| !path.as_os_str().is_empty());
+            sync(holder.unwrap_or(Path::new(".")))?;
+        }
+        let lock = private().open(path.join("lock"))?;
+        let deadline = Instant::now() + timeout;
+        let mut logged = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Err(TryLockError::WouldBlock) => {
+                    if !logged {
+                        tracing::info!("another process uses the spool; waiting for it to end");
+                        logged = true;
+                    }
+                    thread::sleep(LOCK_RETRY_PAUSE);
+                }
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Creates a file, or takes an existing one, that only this user can read. SQLite gives its WAL the
+    /// same mode.
+    pub(super) fn create(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.file(name);
+        let file = private().open(&path)?;
+        // A file of another user may be usable, but only that user can change its mode.
+        drop(file.set_permissions(fs::Permissions::from_mode(0o600)));
+        Ok(path)
+    }
+
+    /// Makes created, renamed and removed names durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        sync(&self.path)
+    }
+
+    /// Allocates the reserve file. False if there is no space for it.
+    pub(super) fn allocate_reserve(&self) -> bool {
+        let path = self.file(RESERVE_FILE);
+        if fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE_BYTES as u64) {
+            return true;
+        }
+        let fill = || -> io::Result<()> {
+            // Checked first, because even a failed attempt would briefly take the space of others.
+            let disk = statvfs(&self.path)?;
+            if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE_BYTES as u64 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let mut file = private().truncate(true).open(&path)?;
+            // Random bytes: a file system could store a hole, or bytes that compress, in no space.
+            let mut noise = vec![0; 64 * 1024];
+            for _ in 0..RESERVE_BYTES / noise.len() {
+                rand::fill(noise.as_mut_slice());
+                file.write_all(&noise)?;
+            }
+            file.sync_all()
+        };
+        let filled = fill();
+        if filled.is_err() {
+            self.release_reserve();
+        }
+        filled.is_ok()
+    }
+
+    /// Deletes the reserve file. False if there was none.
+    pub(super) fn release_reserve(&self) -> bool {
+        fs::remove_file(self.file(RESERVE_FILE)).is_ok()
+    }
+}
+
+/// Makes the names in a folder durable.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_owner_waits_for_the_first_to_end_and_gives_up_after_a_timeout() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("deep/er");
+        let first = Folder::claim(&path, Duration::ZERO).expect("it is free");
+        let refused = Folder::claim(&path, Duration::ZERO).expect_err("it is taken");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        thread::scope(|scope| {
+            let second = scope.spawn(|| Folder::claim(&path, LOCK_TIMEOUT));
+            drop(first);
+            second.join().expect("no panic").expect("it is free now");
+        });
+    }
+
+    #[test]
+    fn other_users_cannot_read_the_folder() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = Folder::claim(&root.path().join("spool"), Duration::ZERO).expect("free");
+        let file = folder.create("spool.db").expect("it can be made");
+        let mode = |path: &Path| {
+            fs::metadata(path)
+                .expect("it is there")
+                .permissions()
+                .mode()
+        };
+        assert_eq!(mode(&file) & 0o777, 0o600);
+        assert_eq!(mode(&folder.file("lock")) & 0o777, 0o600);
+        assert_eq!(mode(&folder.path) & 0o777, 0o700);
+    }
+
+    #[test]
+    fn the_reserve_file_takes_real_space_and_can_be_released() {
+        use std::os::unix::fs::MetadataExt;
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = Folder::claim(root.path(), Duration::ZERO).expect("free");
+        assert!(!folder.release_reserve());
+        assert!(folder.allocate_reserve() && folder.allocate_reserve());
+        let file = fs::metadata(folder.file(RESERVE_FILE)).expect("it is there");
+        assert!(file.blocks() * 512 >= RESERVE_BYTES as u64);
+        assert!(folder.release_reserve());
+        assert!(!folder.file(RESERVE_FILE).exists());
+    }
+}

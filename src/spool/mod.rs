@@ -1,0 +1,395 @@
+//! The spool: records on disk that Kafka has not taken in time. The only module that knows SQLite.
+//!
+//! SQLite, because it is very well tested, an operator can open the file with `sqlite3`, and using
+//! it takes few lines. An event that Kafka takes in time never touches the spool, so its cost does
+//! not matter much.
+
+mod folder;
+mod inspection;
+mod recovery;
+mod row;
+mod store;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use folder::RESERVE_BYTES;
+use folder::{Folder, LOCK_TIMEOUT};
+pub use inspection::inspect;
+pub(crate) use recovery::RecoveryReport;
+pub use store::Error;
+use store::{PAGE_BYTES, Store};
+
+use crate::event::{Lane, Record};
+
+/// The database file, and SQLite's write-ahead log beside it.
+const DATABASE_FILE: &str = "spool.db";
+const WAL_FILE: &str = "spool.db-wal";
+
+/// The most records that are read from disk at once.
+pub const MAX_READ_RECORDS: usize = 1000;
+/// The bytes after which a read takes no further record.
+pub const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// A read or deletion ends after this time and continues after what is due to be written by then:
+/// rows that are no longer in the system's cache come from the disk page by page.
+const TIME_SLICE: Duration = Duration::from_millis(50);
+
+/// The pause before the reserve file is allocated again after it was released.
+const RESERVE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// On a full disk this many rows are deleted at once. The pages they change are written to the WAL,
+/// which must fit into the space of the reserve file: up to two pages per row, the table's and the
+/// index's.
+const FULL_DISK_DELETE_ROWS: usize = RESERVE_BYTES / PAGE_BYTES as usize / 4;
+
+/// A file with more unused pages than this is compacted once few of its pages are in use. While the
+/// reserve is missing any unused page is enough, because compacting may make space for it.
+const COMPACT_FREE_PAGES: i64 = 4096;
+const COMPACT_USED_PAGES_MAX: i64 = 1024;
+
+/// Where the spool is and how it is used.
+#[derive(Debug, Clone)]
+pub struct SpoolSettings {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Bytes that it may use on disk.
+    pub max_bytes: u64,
+    /// How long Kafka may take before an event is also written to disk.
+    pub after: Duration,
+}
+
+/// What earlier runs have left of a lane.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// Records to be published.
+    pub(crate) rows: usize,
+    /// The highest number, that of a refused row included.
+    pub(crate) last: Option<u64>,
+}
+
+/// A record to be written.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) number: u64,
+    pub(crate) lane: Lane,
+    pub(crate) record: Arc<Record>,
+    /// Kafka refuses it for good: it stays on disk and is not read again in this run.
+    pub(crate) refused: bool,
+    /// The row of the event whose dead letter this is; deleted in the same transaction.
+    pub(crate) replaces: Option<u64>,
+}
+
+impl Row {
+    pub(crate) fn new(number: u64, record: impl Into<Arc<Record>>) -> Self {
+        let record = record.into();
+        Self {
+            number,
+            lane: record.lane(),
+            record,
+            refused: false,
+            replaces: None,
+        }
+    }
+}
+
+/// An open spool. It belongs to this process until it is dropped.
+#[derive(Debug)]
+pub struct Spool {
+    settings: SpoolSettings,
+    store: Store,
+    /// Whether the reserve file is allocated; if not, when that was last tried.
+    reserve: Result<(), Instant>,
+    /// Whether the WAL holds what an earlier run wrote and this run could not sync again. A later sync
+    /// would not make that durable, nor anything written behind it.
+    wal_in_doubt: bool,
+    /// Whether the WAL may hold the remains of a failed write.
+    wal_has_remains: bool,
+    /// Whether anything was written since the last [`Spool::tidy`].
+    written: bool,
+    refused: i64,
+    contents: store::Contents,
+    recovery: Option<RecoveryReport>,
+    // Last, so that the lock outlives the file.
+    folder: Folder,
+}
+
+impl Spool {
+    /// Opens the spool with the contents that earlier runs have left, and reads all of it once. Waits
+    /// up to 30 s for another process to release it. Damaged files are moved aside, and every record
+    /// that can still be read is kept. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If another process keeps it, a newer version wrote it, or it cannot be read or written.
+    pub fn open(settings: &SpoolSettings) -> Result<Self, Error> {
+        Self::open_within(settings, LOCK_TIMEOUT)
+    }
+
+    /// Like [`Spool::open`], with another time limit for the lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spool::open`].
+    pub fn open_within(settings: &SpoolSettings, lock_timeout: Duration) -> Result<Self, Error> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock => Error::Locked(lock_timeout),
+            _ => Error::io("the folder must exist or be creatable, and be writable")(error),
+        };
+        let folder = Folder::claim(&settings.folder, lock_timeout).map_err(failed)?;
+        recovery::finish(&folder).map_err(failed)?;
+        let (store, contents, recovery) = open(&folder)?;
+        let reserve = match folder.allocate_reserve() {
+            true => Ok(()),
+            false => Err(Instant::now()),
+        };
+        folder.sync().map_err(failed)?;
+        Ok(Self {
+            settings: settings.clone(),
+            wal_in_doubt: store.wal_bytes() > 0,
+            store,
+            reserve,
+            // On a full disk, opening may have been a write that failed.
+            wal_has_remains: true,
+            written: true,
+            refused: contents.refused,
+            contents,
+            recovery,
+            folder,
+        })
+    }
+
+    /// The settings it was opened with.
+    pub fn settings(&self) -> &SpoolSettings {
+        &self.settings
+    }
+
+    /// What was recovered, if the spool was found damaged at its opening.
+    pub(crate) fn recovery(&self) -> Option<&RecoveryReport> {
+        self.recovery.as_ref()
+    }
+
+    /// Writes nothing more, not even when dropped, because the spool is damaged.
+    pub(crate) fn abandon(&self) {
+        self.store.keep_wal();
+    }
+
+    /// What earlier runs have left of a lane.
+    pub(crate) fn backlog(&self, lane: Lane) -> Backlog {
+        let [events, dead_letters] = self.contents.backlogs;
+        match lane {
+            Lane::Events => events,
+            Lane::DeadLetters => dead_letters,
+        }
+    }
+
+    /// How many records are on disk, and how many of them Kafka refuses for good.
+    pub fn records(&self) -> (i64, i64) {
+        (self.store.records(), self.refused)
+    }
+
+    /// Bytes of the pages in use and of the WAL.
+    ///
+    /// # Errors
+    ///
+    /// SQLite's.
+    pub fn used_bytes(&self) -> Result<u64, Error> {
+        self.store.used_bytes()
+    }
+
+    /// When the oldest record that is not refused arrived, in ms since 1970-01-01 UTC.
+    pub(crate) fn oldest(&self) -> Result<Option<i64>, Error> {
+        self.store.oldest()
+    }
+
+    /// Whether this many more bytes of a lane are within the limit.
+    pub(crate) fn has_space(&self, lane: Lane, bytes: usize) -> Result<bool, Error> {
+        let limit = match lane {
+            Lane::Events => self.settings.max_bytes,
+            // A missing dead-letter topic must not use up the space of the events.
+            Lane::DeadLetters => self.settings.max_bytes / 4 * 3,
+        };
+        let fits = |used: u64| used + bytes as u64 <= limit;
+        if fits(self.store.used_bytes()?) {
+            return Ok(true);
+        }
+        // The WAL may hold what is deleted by now.
+        match self.store.checkpoint() {
+            Err(Error::Unwritable(_)) => Ok(false),
+            checkpoint => checkpoint.and_then(|()| Ok(fits(self.store.used_bytes()?))),
+        }
+    }
+
+    /// Writes rows and deletes those that they replace, in one transaction. The rows are synced to
+    /// disk when this returns.
+    pub(crate) fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
+        self.ensure_appendable()?;
+        let written = self.store.append(rows);
+        self.note_write(written.is_err());
+        if written.is_ok() {
+            self.refused += rows.iter().filter(|row| row.refused).count() as i64;
+        }
+        written
+    }
+
+    /// Deletes rows: the first of them at least, and as many as there is time for. Returns how many
+    /// are gone. Rows that are not there any more are ignored.
+    pub(crate) fn delete(&mut self, numbers: &[u64]) -> Result<usize, Error> {
+        let deleted = self.ensure_reserve();
+        let deleted = match deleted.and_then(|()| self.store.delete(numbers, TIME_SLICE)) {
+            Err(Error::Unwritable(_)) => {
+                self.release_reserve();
+                let few = numbers.get(..FULL_DISK_DELETE_ROWS).unwrap_or(numbers);
+                self.store.delete(few, TIME_SLICE)
+            }
+            deleted => deleted,
+        };
+        self.note_write(deleted.is_err());
+        deleted
+    }
+
+    /// Marks rows that Kafka refuses for good.
+    pub(crate) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
+        let marked = match self.store.mark_refused(numbers) {
+            Err(Error::Unwritable(_)) => {
+                self.release_reserve();
+                self.store.mark_refused(numbers)
+            }
+            marked => marked,
+        };
+        if marked.is_ok() {
+            self.refused += numbers.len() as i64;
+        }
+        self.note_write(marked.is_err());
+        marked
+    }
+
+    /// Writes and syncs something that changes nothing, to see whether a write would succeed.
+    pub(crate) fn probe(&mut self) -> Result<(), Error> {
+        self.ensure_appendable()?;
+        let written = self.store.probe();
+        self.note_write(written.is_err());
+        written
+    }
+
+    /// Reads the next rows of a lane, in order: at least one, if there is one.
+    pub(crate) fn read(&self, lane: Lane, after: Option<u64>) -> Result<Vec<(u64, Record)>, Error> {
+        let limits = (MAX_READ_RECORDS, MAX_READ_BYTES, TIME_SLICE);
+        self.store.read(lane, after, limits)
+    }
+
+    /// Returns space to the disk once the spool is nearly empty.
+    pub(crate) fn tidy(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.written) {
+            return Ok(());
+        }
+        let mut tidied = Ok(());
+        if self.store.records() == 0 {
+            tidied = self.store.checkpoint();
+        }
+        let tolerated_free_pages = match self.reserve {
+            Ok(()) => COMPACT_FREE_PAGES,
+            Err(_) => 0,
+        };
+        let is_nearly_empty = self.store.used_pages()? < COMPACT_USED_PAGES_MAX;
+        if tidied.is_ok() && is_nearly_empty && self.store.free_pages()? > tolerated_free_pages {
+            tidied = self.store.compact();
+        }
+        self.note_write(tidied.is_err());
+        self.written = false;
+        match tidied {
+            // It can wait until there is free space.
+            Err(Error::Unwritable(_)) => Ok(()),
+            tidied => tidied,
+        }
+    }
+
+    /// Takes note of a write. After one that failed, cuts off what it left in the WAL.
+    fn note_write(&mut self, failed: bool) {
+        self.written = true;
+        if self.wal_has_remains || failed {
+            self.wal_has_remains = self.store.truncate_wal().is_err();
+        }
+    }
+
+    /// Requires a synced WAL and an allocated reserve file before appending.
+    fn ensure_appendable(&mut self) -> Result<(), Error> {
+        self.ensure_reserve()?;
+        if self.wal_in_doubt {
+            self.store.checkpoint()?;
+            self.wal_in_doubt = false;
+        }
+        Ok(())
+    }
+
+    /// Nothing is added while the reserve file is missing. Its space is for deletions alone, without
+    /// which a full disk would stay full, however much Kafka takes.
+    fn ensure_reserve(&mut self) -> Result<(), Error> {
+        match self.reserve {
+            Ok(()) => return Ok(()),
+            Err(tried) if tried.elapsed() < RESERVE_RETRY_PAUSE => {}
+            Err(_) if self.folder.allocate_reserve() => self.reserve = Ok(()),
+            Err(_) => self.reserve = Err(Instant::now()),
+        }
+        self.reserve
+            .map_err(|_| Error::Unwritable("no space for the reserve file".into()))
+    }
+
+    /// Frees the space of the reserve file, so that rows that Kafka has can be deleted.
+    fn release_reserve(&mut self) {
+        if self.reserve.is_ok() {
+            self.reserve = Err(Instant::now());
+        }
+        if self.folder.release_reserve() {
+            tracing::warn!(
+                "the spool's disk is full or takes no writes; deleted the reserve file so that published records can still be deleted"
+            );
+        }
+        drop(self.store.truncate_wal());
+        // The contents of the WAL may need space in the file before the WAL can be used again. If even
+        // that fails, the deletions will report it.
+        drop(self.store.checkpoint());
+    }
+}
+
+/// Opens the file, and recovers it if it is damaged.
+fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<RecoveryReport>), Error> {
+    let io = Error::io("cannot read or write the file");
+    let file = folder.create(DATABASE_FILE).map_err(io)?;
+    let open_undamaged = || -> Result<(Store, store::Contents), Error> {
+        if recovery::wal_is_damaged(folder).map_err(io)? {
+            return Err(Error::Damaged("the WAL has been altered".into()));
+        }
+        store::read_ahead(&file);
+        let mut store = Store::open(&file)?;
+        let contents = store.examine()?;
+        match store.checkpoint() {
+            // A full disk must not prevent a start: what is on disk can be published and deleted.
+            Err(Error::Unwritable(_)) | Ok(()) => Ok((store, contents)),
+            Err(error) => Err(error),
+        }
+    };
+    match open_undamaged() {
+        Ok((store, contents)) => Ok((store, contents, None)),
+        Err(Error::Damaged(cause)) => {
+            tracing::error!("the spool is damaged ({cause}); recovering what can be read");
+            // The copies need space.
+            folder.release_reserve();
+            let recovery = recovery::recover(folder).map_err(|error| {
+                Error::Failed(
+                    "cannot recover the damaged spool; recovery takes up to three times its size: free space on the disk and start again",
+                    error.into(),
+                )
+            })?;
+            let mut store = Store::open(&file)?;
+            let contents = store.examine()?;
+            Ok((store, contents, Some(recovery)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::recovery::wal::Wal;
+use super::*;
+use crate::event::{JoinType, Kind, Reason, Times};
+
+fn record(number: u64, size: usize) -> Record {
+    let kind = match number % 4 {
+        3 => Kind::DeadLetter(Reason::Stale),
+        _ => Kind::GroupJoined {
+            join_type: JoinType::Invited,
+            users: number as usize,
+        },
+    };
+    Record {
+        event_id: Uuid::from_u128(u128::from(number) << 64 | 7),
+        key: (number % 5 != 4).then(|| Bytes::from(format!("group {}", number % 7))),
+        timestamp: 1_757_577_600_123 + number as i64,
+        headers: vec![
+            ("ce_id".into(), Bytes::from(number.to_string())),
+            ("content-type".into(), Bytes::from_static(b"\xff")),
+        ],
+        value: format!("{number} ").repeat(size / 4 + 1).into(),
+        kind,
+        times: Times {
+            callback: 5,
+            received: 1_757_577_600_000 + number as i64,
+        },
+    }
+}
+
+fn rows(numbers: impl IntoIterator<Item = u64>, size: usize) -> Vec<Row> {
+    let row = |number| Row::new(number, record(number, size));
+    numbers.into_iter().map(row).collect()
+}
+
+/// In memory, where there is such a place: hundreds of spools are opened here, each with its reserve, and
+/// no test here is about syncs.
+fn new_folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    folder.expect("a folder")
+}
+
+fn settings(folder: &Path) -> SpoolSettings {
+    SpoolSettings {
+        folder: folder.to_owned(),
+        max_bytes: 1 << 30,
+        after: Duration::from_millis(250),
+    }
+}
+
+fn open(folder: &Path) -> Spool {
+    Spool::open_within(&settings(folder), Duration::ZERO).expect("it opens")
+}
+
+fn delete(spool: &mut Spool, numbers: impl IntoIterator<Item = u64>) {
+    let mut numbers: Vec<u64> = numbers.into_iter().collect();
+    while !numbers.is_empty() {
+        numbers.drain(..spool.delete(&numbers).expect("it deletes"));
+    }
+}
+
+/// By lane, how many rows earlier runs have left, and up to which number.
+fn backlogs(spool: &Spool) -> [(usize, Option<u64>); 2] {
+    [Lane::Events, Lane::DeadLetters].map(|lane| {
+        let Backlog { rows, last } = spool.backlog(lane);
+        (rows, last)
+    })
+}
+
+/// Everything in it, by number.
+fn contents(spool: &Spool) -> BTreeMap<u64, Record> {
+    let mut contents = BTreeMap::new();
+    for lane in [Lane::Events, Lane::DeadLetters] {
+        let mut after = None;
+        loop {
+            let read = spool.read(lane, after).expect("it can be read");
+            let Some((last, _)) = read.last() else { break };
+            assert!(Some(*last) > after);
+            after = Some(*last);
+            assert!(read.is_sorted_by_key(|(number, _)| *number));
+            contents.extend(read);
+        }
+    }
+    contents
+}
+
+fn is_same(one: &Record, two: &Record) -> bool {
+    format!("{one:?}") == format!("{two:?}")
+        && (&one.key, one.timestamp, &one.headers, &one.value, one.times)
+            == (&two.key, two.timestamp, &two.headers, &two.value, two.times)
+}
+
+/// What is on disk now, as a process finds it that starts after this one was killed.
+fn killed(folder: &Path) -> TempDir {
+    let copy = new_folder();
+    for name in [DATABASE_FILE, WAL_FILE] {
+        if folder.join(name).exists() {
+            fs::copy(folder.join(name), copy.path().join(name)).expect("it can be copied");
+        }
+    }
+    copy
+}
+
+fn flip(folder: &Path, name: &str, at: usize) {
+    let mut bytes = fs::read(folder.join(name)).expect("it can be read");
+    bytes[at] ^= 0x55;
+    fs::write(folder.join(name), bytes).expect("it can be written");
+}
+
+#[test]
+fn records_come_back_as_they_were_and_in_order_also_after_a_kill() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..40, 10)).expect("it writes");
+    spool.write(&rows(40..60, 3000)).expect("it writes");
+    for spool in [&open(killed(folder.path()).path()), &spool] {
+        let contents = contents(spool);
+        assert!(contents.keys().copied().eq(0..60));
+        for (number, found) in &contents {
+            let size = if *number < 40 { 10 } else { 3000 };
+            assert!(is_same(found, &record(*number, size)), "{number}");
+        }
+        assert!(spool.recovery().is_none());
+        assert_eq!(spool.records(), (60, 0));
+    }
+    assert_eq!(
+        backlogs(&open(killed(folder.path()).path())),
+        [(45, Some(58)), (15, Some(59))]
+    );
+}
+
+#[test]
+fn what_is_deleted_is_gone_and_a_dead_letter_takes_the_place_of_its_event_in_one_step() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..10, 10)).expect("it writes");
+    delete(&mut spool, [0, 1, 99]);
+    let mut letter = Row::new(11, record(11, 10));
+    letter.replaces = Some(5);
+    spool.write(&[letter]).expect("it writes");
+    let numbers: Vec<u64> = contents(&spool).into_keys().collect();
+    assert_eq!(numbers, [2, 3, 4, 6, 7, 8, 9, 11]);
+    assert_eq!(spool.records(), (8, 0));
+    assert_eq!(
+        spool.oldest().expect("it can be asked"),
+        Some(record(2, 0).times.received)
+    );
+}
+
+#[test]
+fn reading_and_deleting_do_one_row_at_least_and_no_more_than_there_is_time_for() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..9, 10)).expect("it writes");
+    let read = |spool: &Spool, time| {
+        let limits = (usize::MAX >> 1, usize::MAX, time);
+        let read = spool.store.read(Lane::Events, Some(3), limits);
+        read.expect("it reads").len()
+    };
+    let (none, much) = (Duration::ZERO, Duration::from_secs(3600));
+    assert_eq!((read(&spool, none), read(&spool, much)), (1, 4));
+    let mut delete = |time| spool.store.delete(&[1, 0, 5], time).expect("it deletes");
+    assert_eq!((delete(none), delete(much)), (1, 3));
+    assert!(contents(&spool).into_keys().eq([2, 3, 4, 6, 7, 8]));
+}
+
+#[test]
+fn what_kafka_refuses_is_not_read_again_before_the_next_start() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    let mut all = rows(0..8, 10);
+    all[7].refused = true;
+    spool.write(&all).expect("it writes");
+    spool.mark_refused(&[3]).expect("it marks");
+    assert!(contents(&spool).into_keys().eq([0, 1, 2, 4, 5, 6]));
+    assert_eq!(spool.records(), (8, 2));
+    // What waits for the next start is not late.
+    spool.mark_refused(&[0]).expect("it marks");
+    let oldest = spool.oldest().expect("it can be asked");
+    assert_eq!(oldest, Some(record(1, 0).times.received));
+    drop(spool);
+    let spool = open(folder.path());
+    assert!(contents(&spool).into_keys().eq(0..8));
+    assert_eq!(
+        (spool.records(), backlogs(&spool)),
+        ((8, 0), [(6, Some(6)), (2, Some(7))])
+    );
+}
+
+#[test]
+fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
+    let folder = new_folder();
+    let limit = 8 << 20;
+    let mut settings = settings(folder.path());
+    settings.max_bytes = limit;
+    let mut spool = Spool::open_within(&settings, Duration::ZERO).expect("it opens");
+    let mut number = 0;
+    while spool
+        .has_space(Lane::Events, 1 << 20)
+        .expect("it can be asked")
+    {
+        spool
+            .write(&rows(number..number + 10, 100_000))
+            .expect("it writes");
+        number += 10;
+        assert!(spool.used_bytes().expect("it can be asked") <= limit + (2 << 20));
+    }
+    assert!(number >= 40, "{number}");
+    // Of the same room, a quarter is left to events.
+    let has_space = |spool: &Spool, lane| spool.has_space(lane, 1 << 20).expect("it can be asked");
+    delete(&mut spool, 0..20);
+    assert!(has_space(&spool, Lane::Events) && !has_space(&spool, Lane::DeadLetters));
+    delete(&mut spool, 0..number);
+    assert!(
+        spool
+            .has_space(Lane::Events, 7 << 20)
+            .expect("it can be asked")
+    );
+    spool.tidy().expect("it tidies");
+    assert!(spool.used_bytes().expect("it can be asked") < 1 << 16);
+}
+
+#[test]
+fn a_large_file_is_made_smaller_once_it_holds_hardly_anything() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..300, 100_000)).expect("it writes");
+    delete(&mut spool, 1..300);
+    spool.tidy().expect("it tidies");
+    let length = |name: &str| fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
+    assert!(length(DATABASE_FILE) < 1 << 20, "{}", length(DATABASE_FILE));
+    assert!(contents(&spool).into_keys().eq([0]));
+    // The next damage is salvaged by where tables begin.
+    drop(spool);
+    flip(folder.path(), DATABASE_FILE, 20);
+    let spool = open(folder.path());
+    assert!(
+        contents(&spool).into_keys().eq([0]),
+        "{:?}",
+        spool.recovery()
+    );
+}
+
+#[test]
+fn a_second_process_cannot_have_it_and_others_cannot_read_it() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    let refused = Spool::open_within(&settings(folder.path()), Duration::ZERO).map(|_| ());
+    let refused = refused.expect_err("it is taken").to_string();
+    assert!(refused.contains("another process"), "{refused}");
+    spool.write(&rows(0..3, 10)).expect("it writes");
+    for name in [DATABASE_FILE, WAL_FILE, "lock", "ballast"] {
+        let mode = fs::metadata(folder.path().join(name))
+            .expect(name)
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let names = fs::read_dir(folder.path())
+        .expect("it can be listed")
+        .count();
+    assert_eq!(names, 4, "no mapped file");
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    let folder = new_folder();
+    drop(open(folder.path()));
+    let file = rusqlite::Connection::open(folder.path().join(DATABASE_FILE)).expect("it opens");
+    file.pragma_update(None, "user_version", 0x7a02_6b02)
+        .expect("it can be set");
+    drop(file);
+    let refused = Spool::open_within(&settings(folder.path()), Duration::ZERO).map(|_| ());
+    let refused = refused.expect_err("it is another format").to_string();
+    assert!(refused.contains("newer version"), "{refused}");
+}
+
+mod damage;
