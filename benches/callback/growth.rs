@@ -15,7 +15,7 @@ pub(crate) fn measure(usual: &Load) {
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let row = |what: &str, load: &Load| {
-        let figures = super::figures(Kind::Embedded, load);
+        let figures = subjects::measure(Kind::Embedded, load);
         let latency = |[p50, p99, p999]: [f64; 3]| format!("{p50:.2} / {p99:.2} / {p999:.2}");
         println!(
             "| {what} | {:.0} | {:.1} | {} | {} | {:.1} | {} |",

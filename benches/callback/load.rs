@@ -248,3 +248,15 @@ impl Outcome {
         [0.5, 0.99, 0.999].map(|share| self.latency.value_at_quantile(share) as f64 / 1000.0)
     }
 }
+
+/// The results of one measurement. Latencies in ms: p50, p99, p99.9.
+#[derive(Clone, Default)]
+pub(crate) struct Figures {
+    pub(crate) per_second: f64,
+    /// Processor time of the process per callback, user and system, in µs.
+    pub(crate) cpu_us: f64,
+    pub(crate) saturation: [f64; 3],
+    pub(crate) half_load: [f64; 3],
+    pub(crate) rss_mb: f64,
+    pub(crate) not_2xx: u64,
+}

@@ -29,8 +29,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use load::{Load, Pace};
-use report::{Figures, Report};
-use subjects::{Kind, Subject};
+use report::Report;
+use subjects::Kind;
 
 /// Measures what a callback costs, beside an empty handler
 #[derive(Debug, Parser)]
@@ -139,7 +139,7 @@ fn measure(arguments: &Arguments) {
     for round in 0..arguments.rounds {
         for kind in &kinds {
             eprintln!("round {} of {}: {kind}", round + 1, arguments.rounds);
-            report.add(*kind, figures(*kind, &load));
+            report.add(*kind, subjects::measure(*kind, &load));
         }
     }
     report.print(&load);
@@ -149,28 +149,5 @@ fn measure(arguments: &Arguments) {
     if !report.is_sound() {
         eprintln!("the load generator is more than 15 % away from wrk: the figures are no use");
         std::process::exit(1);
-    }
-}
-
-/// One subject, once: at saturation, then at half of that.
-fn figures(kind: Kind, load: &Load) -> Figures {
-    let subject = Subject::start(kind, load);
-    let Some(target) = subject.target() else {
-        return subject.alone(load);
-    };
-    let mut connected = load.connect(target);
-    connected.run(Pace::Saturation, kind.warm_up());
-    let cpu = subject.process().cpu();
-    let saturation = connected.run(Pace::Saturation, load.duration);
-    let cpu = subject.process().cpu() - cpu;
-    let half_load = Pace::Rate(saturation.per_second() / 2.0);
-    let half = connected.run(half_load, load.duration);
-    Figures {
-        per_second: saturation.per_second(),
-        cpu_us: cpu.as_secs_f64() * 1e6 / saturation.answered() as f64,
-        saturation: saturation.percentiles(),
-        half_load: half.percentiles(),
-        rss_mb: subject.process().rss_mb(),
-        not_2xx: saturation.not_2xx + half.not_2xx,
     }
 }

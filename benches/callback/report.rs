@@ -6,21 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::load::{Load, Pace};
+use super::load::{Figures, Load, Pace};
 use super::subjects::{Kind, Subject};
 use super::support::start::Start;
-
-/// What one measurement has found. Latencies in ms: p50, p99, p99.9.
-#[derive(Clone, Default)]
-pub(crate) struct Figures {
-    pub(crate) per_second: f64,
-    /// µs of the process, user and system, a callback.
-    pub(crate) cpu_us: f64,
-    pub(crate) saturation: [f64; 3],
-    pub(crate) half_load: [f64; 3],
-    pub(crate) rss_mb: f64,
-    pub(crate) not_2xx: u64,
-}
 
 #[derive(Default)]
 pub(crate) struct Report {

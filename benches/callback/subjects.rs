@@ -23,9 +23,8 @@ use zim2kafka::callback::{RawCallback, Secrets};
 use zim2kafka::event::Record;
 use zim2kafka::kafka::EmbeddedKafka;
 
-use super::load::{APPID, Load, SECRET};
+use super::load::{APPID, Figures, Load, Pace, SECRET};
 use super::process::{self, Process};
-use super::report::Figures;
 use super::stages;
 use super::support::kafka::{Cluster, Jvm};
 use super::support::start::Start;
@@ -259,6 +258,29 @@ fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<Socke
         std::thread::sleep(Duration::from_millis(20));
     }
     (Process(child), [Some(callbacks), Some(admin)])
+}
+
+/// Measures one subject once: at saturation, then at half of that rate.
+pub(crate) fn measure(kind: Kind, load: &Load) -> Figures {
+    let subject = Subject::start(kind, load);
+    let Some(target) = subject.target() else {
+        return subject.alone(load);
+    };
+    let mut connected = load.connect(target);
+    connected.run(Pace::Saturation, kind.warm_up());
+    let cpu = subject.process().cpu();
+    let saturation = connected.run(Pace::Saturation, load.duration);
+    let cpu = subject.process().cpu() - cpu;
+    let half_load = Pace::Rate(saturation.per_second() / 2.0);
+    let half = connected.run(half_load, load.duration);
+    Figures {
+        per_second: saturation.per_second(),
+        cpu_us: cpu.as_secs_f64() * 1e6 / saturation.answered() as f64,
+        saturation: saturation.percentiles(),
+        half_load: half.percentiles(),
+        rss_mb: subject.process().rss_mb(),
+        not_2xx: saturation.not_2xx + half.not_2xx,
+    }
 }
 
 /// The handler that all is compared with.

@@ -50,6 +50,14 @@ impl Source {
         sources
     }
 
+    /// Every source of the benchmarks.
+    pub(crate) fn benches() -> Vec<Self> {
+        let mut sources = Vec::new();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches"));
+        read(folder, "benches", &mut sources);
+        sources
+    }
+
     /// A source of that path with this text.
     pub(crate) fn new(path: &str, text: &str) -> Self {
         Self {
