@@ -1,5 +1,5 @@
-//! What is true of the pure rooms whatever the bytes are. The fuzzers look for bytes of which it is not,
-//! and `tests/it/fuzz.rs` tries the seeds, and mutations of them, with every `cargo test`.
+//! Properties of the pure modules that hold for any input. The fuzzers search for input that breaks
+//! them, and `tests/it/fuzz.rs` runs the seeds and mutations of them with every `cargo test`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ fn raw(body: impl Into<Vec<u8>>) -> RawCallback {
     }
 }
 
-/// Whether the body can be read at all, and what `look` makes of it where it is authentic.
+/// Whether the body can be decoded, and the result of `look` if it is authentic.
 fn read<T>(
     body: impl Into<Vec<u8>>,
     secrets: &Secrets,
@@ -42,7 +42,8 @@ fn secrets_of(secret: &str) -> Option<Secrets> {
     Secrets::parse_lines(&format!("1={secret}")).ok()
 }
 
-/// Any body: nobody gets in without a signature, and an object means the same percent-encoded.
+/// Any body: it is never authentic without a signature, and a percent-encoded object decodes like the
+/// object itself.
 pub(crate) fn decode(bytes: &[u8]) {
     let secrets = Secrets::parse_list(&format!("1={SECRET},*={SECRET}")).expect("valid");
     let (is_read, authentic) = read(bytes, &secrets, |_| ());
@@ -59,8 +60,8 @@ pub(crate) fn decode(bytes: &[u8]) {
     }
 }
 
-/// Three lines: secret, timestamp, nonce. A signature made of them counts exactly where the two have the
-/// form of the contract, and nothing near it does.
+/// Three lines: secret, timestamp, nonce. A signature over them is valid exactly if timestamp and nonce
+/// have the documented form. A signature that differs in one digit is never valid.
 pub(crate) fn authenticate(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split('\n');
@@ -112,8 +113,8 @@ pub(crate) fn authenticate(bytes: &[u8]) {
     assert!(!is_authentic(&secrets, timestamp, nonce, &signature[1..]));
 }
 
-/// The members of a signed object behind the signed ones: it becomes an event that keeps the contract, or
-/// a dead letter that keeps the body.
+/// Input that follows the signed members of a signed object. The callback becomes a valid event, or a
+/// dead letter with the unchanged body.
 pub(crate) fn event(bytes: &[u8]) {
     let (timestamp, nonce) = (NOW.to_string(), "350176");
     let secrets = secrets_of(SECRET).expect("valid");
@@ -134,7 +135,7 @@ pub(crate) fn event(bytes: &[u8]) {
                 .unwrap_or_else(|why| Record::dead_letter(callback, &why))
         })
     };
-    // Bytes that close the object, or repeat a signed field, are another's affair.
+    // Input that closes the object or repeats a signed field is tested elsewhere.
     let (_, Some(first)) = record() else { return };
     let second = record().1.expect("the same");
     assert_eq!(first.event_id, second.event_id);
@@ -147,8 +148,8 @@ pub(crate) fn event(bytes: &[u8]) {
 
 fn is_an_event(record: &Record, users: usize) {
     assert!(record.size() <= MAX_RECORD_BYTES);
-    // As text: what the schema does not know is kept as it was received, and may hold numbers and
-    // escapes that JSON allows and few can represent.
+    // As text: fields that the schema does not know are kept as received, and may contain numbers and
+    // escapes that JSON allows and few parsers can represent.
     type Members<'a> = BTreeMap<String, &'a RawValue>;
     let value: Members<'_> = serde_json::from_slice(&record.value).expect("it is JSON");
     let names: BTreeSet<_> = value.keys().map(String::as_str).collect();
@@ -199,7 +200,7 @@ fn is_an_event(record: &Record, users: usize) {
     }
 }
 
-/// A list or a file of secrets: what is wrong is said without a word of it.
+/// A list or a file of secrets: an error message never quotes any of it.
 pub(crate) fn secrets(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -218,7 +219,7 @@ pub(crate) fn secrets(bytes: &[u8]) {
                 let words: String = said.chars().filter(|sign| !sign.is_ascii_digit()).collect();
                 let sentence = words.replace("line ", "").replace("entry ", "");
                 let sentences = [
-                    "holds no secret: write appid=secret",
+                    "holds no secret; write appid=secret",
                     " is not of the form appid=secret",
                     " has no appid before its =",
                     " has an empty secret",
