@@ -1,5 +1,5 @@
-//! How the cost of a callback grows with connections, bodies, groups and partitions, and what many
-//! records in the spool cost.
+//! How the cost of a callback grows with connections, bodies, groups and partitions, and the cost of
+//! many records in the spool.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::load::{Load, Pace};
 use super::subjects::{self, Kind, Subject};
 
-/// The service with the in-memory broker, with one thing at a time that is not as usual.
+/// The service with the in-memory broker, with one parameter at a time changed.
 pub(crate) fn measure(usual: &Load) {
     println!(
         "| what | callbacks/s | CPU µs | p50 / p99 / p99.9 ms | at half load | RSS MB | not 2xx |"
@@ -27,7 +27,7 @@ pub(crate) fn measure(usual: &Load) {
             figures.not_2xx,
         );
     };
-    row("as usual", usual);
+    row("defaults", usual);
     for connections in [1, 16, 256, 4096] {
         let what = format!("{connections} connections");
         row(
@@ -59,7 +59,7 @@ pub(crate) fn measure(usual: &Load) {
     }
 }
 
-/// Half load on the service with the in-memory broker for so many minutes, and its memory after each.
+/// Half load on the service with the in-memory broker for the given minutes, and its memory after each.
 pub(crate) fn endurance(load: &Load, minutes: u64) {
     let subject = Subject::start(Kind::Embedded, load);
     let target = subject.target().expect("it takes callbacks");
@@ -71,7 +71,7 @@ pub(crate) fn endurance(load: &Load, minutes: u64) {
     println!("| minute | p50 / p99 / p99.9 ms | RSS MB | not 2xx |");
     println!("| ---: | ---: | ---: | ---: |");
     let mut memory = Vec::new();
-    // The first minute fills what has a limit, as the memory of resends.
+    // The first minute fills what has a limit, such as the deduplication window.
     for minute in 0..=minutes {
         let half = connected.run(Pace::Rate(rate), Duration::from_secs(60));
         let [p50, p99, p999] = half.percentiles();
@@ -84,15 +84,15 @@ pub(crate) fn endurance(load: &Load, minutes: u64) {
     }
     let most = memory.iter().copied().fold(0.0, f64::max);
     println!(
-        "from minute 0 the memory has grown by {:.1} MB at most",
+        "memory has grown by at most {:.1} MB since minute 0",
         most - memory[0]
     );
 }
 
-/// So many records in the spool: written while Kafka is down, found by a start, published to the
-/// in-memory broker.
+/// The given number of records in the spool: written while Kafka is down, found by a start, published
+/// to the in-memory broker.
 pub(crate) fn spool(load: &Load, records: u64) {
-    // Not where temporary files usually go: that may be in memory.
+    // Not in the usual folder of temporary files, which may be in memory.
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let folder = folder.path();
     let say = |what: &str, records: f64, began: Instant, subject: &Subject| {

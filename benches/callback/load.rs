@@ -1,8 +1,9 @@
-//! The load: signed callbacks on so many connections, as fast as they are answered or at a rate that
-//! does not wait for answers.
+//! The load: signed callbacks on a number of connections, as fast as they are answered or at a rate
+//! that does not wait for answers.
 //!
 //! It writes requests and reads answers as bytes, because a general client costs more than the service
-//! that it is to measure. Each body has a signature of its own: a resend would be answered from memory.
+//! that it measures. Each body has its own signature: a repeated one would be answered from the
+//! deduplication window.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,7 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
-    /// Of a body, at least.
+    /// The least bytes of a body.
     pub(crate) bytes: usize,
     pub(crate) groups: u64,
     pub(crate) partitions: i32,
@@ -32,10 +33,10 @@ pub(crate) struct Load {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Pace {
-    /// Each connection sends when it has its answer.
+    /// Each connection sends its next callback as soon as it has an answer.
     Saturation,
-    /// So many a second; a latency counts from when a callback was due, so that a service that stands
-    /// still is charged for all that could not be sent meanwhile.
+    /// Callbacks per second. A latency counts from the time when its callback was due, so that a
+    /// service that stalls is charged for all callbacks that could not be sent meanwhile.
     Rate(f64),
 }
 
@@ -45,12 +46,12 @@ pub(crate) struct Outcome {
     pub(crate) not_2xx: u64,
 }
 
-/// One run: whose turn it is, and when, and what came of it.
+/// One run: which callback is due when, and the results.
 struct Run {
     pace: Pace,
     began: Instant,
     duration: Duration,
-    /// Another one each time, so that no signature comes twice.
+    /// Different in each run, so that no signature repeats.
     nonce: u32,
     next: AtomicU64,
     due: Semaphore,
@@ -72,7 +73,7 @@ impl Run {
         }
     }
 
-    /// On a thread of its own, because tokio's timers know only whole milliseconds.
+    /// Runs on its own thread, because tokio's timers have a resolution of whole milliseconds.
     fn come_due(&self, rate: f64) {
         let mut before = 0;
         loop {
@@ -89,9 +90,9 @@ impl Run {
 }
 
 impl Load {
-    /// Opens the connections, which is no part of what is measured.
+    /// Opens the connections. This is not part of the measurement.
     pub(crate) fn connect(&self, target: SocketAddr) -> Connected {
-        // One thread, as a generator beside the service should have.
+        // One thread, so that the generator leaves the other cores to the service.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -121,7 +122,7 @@ impl Load {
                 return;
             }
             if matches!(run.pace, Pace::Rate(_)) {
-                // Whoever comes first is served first, so each gets the turn of its own number.
+                // The semaphore is fair, so each worker gets the turn of its own number.
                 let turn = run.due.acquire().await;
                 turn.expect("it is never closed").forget();
             }
@@ -136,7 +137,7 @@ impl Load {
         }
     }
 
-    /// One request.
+    /// Writes one request.
     fn write(&self, request: &mut Vec<u8>, nonce: u32, number: u64) {
         use std::io::Write;
         let body = self.body(nonce, number);
@@ -149,7 +150,7 @@ impl Load {
         .expect("memory takes it");
     }
 
-    /// A body that nobody has sent before.
+    /// A body that was not sent before.
     pub(crate) fn body(&self, nonce: u32, number: u64) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_millis().to_string();
@@ -172,7 +173,7 @@ impl Load {
     }
 }
 
-/// Reads one answer to its end; whether it was 2xx.
+/// Reads one answer to its end. Returns whether it was 2xx.
 async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) -> bool {
     answer.clear();
     loop {
@@ -197,7 +198,7 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// A load with its connections, for one run after another.
+/// A load with its open connections, for several runs.
 pub(crate) struct Connected {
     streams: Vec<TcpStream>,
     load: Load,
@@ -253,7 +254,7 @@ impl Outcome {
 #[derive(Clone, Default)]
 pub(crate) struct Figures {
     pub(crate) per_second: f64,
-    /// Processor time of the process per callback, user and system, in µs.
+    /// CPU time of the process per callback, user and system, in µs.
     pub(crate) cpu_us: f64,
     pub(crate) saturation: [f64; 3],
     pub(crate) half_load: [f64; 3],

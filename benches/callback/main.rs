@@ -1,17 +1,17 @@
-//! What a callback costs, beside an empty handler: one load, every subject in turn, round after round,
-//! because on a noisy machine only what was measured together can be compared.
+//! Compares the cost of a callback with that of an empty handler: one load, every subject in turn, round
+//! after round. On a noisy machine only measurements taken together can be compared.
 //!
-//! `cargo bench` runs all of it; `benches/README.md` says what the figures mean.
+//! `cargo bench` runs everything; `benches/README.md` explains the figures.
 
 #![allow(
     clippy::indexing_slicing,
-    reason = "a benchmark that indexes out of bounds ends, as it should"
+    reason = "a benchmark that indexes out of bounds should end"
 )]
 
 #[allow(
     dead_code,
     unused_imports,
-    reason = "it is the tests', and only its Kafka is used here"
+    reason = "it belongs to the tests, and only its Kafka is used here"
 )]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
@@ -32,60 +32,60 @@ use load::{Load, Pace};
 use report::Report;
 use subjects::Kind;
 
-/// Measures what a callback costs, beside an empty handler
+/// Measure the cost of a callback against an empty handler
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How often every subject is measured; the median counts
+    /// Measurements of every subject; the median is reported
     #[arg(long, default_value = "3")]
     rounds: usize,
-    /// How long one measurement takes, in seconds
+    /// Seconds of one measurement
     #[arg(long, default_value = "5")]
     seconds: u64,
     #[arg(long, default_value = "64")]
     connections: usize,
-    /// Bytes of a body, at least
+    /// Least bytes of a body
     #[arg(long, default_value = "220")]
     bytes: usize,
     /// Distinct groups
     #[arg(long, default_value = "1000")]
     groups: u64,
-    /// Of the topic
+    /// Partitions of the topic
     #[arg(long, default_value = "12")]
     partitions: i32,
     /// Only these subjects, as `a,b`; a is always measured
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
-    /// Where the figures are written, as JSON
+    /// Write the figures as JSON to this file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Cargo says so, behind everything else
+    /// Passed by Cargo, as the last argument
     #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     role: Option<Role>,
 }
 
-/// What runs in a process of its own.
+/// What to run in place of the comparison.
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// The handler that all is compared with
+    /// The baseline handler
     Bare,
     /// librdkafka's in-memory broker
     Broker { partitions: i32 },
-    /// The load alone, on what runs already, for a profiler
+    /// Only send the load, to a service that already runs, for a profiler
     Load {
         target: std::net::SocketAddr,
-        /// Callbacks a second; as many as are answered without it
+        /// Callbacks per second [default: as fast as they are answered]
         #[arg(long)]
         rate: Option<f64>,
     },
-    /// What each stage of a callback costs by itself, instead
+    /// Measure the cost of each stage of a callback by itself
     Stages,
-    /// How the cost grows, instead
+    /// Measure how the cost grows
     Growth,
-    /// Half load for so many minutes, and what becomes of the memory, instead
+    /// Measure memory during the given minutes of half load
     Endurance { minutes: u64 },
-    /// What so many records in the spool cost, instead
+    /// Measure the cost of the given number of records in the spool
     Spool { records: u64 },
     /// rdkafka's producer alone
     Producer { brokers: String },
@@ -147,7 +147,7 @@ fn measure(arguments: &Arguments) {
         std::fs::write(path, report.json()).expect("the figures can be written");
     }
     if !report.is_sound() {
-        eprintln!("the load generator is more than 15 % away from wrk: the figures are no use");
+        eprintln!("the load generator and wrk differ by more than 15 %: the figures are not valid");
         std::process::exit(1);
     }
 }

@@ -1,4 +1,4 @@
-//! A process under measurement, by what the system says of it.
+//! A process under measurement, by the figures of the kernel.
 
 use std::fs;
 use std::process::Child;
@@ -16,11 +16,11 @@ impl Process {
     }
 }
 
-/// User and system time of all threads of a process, by its number or as `self`.
+/// User and system time of all threads of a process, given by its id or as `self`.
 pub(crate) fn cpu(process: &str) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it lives");
-    // The name, in brackets, may hold blanks. User and system time are fields 14 and 15, in ticks
-    // of 10 ms, by proc(5).
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    // The name, in brackets, may contain spaces. User and system time are fields 14 and 15, in ticks of
+    // 10 ms (proc(5)).
     let (_, fields) = stat.rsplit_once(") ").expect("a name");
     let ticks: u64 = (fields.split(' ').skip(11).take(2))
         .map(|field| field.parse::<u64>().expect("a number"))
@@ -28,9 +28,9 @@ pub(crate) fn cpu(process: &str) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// What a process has in memory.
+/// The resident memory of a process.
 pub(crate) fn rss_mb(process: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line
         .expect("a process has memory")
@@ -41,7 +41,7 @@ pub(crate) fn rss_mb(process: &str) -> f64 {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Either may fail only because it has ended already.
+        // Both fail only if it has already ended.
         self.0.kill().ok();
         self.0.wait().ok();
     }

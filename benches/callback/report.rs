@@ -13,11 +13,11 @@ use super::support::start::Start;
 #[derive(Default)]
 pub(crate) struct Report {
     all: BTreeMap<Kind, Vec<Figures>>,
-    /// Callbacks a second against the bare handler: wrk's, and ours beside it.
+    /// Callbacks per second against the bare handler: wrk's and ours.
     wrk: Option<[f64; 2]>,
 }
 
-/// Farther from wrk than this, our own load is what is measured.
+/// If our load differs from wrk by more than this, the benchmark measures the load generator.
 const APART: f64 = 0.15;
 
 impl Report {
@@ -33,7 +33,7 @@ impl Report {
         let mut rates = [Vec::new(), Vec::new()];
         for _ in 0..3 {
             let Some(rate) = wrk(load, &format!("http://{target}/callbacks/zim")) else {
-                eprintln!("wrk is not installed: the load generator is not compared with it");
+                eprintln!("wrk is not installed, so the load generator is not compared with it");
                 return;
             };
             rates[0].push(rate);
@@ -124,7 +124,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// wrk's requests a second; none where it is not installed. One thread, as our own load has.
+/// wrk's requests per second; `None` if it is not installed. One thread, as in our own load.
 fn wrk(load: &Load, url: &str) -> Option<f64> {
     let script = tempfile::Builder::new()
         .suffix(".lua")
@@ -146,5 +146,5 @@ fn wrk(load: &Load, url: &str) -> Option<f64> {
     let rate = said
         .lines()
         .find_map(|line| line.strip_prefix("Requests/sec:"));
-    Some(rate.expect("it says so").trim().parse().expect("a number"))
+    Some(rate.expect("wrk prints it").trim().parse().expect("a number"))
 }

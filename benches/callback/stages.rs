@@ -1,4 +1,4 @@
-//! What each stage of a callback costs by itself, on one thread with nothing else to do.
+//! The cost of each stage of a callback by itself, on one otherwise idle thread.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use zim2kafka::metrics::{Metrics, Outcome};
 
 use super::load::{APPID, Load, SECRET};
 
-/// Its name, and what does it.
+/// Its name and its function.
 type Stage<'a> = (&'a str, &'a dyn Fn(&RawCallback));
 
 const CALLBACKS: u64 = 20_000;
 const ROUNDS: usize = 9;
 
-/// The stages, in a callback's order, each with all those before it.
+/// The stages in a callback's order, each together with all those before it.
 pub(crate) fn measure(load: &Load) {
     let secrets = || Secrets::parse_list(&format!("{APPID}={SECRET}")).expect("valid");
     let known = secrets();
@@ -80,7 +80,7 @@ pub(crate) fn measure(load: &Load) {
         ("decode", &decoded),
         ("authenticate", &authenticated),
         ("read the event, make the record", &made),
-        ("remember, number, enqueue", &accepted),
+        ("deduplicate, number, enqueue", &accepted),
         ("metrics", &counted),
     ];
     let mut times = vec![Vec::new(); stages.len()];
@@ -108,12 +108,12 @@ pub(crate) fn measure(load: &Load) {
         metrics
             .text()
             .contains("zim2kafka_dead_letters_total{reason=\"stale\"} 0"),
-        "what was measured is no event"
+        "stale dead letters were measured instead of events"
     );
     delivery.stop();
 }
 
-/// What the service makes of a callback.
+/// The record that the service makes of a callback.
 pub(crate) fn record(secrets: &Secrets, raw: &RawCallback) -> Record {
     let json = raw.json().expect("JSON");
     let callback = json.decode().expect("a callback");

@@ -1,4 +1,4 @@
-//! What is measured, each in a process of its own.
+//! The subjects, each in its own process.
 
 use std::env;
 use std::fmt;
@@ -52,10 +52,10 @@ impl Kind {
         Self::Producer,
     ];
 
-    /// How long until a callback costs what all later ones cost.
+    /// The load before a measurement, after which the cost of a callback is stable.
     pub(crate) fn warm_up(self) -> Duration {
         match self {
-            // Until Java has compiled Kafka's ways.
+            // Until Java has compiled Kafka's hot paths.
             Self::Real => Duration::from_secs(40),
             _ => Duration::from_secs(1),
         }
@@ -74,7 +74,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What runs, with all that it needs.
+/// A running subject, with everything that it needs.
 pub(crate) struct Subject {
     process: Process,
     target: Option<SocketAddr>,
@@ -100,7 +100,7 @@ impl Subject {
             }
             Kind::Embedded => service(&brokers(), &[]),
             Kind::Real => {
-                // One of its own, so that it burdens no other subject.
+                // Its own cluster, so that it does not slow other subjects.
                 let cluster = Cluster::try_start(1, Jvm::Server);
                 let kafka = kafka.insert(cluster.unwrap_or_else(|error| panic!("{error}")));
                 let topics = ["joined", "dead"].map(|purpose| kafka.unique_topic(purpose));
@@ -114,7 +114,7 @@ impl Subject {
                 service(kafka.brokers(), &topics)
             }
             Kind::Down => {
-                // Not where temporary files usually go: that may be in memory.
+                // Not in the usual folder of temporary files, which may be in memory.
                 let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
                 let started = service("127.0.0.1:1", &spool_in(folder.path()));
                 spool = Some(folder);
@@ -142,7 +142,7 @@ impl Subject {
         }
     }
 
-    /// The service, with a spool that stays.
+    /// The service, with a persistent spool.
     pub(crate) fn with_spool(brokers: &str, folder: &Path) -> Self {
         let (process, [target, admin]) = service(brokers, &spool_in(folder));
         Self {
@@ -155,7 +155,7 @@ impl Subject {
         }
     }
 
-    /// One of the service's metrics that has no labels.
+    /// One of the service's metrics without labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let admin = self.admin.expect("it is the service");
         let text = super::support::process::request(admin, "GET", "/metrics", b"");
@@ -171,12 +171,12 @@ impl Subject {
         &self.process
     }
 
-    /// Of what takes no callbacks, and says itself how many it made.
+    /// The figures of a subject that takes no callbacks and prints its own figures.
     pub(crate) fn alone(mut self, load: &Load) -> Figures {
         let out = self.process.0.stdout.take().expect("it is a pipe");
         let mut lines = BufReader::new(out).lines();
         let mut number = || -> f64 {
-            let line = lines.next().expect("it says so").expect("text");
+            let line = lines.next().expect("it prints its figures").expect("text");
             line.parse().expect("a number")
         };
         let (records, cpu_us, rss_mb) = (number(), number(), number());
@@ -189,7 +189,7 @@ impl Subject {
     }
 }
 
-/// This program in another role.
+/// Starts this program in another role.
 fn spawn(role: &[&str]) -> Child {
     let program = env::current_exe().expect("it runs");
     let mut command = Command::new(program);
@@ -200,7 +200,7 @@ fn spawn(role: &[&str]) -> Child {
     command.start().expect("it is this program")
 }
 
-/// The same, and the line that it says when it is ready.
+/// Like `spawn`, with the line that it prints when it is ready.
 fn role(role: &[&str]) -> (Process, String) {
     let mut child = spawn(role);
     let mut line = String::new();
@@ -221,7 +221,7 @@ fn spool_in(folder: &Path) -> [(&'static str, &str); 2] {
     ]
 }
 
-/// The service has these from whoever runs the benchmark, and nothing else.
+/// The only variables that the service inherits from the environment of the benchmark.
 const TRIED_OUT: [&str; 2] = ["TOKIO_WORKER_THREADS", "ZIM2KAFKA_KAFKA_PROPERTIES"];
 
 /// The service, once it is ready, with its two ports.
@@ -250,8 +250,8 @@ fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<Socke
             let address = |name: &str| line.get(name)?.as_str()?.parse::<SocketAddr>().ok();
             Some((address("callbacks")?, address("admin")?))
         })
-        .expect("it says where it listens");
-    // Nobody reads the rest, and a full pipe would hold the service up.
+        .expect("it logs its addresses");
+    // Discard the rest: a full pipe would block the service.
     std::thread::spawn(move || lines.for_each(drop));
     let (callbacks, admin) = listening;
     while !super::support::process::request(admin, "GET", "/readyz", b"").contains("200 OK") {
@@ -283,7 +283,7 @@ pub(crate) fn measure(kind: Kind, load: &Load) -> Figures {
     }
 }
 
-/// The handler that all is compared with.
+/// The baseline handler.
 pub(crate) fn bare() {
     async fn answer(_body: Bytes) -> StatusCode {
         StatusCode::OK
@@ -299,7 +299,7 @@ pub(crate) fn bare() {
     });
 }
 
-/// librdkafka's in-memory broker, until its parent is gone.
+/// librdkafka's in-memory broker, until the parent process has ended.
 pub(crate) fn broker(partitions: i32) {
     let topics = ["zim.group-joined", "zim.dead-letter"];
     let kafka = EmbeddedKafka::start(&topics, partitions).expect("it starts");
@@ -316,15 +316,15 @@ impl ProducerContext for &'static Reports {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        // At the end, what is on its way is taken back.
+        // At the end, records in flight are purged and reported as failed.
         if result.is_ok() {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// As many of the service's records as there are acknowledgements in this time, with the settings of the
-/// service that matter for its cost. Says how many, the time of the processor in µs, and the memory in MB.
+/// Publishes the service's records for the given time, with those settings of the service that affect its
+/// cost. Prints the number of acknowledged records, the CPU time in µs and the memory in MB.
 pub(crate) fn producer(brokers: &str, load: &Load) {
     let reports: &'static Reports = Box::leak(Box::default());
     let mut config = ClientConfig::new();
@@ -354,7 +354,7 @@ pub(crate) fn producer(brokers: &str, load: &Load) {
     let began = Instant::now();
     let mut sent = 0;
     while began.elapsed() < load.duration {
-        // The window of the service.
+        // As many records in flight as the service allows.
         if sent - reports.0.load(Ordering::Relaxed) >= 10_000 {
             std::thread::sleep(Duration::from_micros(100));
             continue;
