@@ -146,5 +146,10 @@ fn wrk(load: &Load, url: &str) -> Option<f64> {
     let rate = said
         .lines()
         .find_map(|line| line.strip_prefix("Requests/sec:"));
-    Some(rate.expect("wrk prints it").trim().parse().expect("a number"))
+    Some(
+        rate.expect("wrk prints it")
+            .trim()
+            .parse()
+            .expect("a number"),
+    )
 }
