@@ -1,4 +1,4 @@
-//! Tells the program which revision it was built from, and a machine what it lacks.
+//! Embeds the revision in the program, and reports missing build tools.
 
 #![expect(
     clippy::disallowed_methods,
@@ -9,12 +9,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 
-/// What librdkafka and OpenSSL, which are built from their C sources, are built with.
+/// The tools that build librdkafka and OpenSSL from their C sources.
 const TOOLS: [&str; 5] = ["cc", "c++", "make", "perl", "bash"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=ZIM2KAFKA_REVISION");
-    // A file that is missing would count as changed at every build.
+    // A missing file would count as changed in every build.
     for file in ["build.rs", ".git/HEAD", ".git/refs/heads"] {
         if Path::new(file).exists() {
             println!("cargo::rerun-if-changed={file}");
@@ -22,7 +22,8 @@ fn main() {
     }
     let missing: Vec<_> = TOOLS.into_iter().filter(|tool| is_missing(tool)).collect();
     if !missing.is_empty() {
-        // Said here because this script runs first: what fails without them minutes later does not say it.
+        // Reported here because this script runs first. Without it, the build fails minutes later
+        // with an error that does not name the tool.
         println!(
             "cargo::error=building needs {}; install what is missing (Debian: apt-get install gcc g++ make perl bash) and run the same command again",
             missing.join(", ")
@@ -37,7 +38,7 @@ fn main() {
     println!("cargo::rustc-env=ZIM2KAFKA_REVISION={revision}");
 }
 
-/// Whoever names compilers of their own knows what they do.
+/// Compilers that are set by `CC` and `CXX` are not checked.
 fn is_missing(tool: &str) -> bool {
     let own = match tool {
         "cc" => std::env::var_os("CC"),
@@ -58,7 +59,7 @@ fn is_missing(tool: &str) -> bool {
         .is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// A source archive, or a machine without git, has no revision to tell.
+/// `None` in a source archive or on a machine without git.
 fn from_git() -> Option<String> {
     let output = Command::new("git")
         .args(["rev-parse", "--short=12", "HEAD"])
