@@ -1,5 +1,5 @@
-//! How the cost of a callback grows with connections, bodies, groups and partitions, and the cost of
-//! many records in the spool.
+//! How the cost of a callback grows with connections, bodies, groups and partitions, and the cost
+//! of many records in the spool.
 
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,8 @@ pub(crate) fn measure(usual: &Load) {
     }
 }
 
-/// Half load on the service with the in-memory broker for the given minutes, and its memory after each.
+/// Half load on the service with the in-memory broker for the given minutes, and its memory after
+/// each.
 pub(crate) fn endurance(load: &Load, minutes: u64) {
     let subject = Subject::start(Kind::Embedded, load);
     let target = subject.target().expect("it takes callbacks");
@@ -89,8 +90,8 @@ pub(crate) fn endurance(load: &Load, minutes: u64) {
     );
 }
 
-/// The given number of records in the spool: written while Kafka is down, found by a start, published
-/// to the in-memory broker.
+/// The given number of records in the spool: written while Kafka is down, found by a start,
+/// published to the in-memory broker.
 pub(crate) fn spool(load: &Load, records: u64) {
     // Not in the usual folder of temporary files, which may be in memory.
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");

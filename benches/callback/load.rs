@@ -1,9 +1,9 @@
 //! The load: signed callbacks on a number of connections, as fast as they are answered or at a rate
 //! that does not wait for answers.
 //!
-//! It writes requests and reads answers as bytes, because a general client costs more than the service
-//! that it measures. Each body has its own signature: a repeated one would be answered from the
-//! deduplication window.
+//! It writes requests and reads answers as bytes, because a general client costs more than the
+//! service that it measures. Each body has its own signature: a repeated one would be answered from
+//! the deduplication window.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! Compares the cost of a callback with that of an empty handler: one load, every subject in turn, round
-//! after round. On a noisy machine only measurements taken together can be compared.
+//! Compares the cost of a callback with that of an empty handler: one load, every subject in turn,
+//! round after round. On a noisy machine only measurements taken together can be compared.
 //!
 //! `cargo bench` runs everything; `benches/README.md` explains the figures.
 

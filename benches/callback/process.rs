@@ -19,8 +19,8 @@ impl Process {
 /// User and system time of all threads of a process, given by its id or as `self`.
 pub(crate) fn cpu(process: &str) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    // The name, in brackets, may contain spaces. User and system time are fields 14 and 15, in ticks of
-    // 10 ms (proc(5)).
+    // The name, in brackets, may contain spaces. User and system time are fields 14 and 15, in
+    // ticks of 10 ms (proc(5)).
     let (_, fields) = stat.rsplit_once(") ").expect("a name");
     let ticks: u64 = (fields.split(' ').skip(11).take(2))
         .map(|field| field.parse::<u64>().expect("a number"))

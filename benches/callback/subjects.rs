@@ -323,8 +323,9 @@ impl ProducerContext for &'static Reports {
     }
 }
 
-/// Publishes the service's records for the given time, with those settings of the service that affect its
-/// cost. Prints the number of acknowledged records, the CPU time in µs and the memory in MB.
+/// Publishes the service's records for the given time, with those settings of the service that
+/// affect its cost. Prints the number of acknowledged records, the CPU time in µs and the memory in
+/// MB.
 pub(crate) fn producer(brokers: &str, load: &Load) {
     let reports: &'static Reports = Box::leak(Box::default());
     let mut config = ClientConfig::new();
