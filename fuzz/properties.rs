@@ -42,8 +42,8 @@ fn secrets_of(secret: &str) -> Option<Secrets> {
     Secrets::parse_lines(&format!("1={secret}")).ok()
 }
 
-/// Any body: it is never authentic without a signature, and a percent-encoded object decodes like the
-/// object itself.
+/// Any body: it is never authentic without a signature, and a percent-encoded object decodes like
+/// the object itself.
 pub(crate) fn decode(bytes: &[u8]) {
     let secrets = Secrets::parse_list(&format!("1={SECRET},*={SECRET}")).expect("valid");
     let (is_read, authentic) = read(bytes, &secrets, |_| ());
@@ -60,8 +60,8 @@ pub(crate) fn decode(bytes: &[u8]) {
     }
 }
 
-/// Three lines: secret, timestamp, nonce. A signature over them is valid exactly if timestamp and nonce
-/// have the documented form. A signature that differs in one digit is never valid.
+/// Three lines: secret, timestamp, nonce. A signature over them is valid exactly if timestamp and
+/// nonce have the documented form. A signature that differs in one digit is never valid.
 pub(crate) fn authenticate(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split('\n');
@@ -113,8 +113,8 @@ pub(crate) fn authenticate(bytes: &[u8]) {
     assert!(!is_authentic(&secrets, timestamp, nonce, &signature[1..]));
 }
 
-/// Input that follows the signed members of a signed object. The callback becomes a valid event, or a
-/// dead letter with the unchanged body.
+/// Input that follows the signed members of a signed object. The callback becomes a valid event, or
+/// a dead letter with the unchanged body.
 pub(crate) fn event(bytes: &[u8]) {
     let (timestamp, nonce) = (NOW.to_string(), "350176");
     let secrets = secrets_of(SECRET).expect("valid");
@@ -148,8 +148,8 @@ pub(crate) fn event(bytes: &[u8]) {
 
 fn is_an_event(record: &Record, users: usize) {
     assert!(record.size() <= MAX_RECORD_BYTES);
-    // As text: fields that the schema does not know are kept as received, and may contain numbers and
-    // escapes that JSON allows and few parsers can represent.
+    // As text: fields that the schema does not know are kept as received, and may contain numbers
+    // and escapes that JSON allows and few parsers can represent.
     type Members<'a> = BTreeMap<String, &'a RawValue>;
     let value: Members<'_> = serde_json::from_slice(&record.value).expect("it is JSON");
     let names: BTreeSet<_> = value.keys().map(String::as_str).collect();
