@@ -1,7 +1,7 @@
-"""Makes what schemathesis generates into callbacks, and checks what its own checks leave out.
+"""Turns generated requests into callbacks, and adds checks that schemathesis lacks.
 
-A generated body can have any timestamp and nonce, but never the signature over them, so that without
-this all of them would be answered 401. What is generated stays as it is but for that.
+A generated body can have any timestamp and nonce, but never the right signature, so without this module
+all requests would be answered 401. Otherwise the generated data stays unchanged.
 """
 
 import copy
@@ -21,8 +21,8 @@ from schemathesis.specs.openapi import checks
 SECRET = os.environ["SECRET"]
 BODY_LIMIT = int(os.environ["BODY_LIMIT"])
 
-# What makes a callback one that is published, and one that is only let pass. The schema asks for neither:
-# whatever else is signed is accepted too, as a dead letter.
+# The fields of a callback that is published, and of one that is only passed. The schema requires
+# neither: any other signed callback is accepted as a dead letter.
 GROUP_JOINED = {
     "event": "group_join",
     "group_id": "#team_42",
@@ -32,7 +32,7 @@ GROUP_JOINED = {
 }
 BEFORE_SEND_MSG = {"event": "before_send_msg"}
 
-# What each case has to be answered with, where that is known.
+# The expected status of each case, if it is known.
 expected = {}
 
 
@@ -41,7 +41,7 @@ def is_json(case):
 
 
 def wire(case):
-    """The body's bytes, as they will be sent."""
+    """The bytes of the body, as they will be sent."""
     request = case.as_transport_kwargs(base_url="http://localhost")
     parts = ("method", "url", "headers", "data", "json", "files")
     body = requests.Request(**{part: request.get(part) for part in parts}).prepare().body or b""
@@ -49,14 +49,14 @@ def wire(case):
 
 
 def received(case):
-    """The fields of the body with their characters as they are on the wire: a number is not its value."""
+    """The fields of the body as text, exactly as sent: a number is kept as its characters."""
     if is_json(case):
         return json.loads(wire(case), parse_int=str, parse_float=str)
     return dict(parse_qsl(wire(case).decode(), keep_blank_values=True))
 
 
 def sign(body, fields):
-    """Signs what can be signed. A signature that breaks the schema is left to do so."""
+    """Signs the body if possible. A signature that violates the schema is left unchanged."""
     generated = body.get("signature")
     parts = [SECRET, fields.get("timestamp"), fields.get("nonce")]
     if not isinstance(generated, str) or not re.fullmatch("[0-9A-Fa-f]{40}", generated):
@@ -65,13 +65,13 @@ def sign(body, fields):
         return
     joined = b"".join(sorted(part.encode() for part in parts))
     digits = hashlib.sha1(joined).hexdigest()
-    # Either case is a signature; the generated one says which.
+    # Upper and lower case are both valid; keep the case of the generated signature.
     pairs = zip(digits, generated)
     body["signature"] = "".join(digit.upper() if old.isupper() else digit for digit, old in pairs)
 
 
 def write_digits(body):
-    """To a JSON schema 1.0 is an integer; to the service, which signs characters, it is not."""
+    """1.0 is an integer in JSON Schema, but not for the service, which signs characters."""
     for name in ("timestamp", "nonce"):
         value = body.get(name)
         if isinstance(value, float) and value.is_integer():
@@ -79,7 +79,7 @@ def write_digits(body):
 
 
 def freshen(body):
-    """Moves a timestamp to now, with its type and unit. One that is no timestamp stays."""
+    """Sets a timestamp to now, in its type and unit. Leaves anything else unchanged."""
     old = body.get("timestamp")
     if isinstance(old, bool) or not isinstance(old, (str, int)):
         return
@@ -95,14 +95,15 @@ def complete(case, fields):
 
 
 def begin_with_signed_fields(case):
-    """A form is told by how it begins, and no schema knows the order of fields."""
+    """A form is recognised by its beginning, and a schema cannot define the order of fields."""
     first = [name for name in ("appid", "timestamp", "nonce", "signature") if name in case.body]
     case.body = {name: case.body[name] for name in [*first, *case.body]}
 
 
 def spoil(case, kwargs, kind):
-    """Makes a good callback into one that has to be refused, where its kind is one of those. The answer
-    that it has to get."""
+    """Turns a valid callback into one that must be refused, if its kind is one of those.
+
+    Returns the expected status."""
     if kind == 0:
         case.body["signature"] = case.body["signature"][::-1]
         return 401
@@ -131,8 +132,9 @@ def spoil(case, kwargs, kind):
 
 
 def probe(case):
-    """Where schemathesis made the request to see an undeclared method or Content-Type answered:
-    what it tried. Its own checks look at little of those answers."""
+    """The scenario of a request that tries an undeclared method or Content-Type, else None.
+
+    The built-in checks verify little of the answers to these."""
     scenario = getattr(case.meta.phase.data, "scenario", None)
     return scenario if scenario in checks.REQUEST_SHAPE_PROBES else None
 
@@ -144,12 +146,12 @@ def before_call(context, case, kwargs):
         return
     if case.operation.method != "post" or not isinstance(case.body, dict):
         return
-    # Generated bodies can share their parts.
+    # Generated bodies can share parts.
     case.body = copy.deepcopy(case.body)
     write_digits(case.body)
     if not is_json(case):
         begin_with_signed_fields(case)
-    # Of the content, so that a repeated case is treated alike.
+    # By content, so that a repeated case is treated the same.
     kind = hashlib.sha256(repr((case.media_type, case.body)).encode()).digest()[0] % 16
     if kind != 7:
         freshen(case.body)
@@ -165,20 +167,20 @@ def before_call(context, case, kwargs):
     if refusal:
         expected[case.id] = refusal
     if expected[case.id] != 200:
-        # What was done to it is not in the schema, so that schemathesis would still ask for a 200.
+        # The schema does not describe this change, so schemathesis would still expect 200.
         case.meta.generation.mode = GenerationMode.NEGATIVE
 
 
 @schemathesis.check
 def answered_as_expected(ctx, response, case):
-    """The exact status, where the built-in checks only tell an acceptance from a refusal."""
+    """The exact status. The built-in checks only distinguish acceptance and refusal."""
     status = expected.get(case.id)
     assert status in (None, response.status_code), f"expected {status}, got {response.status_code}"
 
 
 @schemathesis.check
 def no_undeclared_header(ctx, response, case):
-    """The built-in checks miss a header that the service sends and the schema has forgotten."""
+    """The built-in checks do not find a header that the schema does not declare."""
     answer = case.operation.responses.find_by_status_code(response.status_code)
     declared = {name.lower() for name, _ in answer.headers.items()} if answer else set()
     of_http = {"connection", "content-length", "content-type", "date", "transfer-encoding"}
@@ -188,7 +190,7 @@ def no_undeclared_header(ctx, response, case):
 
 @schemathesis.check
 def probes_are_answered_as_declared(ctx, response, case):
-    """The answers to probes are declared like any other."""
+    """The answers to probes must be declared like all others."""
     tried, data = probe(case), case.meta.phase.data
     if not tried:
         return

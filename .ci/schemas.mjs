@@ -1,5 +1,5 @@
-// Checks the three documents of schemas/, and then the checks: each must refuse copies that were broken on
-// purpose, for the reason they were broken. Usage: node schemas.mjs FOLDER
+// Checks the three documents of schemas/, then the checks themselves: each must refuse copies that
+// are broken on purpose, and name what is broken. Usage: node schemas.mjs FOLDER
 
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,10 +15,10 @@ const RECORD = "group-joined.v1.schema.json";
 const ASYNCAPI = "asyncapi.yaml";
 const OPENAPI = "openapi.yaml";
 
-/** What is wrong with each document of a folder, as a list of sentences. */
+/** The check of each document of a folder. Returns its findings as a list of sentences. */
 const CHECKS = { [RECORD]: checkRecord, [ASYNCAPI]: checkAsyncapi, [OPENAPI]: checkOpenapi };
 
-/** Copies that must be refused: what is replaced by what, and what the refusal must say. */
+/** Copies that must be refused: the document, the defect, the text, its replacement, the expected finding. */
 const BREAKAGES = [
   [RECORD, "an unknown type", '"type": "array"', '"type": "list"', /type must be/],
   [RECORD, "a misspelt keyword", '"minItems": 1', '"minItem": 1', /unknown keyword: "minItem"/],
@@ -42,10 +42,10 @@ const BREAKAGES = [
   [OPENAPI, "an example that its schema refuses", "status: published,", "status: lost,", /Example value.*allowed values/],
 ];
 
-/** Keywords that need no invalid example: they forbid nothing, or no more than the pattern beside them. */
+/** Keywords that need no invalid example: they forbid nothing, or nothing beyond the pattern beside them. */
 const ANNOTATIONS = ["$schema", "$id", "$comment", "title", "description", "examples", "format"];
 
-/** Not strict, because a copy that lacks a rule must be judged by the examples alone. */
+/** Not strict: copies with a rule removed are judged by the examples alone. */
 const ENGINE = addFormats(new Ajv2020({ strict: false, allErrors: true, validateSchema: false }));
 
 async function main(folder) {
@@ -53,7 +53,7 @@ async function main(folder) {
   for (const name of Object.keys(CHECKS)) {
     const valid = report(`${name} is valid`, await check(folder, name));
     results.push(valid);
-    // Of a document that is refused anyway, a broken copy proves nothing.
+    // If the document itself is refused, a broken copy shows nothing.
     for (const breakage of BREAKAGES.filter(([broken]) => valid && broken === name)) {
       const [, what] = breakage;
       results.push(report(`${name} is refused with ${what}`, await checkRefusal(folder, breakage)));
@@ -64,7 +64,7 @@ async function main(folder) {
   return failed === 0 ? 0 : 1;
 }
 
-/** What does not even parse, or is not there, is thrown by the tools and a finding like any other. */
+/** The tools throw if a document is missing or does not parse; that is a finding like any other. */
 async function check(folder, name) {
   try {
     return await CHECKS[name](folder);
@@ -80,8 +80,8 @@ function report(line, findings) {
 }
 
 /**
- * The record's schema: valid in the draft it names and in the one that AsyncAPI reads it as, and in
- * agreement with the examples. Ajv's strict mode refuses what the drafts let pass: unknown keywords.
+ * The record's schema must be valid in the draft that it names and in the one that AsyncAPI uses, and
+ * agree with the examples. Ajv's strict mode also refuses unknown keywords, which the drafts allow.
  */
 function checkRecord(folder) {
   const schema = readJson(join(folder, RECORD));
@@ -103,8 +103,8 @@ function checkRecord(folder) {
 }
 
 /**
- * Valid examples must pass a copy that is closed to fields it does not know. Invalid ones must break one
- * rule exactly: one that broke two would hide that the rule in its name is gone.
+ * Valid examples must pass a copy of the schema that forbids unknown fields. Invalid ones must break
+ * exactly one rule: one that broke two would hide that the rule in its name is missing.
  */
 function checkExamples(schema, folder) {
   const valid = readFolder(join(folder, "examples"));
@@ -125,7 +125,7 @@ function checkExamples(schema, folder) {
   return findings;
 }
 
-/** Takes the rules of the schema out one by one: the examples must notice every time. */
+/** Removes the rules of the schema one by one: each time an example must fail. */
 function checkEveryRule(schema, folder) {
   const findings = [];
   const expectNotice = (rule) => {
@@ -135,7 +135,7 @@ function checkEveryRule(schema, folder) {
   };
   const walk = (node, path) => {
     for (const [key, saved] of Object.entries(node)) {
-      // A type beside const or enum is for generators of code, and forbids nothing more.
+      // A type beside const or enum is for code generators and forbids nothing more.
       const idle = ANNOTATIONS.includes(key) || (key === "type" && ("const" in node || "enum" in node));
       if (key === "required") {
         for (const name of saved) {
@@ -155,7 +155,7 @@ function checkEveryRule(schema, folder) {
   return findings;
 }
 
-/** The topics, by the parser of the AsyncAPI initiative, which does not look at a message's examples. */
+/** The topics, with the parser of the AsyncAPI initiative, which does not check the examples of messages. */
 async function checkAsyncapi(folder) {
   const source = join(folder, ASYNCAPI);
   const { document, diagnostics } = await new Parser().parse(readFileSync(source, "utf8"), { source });
@@ -181,7 +181,7 @@ async function checkAsyncapi(folder) {
   return findings;
 }
 
-/** The HTTP side, by Redocly's strictest rules, of which one forbids a server on localhost. */
+/** The HTTP side, with Redocly's strictest rules, except the one that forbids a server on localhost. */
 async function checkOpenapi(folder) {
   const config = await createConfig({ extends: ["recommended-strict"], rules: { "no-server-example.com": "off" } });
   const problems = await lint({ ref: join(folder, OPENAPI), config });
@@ -194,18 +194,18 @@ async function checkRefusal(folder, [name, , from, to, expected]) {
     cpSync(folder, copy, { recursive: true });
     const text = readFileSync(join(copy, name), "utf8");
     if (!text.includes(from)) {
-      return [`it no longer holds what was to be broken: ${from}`];
+      return [`it no longer contains the text to be broken: ${from}`];
     }
     writeFileSync(join(copy, name), text.replace(from, to));
     const findings = await check(copy, name);
     const refused = findings.some((finding) => expected.test(finding));
-    return refused ? [] : ["it was not, or for another reason:", ...findings];
+    return refused ? [] : ["it was not refused, or for another reason:", ...findings];
   } finally {
     rmSync(copy, { recursive: true });
   }
 }
 
-/** What a value breaks of a schema; "if" and "propertyNames" only repeat what they lead to. */
+/** The violations of a schema by a value. "if" and "propertyNames" only repeat other violations. */
 function violationsOf({ $id, $schema, ...rules }) {
   const validate = ENGINE.compile(rules);
   return (value) => {
