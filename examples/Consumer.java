@@ -1,4 +1,5 @@
-// Who is in which group, as far as joins tell. With kafka-clients and jackson-databind on the class path:
+// Prints the members of each group by its joins. With kafka-clients and jackson-databind on the
+// class path:
 //   java -cp '…' Consumer.java localhost:9092
 
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -10,7 +11,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
 public class Consumer {
-    // The same event comes again within minutes, if at all.
+    // A duplicate usually arrives within minutes.
     static final Duration REMEMBERED = Duration.ofMinutes(10);
 
     public static void main(String[] arguments) throws Exception {
@@ -32,7 +33,7 @@ public class Consumer {
                     if (seen.putIfAbsent(id, now) != null) continue;
                     var event = json.readTree(message.value());
                     var group = event.get("group_id").asText();
-                    // A set: a join that comes twice adds nobody.
+                    // A set: a repeated join adds nobody.
                     var users = members.computeIfAbsent(group, any -> new HashSet<>());
                     event.get("new_user_ids").forEach(user -> users.add(user.asText()));
                     System.out.println(group + " has " + users.size() + " members");

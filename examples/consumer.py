@@ -1,4 +1,4 @@
-"""Who is in which group, as far as joins tell: pip install confluent-kafka; python consumer.py localhost:9092"""
+"""Prints the members of each group by its joins: pip install confluent-kafka; python consumer.py localhost:9092"""
 
 import collections
 import json
@@ -7,7 +7,7 @@ import time
 
 from confluent_kafka import Consumer
 
-REMEMBERED = 600  # seconds: the same event comes again within minutes, if at all
+REMEMBERED = 600  # seconds; a duplicate usually arrives within minutes
 
 consumer = Consumer({
     "bootstrap.servers": sys.argv[1] if len(sys.argv) > 1 else "localhost:9092",
@@ -30,7 +30,7 @@ while True:
     seen = {key: when for key, when in seen.items() if now - when < REMEMBERED}
     if event_id not in seen:
         event = json.loads(message.value())
-        members[event["group_id"]].update(event["new_user_ids"])  # a set: joining twice adds nobody
+        members[event["group_id"]].update(event["new_user_ids"])  # a set: a repeated join adds nobody
         print(f"{event['group_id']} has {len(members[event['group_id']])} members", flush=True)
     seen.setdefault(event_id, now)
     consumer.commit(message, asynchronous=True)

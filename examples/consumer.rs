@@ -1,9 +1,6 @@
-//! Who is in which group, as far as joins tell: `cargo run --example consumer -- localhost:9092`.
+//! Prints the members of each group by its joins: `cargo run --example consumer -- localhost:9092`.
 
-#![allow(
-    clippy::indexing_slicing,
-    reason = "a JSON value that is missing is null"
-)]
+#![allow(clippy::indexing_slicing, reason = "a missing JSON value is null")]
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Headers, Message};
 use serde_json::Value;
 
-/// The same event comes again within minutes, if at all.
+/// A duplicate usually arrives within minutes.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .flatten()
                 .filter_map(Value::as_str);
             let group_members = members.entry(group.clone()).or_default();
-            // A set: a join that comes twice adds nobody.
+            // A set: a repeated join adds nobody.
             group_members.extend(users.map(str::to_owned));
             println!("{group} has {} members", group_members.len());
         }
