@@ -42,25 +42,42 @@ impl<K> Default for LogThrottle<K> {
     }
 }
 
-/// Displays an error with its causes, separated by colons.
+/// Displays an error with its causes, separated by colons. Skips a cause that the text before it
+/// contains: some libraries print their source and return it too.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(error) = self;
-        write!(f, "{error}")?;
+        let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text = format!("{text}: {next}");
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_displayed_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("code 5 ({0})")]
+        struct Inner(#[source] std::io::Error);
+        let error = Outer(Inner(std::io::ErrorKind::NotFound.into()));
+        let shown = Chain(&error).to_string();
+        assert_eq!(shown, "cannot read: code 5 (entity not found)");
+    }
 
     #[test]
     fn a_message_is_due_once_a_minute_and_at_once_for_a_new_key() {

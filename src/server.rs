@@ -52,7 +52,7 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
-/// Why the service could not start or ended by itself.
+/// Why the service could not start or ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// A producer or a thread could not be created.

@@ -66,7 +66,7 @@ pub enum Failure {
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// The service could not start or ended by itself.
+    /// The service could not start or ended without a signal.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// Kafka cannot be used.

@@ -116,7 +116,7 @@ impl fmt::Debug for CallbackArgs {
     }
 }
 
-/// Who may connect to the callback port, and for how long.
+/// Which clients may connect to the callback port, and for how long.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
 pub struct ConnectionArgs {

@@ -178,7 +178,8 @@ impl Delivery {
         self.events.stop();
         self.dead_letters.stop();
         // A publisher may wait for the spooler to read, so the spooler ends last.
-        for publisher in std::mem::take(&mut *self.publishers.lock()) {
+        let publishers = std::mem::take(&mut *self.publishers.lock());
+        for publisher in publishers {
             publisher
                 .join()
                 .expect("a panic in a publisher ends the process");

@@ -11,7 +11,7 @@ use super::queue::Queue;
 use super::wakeup::{ReadRequest, Requests, SPOOLER_POLL_MIN, Wakeup};
 use crate::event::{Lane, MAX_RECORD_BYTES};
 use crate::failpoint;
-use crate::log::LogThrottle;
+use crate::log::{Chain, LogThrottle};
 use crate::metrics::Metrics;
 use crate::spool::{self, Row, Spool};
 
@@ -138,7 +138,8 @@ impl Worker {
                 }
                 Err(error) => {
                     self.failed(&format!(
-                        "the spool cannot be used ({error}); retrying. Give ZIM2KAFKA_SPOOL_DIR a disk that works and has free space"
+                        "the spool cannot be used ({}); retrying. Give ZIM2KAFKA_SPOOL_DIR a disk that works and has free space",
+                        Chain(&error)
                     ));
                     if stop {
                         return;

@@ -92,7 +92,7 @@ pub enum Reason {
     InvalidEvent,
     /// Its timestamp was too far from the time of arrival.
     Stale,
-    /// Kafka rejected its record for good.
+    /// Kafka rejected its record permanently.
     RejectedByKafka,
 }
 
@@ -134,7 +134,7 @@ impl Record {
         )
     }
 
-    /// The dead letter of this record, which Kafka has rejected for good.
+    /// The dead letter of this record, which Kafka has rejected permanently.
     pub fn rejected(&self, detail: &str) -> Self {
         let key = self.key.clone();
         Self::of_dead_letter(

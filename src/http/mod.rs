@@ -104,7 +104,7 @@ impl PortHandle {
 ///
 /// # Errors
 ///
-/// If the listener fails for good.
+/// If the listener fails permanently.
 pub(crate) async fn serve(
     port: Port,
     handler: impl Handler,

@@ -224,7 +224,7 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// Whether Kafka rejects the record itself, for good. Everything else counts as an outage: a missing
+/// Whether Kafka rejects the record itself, permanently. Everything else counts as an outage: a missing
 /// topic, a missing right, and any code we do not know, because that must never drop an event.
 fn is_final(error: &KafkaError) -> bool {
     matches!(

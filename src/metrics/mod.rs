@@ -258,7 +258,7 @@ impl Metrics {
         self.delivery_duration.observe(elapsed.as_secs_f64());
     }
 
-    /// Kafka rejected a record for good.
+    /// Kafka rejected a record permanently.
     pub fn rejected(&self) {
         self.deliveries.of(DeliveryResult::Rejected as usize).inc();
     }

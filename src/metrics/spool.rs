@@ -30,7 +30,7 @@ impl SpoolMetrics {
             refused: gauge(
                 registry,
                 "zim2kafka_spool_refused_records",
-                "Records in the spool that Kafka has rejected for good; the next start tries them again.",
+                "Records in the spool that Kafka has rejected permanently; the next start tries them again.",
             ),
             bytes: gauge(
                 registry,
@@ -47,7 +47,7 @@ impl SpoolMetrics {
                 registry,
                 Gauge::new(
                     "zim2kafka_spool_oldest_record_age_seconds",
-                    "Age of the oldest record in the spool that Kafka has not rejected for good; 0 if there is none.",
+                    "Age of the oldest record in the spool that Kafka has not rejected permanently; 0 if there is none.",
                 ),
             ),
             syncs: counter(
@@ -84,7 +84,7 @@ impl SpoolMetrics {
         }
     }
 
-    /// The contents of the spool: records, how many of them Kafka has rejected for good, bytes, and when
+    /// The contents of the spool: records, how many of them Kafka has rejected permanently, bytes, and when
     /// the oldest of the others arrived, in ms since 1970-01-01 UTC.
     pub fn set_contents(&self, records: i64, refused: i64, bytes: u64, oldest: Option<i64>) {
         self.records.set(records);

@@ -19,7 +19,7 @@ const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// deleted from the database.
 pub const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The name of that file.
+/// The name of that file, as every version has called it.
 pub(super) const RESERVE_FILE: &str = "ballast";
 
 /// A folder that belongs to this process. The lock ends with the process, however that ends.

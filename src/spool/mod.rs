@@ -76,7 +76,7 @@ pub(crate) struct Row {
     pub(crate) number: u64,
     pub(crate) lane: Lane,
     pub(crate) record: Arc<Record>,
-    /// Kafka refuses it for good: it stays on disk and is not read again in this run.
+    /// Kafka refuses it permanently: it stays on disk and is not read again in this run.
     pub(crate) refused: bool,
     /// The row of the event whose dead letter this is; deleted in the same transaction.
     pub(crate) replaces: Option<u64>,
@@ -185,7 +185,7 @@ impl Spool {
         }
     }
 
-    /// How many records are on disk, and how many of them Kafka refuses for good.
+    /// How many records are on disk, and how many of them Kafka refuses permanently.
     pub fn records(&self) -> (i64, i64) {
         (self.store.records(), self.refused)
     }
@@ -250,7 +250,7 @@ impl Spool {
         deleted
     }
 
-    /// Marks rows that Kafka refuses for good.
+    /// Marks rows that Kafka refuses permanently.
     pub(crate) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
         let marked = match self.store.mark_refused(numbers) {
             Err(Error::Unwritable(_)) => {

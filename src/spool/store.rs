@@ -287,7 +287,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Marks rows that Kafka refuses for good. They are skipped by reads and delay nothing.
+    /// Marks rows that Kafka refuses permanently. They are skipped by reads and delay nothing.
     pub(super) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
         let transaction = self.connection.transaction()?;
         {

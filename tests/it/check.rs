@@ -70,7 +70,7 @@ fn it_judges_the_topics_of_a_real_kafka() {
     has(&ended, "error", dead, "does not exist");
     has(&ended, "error", dead, "ZIM2KAFKA_CREATE_TOPICS=true");
     has(&ended, "ok", good, "3 partitions");
-    has(&ended, "ok", good, "can be written to");
+    has(&ended, "ok", good, "is writable");
 
     kafka.create_topic(dead, 1, &[]);
     let ended = check(good, &[]);
@@ -131,7 +131,7 @@ fn a_topic_that_may_be_read_and_not_written_breaks_a_promise() {
     };
     let ended = becomes(0);
     for name in &names {
-        has(&ended, "ok", name, "can be written to");
+        has(&ended, "ok", name, "is writable");
     }
     for name in &names {
         cluster.deny(name, "WRITE");

@@ -76,7 +76,7 @@ impl Queue {
         }
     }
 
-    /// Takes out a record that Kafka refuses for good. With a disk, a dead letter that is not on it
+    /// Takes out a record that Kafka refuses permanently. With a disk, a dead letter that is not on it
     /// yet stays in the queue until it is, because no further topic would take it.
     fn refuse_in(&self, state: &mut QueueState, number: u64) -> Option<Removed> {
         let is_last = self.dead_letters.is_none() && self.disk.is_some();
@@ -105,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// Makes a dead letter of a record that Kafka refuses for good. A refused dead letter stays where
+    /// Makes a dead letter of a record that Kafka refuses permanently. A refused dead letter stays where
     /// it is.
     fn dead_letter(&self, refused: Removed, reason: &str) {
         self.metrics.rejected();
@@ -125,7 +125,7 @@ impl Queue {
         match row {
             Some(number) => {
                 tracing::error!(
-                    "Kafka rejects record {event_id} for good ({reason}); it stays in the spool and is tried again at the next start. Check max.message.bytes of the dead-letter topic"
+                    "Kafka rejects record {event_id} permanently ({reason}); it stays in the spool and is tried again at the next start. Check max.message.bytes of the dead-letter topic"
                 );
                 self.lock().unmarked_refused.push(number);
             }

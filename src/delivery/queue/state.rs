@@ -83,7 +83,7 @@ pub(super) struct Entry {
     /// Whether it was handed over alone and nothing has been since.
     pub(super) alone: bool,
     pub(super) on_disk: bool,
-    /// Kafka refuses it for good and no other topic is left. It waits to be written to disk.
+    /// Kafka refuses it permanently and no other topic is left. It waits to be written to disk.
     pub(super) refused: bool,
     /// The row of the event whose dead letter this is.
     pub(super) replaces: Option<u64>,

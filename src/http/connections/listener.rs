@@ -1,5 +1,5 @@
 //! Connects the limits of connections with axum-server: its listener yields streams that hold a slot,
-//! watch their time limits, and are told about their requests.
+//! watch their time limits, and know their requests.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -200,8 +200,8 @@ where
     }
 }
 
-/// Calls a port's handler with each request and its connection, which it tells when the request
-/// begins and ends.
+/// Calls a port's handler with each request and its connection, and marks in the connection when the
+/// request begins and ends.
 #[derive(Clone)]
 pub(in crate::http) struct TrackedService<H> {
     pub(in crate::http) handler: H,

@@ -11,7 +11,6 @@ mod listener;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -39,14 +38,16 @@ pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection counts as idle after this time only: its request may be on the way.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a new connection waits before it looks for a slot again, if nothing notifies it. A
+/// connection that has just become idle is displaced no sooner: its next request may be on the way.
+const ADMIT_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
 /// The connections of one port.
 pub(super) struct Connections {
     limits: ConnectionLimits,
     trusted_proxies: Networks,
     table: Mutex<Table>,
-    /// Whether a new connection waits for a slot.
-    is_awaited: AtomicBool,
-    /// Notified when the waiting connection should try again.
+    /// Notified when a slot is free, or when a displaced connection keeps its slot.
     retry: Notify,
     metrics: ConnectionMetrics,
 }
@@ -94,6 +95,8 @@ struct ConnectionState {
     since: Instant,
     /// Its slot is needed.
     is_displaced: bool,
+    /// It was displaced during this request, and bytes came: it is not displaced again.
+    has_stayed: bool,
     /// Its stream is gone.
     is_closed: bool,
     /// Its entry in a wait queue.
@@ -133,7 +136,6 @@ impl Connections {
             limits,
             trusted_proxies,
             table: Mutex::default(),
-            is_awaited: AtomicBool::new(false),
             retry: Notify::new(),
             metrics,
         }
@@ -145,21 +147,17 @@ impl Connections {
     /// while a displaced one closes. To be called by one task only.
     async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         loop {
-            // Set first, so that whatever changes after the attempt notifies.
-            self.is_awaited.store(true, Ordering::Relaxed);
-            let slot = match self.try_admit(address) {
-                Admission::Full => {
-                    self.retry.notified().await;
-                    continue;
-                }
-                Admission::Admitted(slot) => Some(slot),
+            match self.try_admit(address) {
+                Admission::Admitted(slot) => return Some(slot),
                 Admission::Refused => {
                     self.metrics.closed_by_us(CloseReason::PerAddress);
-                    None
+                    return None;
                 }
-            };
-            self.is_awaited.store(false, Ordering::Relaxed);
-            return slot;
+                Admission::Full => {}
+            }
+            tokio::time::timeout(ADMIT_RETRY_PAUSE, self.retry.notified())
+                .await
+                .ok();
         }
     }
 
@@ -185,12 +183,6 @@ impl Connections {
         drop(table);
         self.metrics.opened();
         Admission::Admitted(Slot { connection })
-    }
-
-    fn retry_if_awaited(&self) {
-        if self.is_awaited.load(Ordering::Relaxed) {
-            self.retry.notify_one();
-        }
     }
 }
 
@@ -273,7 +265,7 @@ impl ConnectionState {
     /// The queue in which this connection belongs, and since when. `None` if it cannot be displaced.
     fn place(&self) -> Option<(Line, Instant)> {
         let line = match self.phase {
-            _ if self.is_displaced || self.is_closed => return None,
+            _ if self.is_displaced || self.has_stayed || self.is_closed => return None,
             Phase::Idle => Line::Idle,
             Phase::Head | Phase::Body => Line::Busy,
             Phase::Serving => return None,
@@ -343,7 +335,7 @@ impl Drop for Slot {
         }
         drop(table);
         port.metrics.closed();
-        port.retry_if_awaited();
+        port.retry.notify_one();
     }
 }
 
@@ -357,6 +349,7 @@ impl Connection {
                 phase: Phase::Idle,
                 since: Instant::now(),
                 is_displaced: false,
+                has_stayed: false,
                 is_closed: false,
                 queued: None,
                 waker: None,
@@ -401,12 +394,12 @@ impl Connection {
         let mut state = self.state.lock();
         state.phase = Phase::Idle;
         state.since = Instant::now();
+        state.has_stayed = false;
         let is_queued = matches!(state.queued, Some((Line::Idle, _)));
         drop(state);
         if !is_queued {
             self.port.table.lock().requeue(self);
         }
-        self.port.retry_if_awaited();
     }
 
     /// Asks the connection to close, if it still waits since then.
@@ -425,14 +418,16 @@ impl Connection {
         true
     }
 
-    /// Undoes a displacement. Another connection has to go.
+    /// Undoes a displacement, because bytes have come. Another connection has to go.
     fn stay(self: &Arc<Self>) {
         let mut table = self.port.table.lock();
-        if std::mem::take(&mut self.state.lock().is_displaced) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.is_displaced) {
+            state.has_stayed = true;
             table.leaving -= 1;
-            table.requeue(self);
         }
+        drop(state);
         drop(table);
-        self.port.retry_if_awaited();
+        self.port.retry.notify_one();
     }
 }

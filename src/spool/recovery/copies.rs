@@ -14,7 +14,7 @@ use crate::spool::folder::Folder;
 use crate::spool::store::{Error, PAGE_BYTES, Store};
 use crate::spool::{DATABASE_FILE, WAL_FILE};
 
-/// The folder of the copies.
+/// The folder of the copies, as every version has called it.
 pub(super) const COPIES: &str = "salvage";
 
 /// A copy of the file with pages of the WAL applied.

@@ -316,7 +316,7 @@ fn field(log: &str, text: &str, name: &str) -> String {
     let (_, rest) = line
         .rsplit_once(name)
         .unwrap_or_else(|| panic!("no {name} in {line}"));
-    let value = rest.trim_start_matches(['"', '=', ':']);
+    let value = rest.trim_start_matches(['"', '=', ':', ' ']);
     let end = value.find(['"', ' ', '}']).unwrap_or(value.len());
     value[..end].to_owned()
 }
