@@ -175,7 +175,7 @@ fn an_unknown_application_is_not_authentic_whatever_it_signs_with() {
 }
 
 #[test]
-fn a_timestamp_is_of_the_unit_demanded_and_comes_out_in_milliseconds() {
+fn a_timestamp_must_have_the_configured_unit_and_is_converted_to_milliseconds() {
     use TimestampUnit::{Auto, Milliseconds, Seconds};
 
     let secrets = Secrets::parse_list("1=secret").expect("a list");

@@ -52,7 +52,7 @@ fn fields_keep_their_order_and_unknown_ones_may_repeat() {
 }
 
 #[test]
-fn of_a_signed_field_the_exact_name_wins_and_twins_must_agree_on_one() {
+fn the_exact_name_of_a_signed_field_wins_and_two_inexact_ones_are_refused() {
     let nonce =
         |members: &str| decode(format!("{{{members}}}")).map(|seen| (seen.nonce, seen.fields));
     let one = |value: &str| Ok((Some(value.to_owned()), Vec::new()));
@@ -121,7 +121,7 @@ fn a_lone_surrogate_in_a_name_becomes_one_replacement_character() {
 }
 
 #[test]
-fn why_a_body_is_malformed_is_told() {
+fn the_reason_why_a_body_is_malformed_is_reported() {
     for (body, why) in [
         ("", "it is empty"),
         ("\u{feff} \n", "it is empty"),
@@ -269,14 +269,14 @@ proptest! {
     }
 
     #[test]
-    fn a_percent_encoded_object_says_what_the_object_says(object in object()) {
+    fn a_percent_encoded_object_means_the_same_as_the_object(object in object()) {
         let plain = decode(object.as_str());
         prop_assert_eq!(&decode(as_a_field(&object)), &plain);
         prop_assert_eq!(&decode(as_a_url(&object)), &plain);
     }
 
     #[test]
-    fn a_form_says_what_the_object_says(
+    fn a_form_means_the_same_as_the_json_object(
         texts in prop::array::uniform8(prop_oneof![any::<String>(), "[ %+&=\"\\\\]{0,6}"]),
         users in prop::collection::vec(any::<String>(), 2..5),
     ) {

@@ -33,7 +33,7 @@ fn a_file_holds_comments_empty_lines_and_secrets_with_commas() {
 }
 
 #[test]
-fn what_cannot_be_taken_is_named_by_its_place_and_never_shown() {
+fn invalid_secrets_are_named_by_their_place_and_never_shown() {
     for (list, says) in [
         ("", "holds no secret; write appid=secret"),
         (" \n", "holds no secret; write appid=secret"),

@@ -97,7 +97,7 @@ fn apply(change: Change, signed: &Parts) -> (Parts, String) {
 }
 
 #[test]
-fn a_change_passes_only_where_what_is_hashed_is_unchanged() {
+fn a_change_is_authentic_only_if_the_hashed_text_is_unchanged() {
     let parts = (secret(), timestamp(), nonce()).prop_map(|(secret, timestamp, nonce)| Parts {
         secret,
         timestamp,

@@ -268,7 +268,7 @@ fn a_callback_path_that_no_request_can_have_is_refused_and_not_shown() {
 }
 
 #[test]
-fn brokers_that_librdkafka_would_pass_over_are_refused() {
+fn brokers_that_librdkafka_would_ignore_are_refused() {
     let brokers = |list: &str| {
         let kafka = read_well(&["--kafka-brokers", list]).serve.kafka;
         kafka.settings(None).map(|kafka| kafka.brokers)
@@ -316,7 +316,7 @@ fn names_that_no_topic_can_have_are_refused() {
 }
 
 #[test]
-fn topics_are_created_only_where_that_is_wanted() {
+fn topics_are_created_only_if_that_is_enabled() {
     let create = |arguments: &[&str]| {
         let Line { serve, .. } = read_well(&[&["--kafka-brokers=b:9092"], arguments].concat());
         let kafka = serve.kafka.settings(Some(&serve.topics)).expect("valid");

@@ -163,7 +163,7 @@ fn a_record_is_published_up_to_its_limit_and_not_one_byte_beyond() {
 }
 
 #[test]
-fn a_group_id_counts_as_often_as_it_is_written() {
+fn every_copy_of_the_group_id_counts_for_the_limit_of_a_record() {
     let group_id = "g".repeat(300_000);
     let letter = dead_letter(
         callback(&json!({"group_id": group_id})).to_string(),
@@ -228,7 +228,7 @@ fn a_record_that_kafka_refuses_becomes_a_dead_letter_of_its_own_value() {
 }
 
 #[test]
-fn only_an_event_is_marked_where_its_signature_was_reused() {
+fn only_events_are_marked_as_reuse() {
     let record = authentic(callback(&json!({})).to_string());
     let marked = record.clone().marked_as_reuse();
     assert_eq!(header(&marked, "ce_signaturereused"), "true");

@@ -1,14 +1,14 @@
-//! Damage, and what of it a crash leaves that is none.
+//! Damage, and what a crash leaves that is not damage.
 
 use super::*;
 
-/// Flips single bytes all over a file: whatever is hit, each record comes back as it was or is named
-/// as lost, and no more are than a page holds.
+/// Flips single bytes all over a file. Each record is then read back unchanged or named as lost, and not
+/// more are lost than one page holds.
 fn survives_flips(original: &Path, name: &str, numbers: std::ops::Range<u64>, size: usize) {
     let length = fs::metadata(original.join(name))
         .expect("it is there")
         .len() as usize;
-    // All of what is dense with meaning, and samples of the rest.
+    // All bytes of headers, and samples of the rest.
     let dense = (0..108).chain(4096..4124).chain(8192..8220);
     let places = dense
         .chain((200..length).step_by(length / 60))
@@ -39,58 +39,60 @@ fn survives_flips(original: &Path, name: &str, numbers: std::ops::Range<u64>, si
         drop(spool);
         assert!(
             open(folder.path()).recovery().is_none(),
-            "{name} at {at}: saved once, and well then"
+            "{name} at {at}: recovered once, and undamaged then"
         );
     }
 }
 
 #[test]
-fn a_flipped_byte_of_the_file_costs_what_it_hit_and_says_so() {
+fn a_flipped_byte_of_the_file_loses_only_rows_that_are_named() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..300, 200)).expect("it writes");
+    spool.write(&rows(0..300, 200)).expect("it is written");
     drop(spool);
     survives_flips(folder.path(), DATABASE_FILE, 0..300, 200);
 }
 
 #[test]
-fn a_flipped_byte_of_the_log_costs_what_it_hit_and_says_so() {
+fn a_flipped_byte_of_the_wal_loses_only_rows_that_are_named() {
     let folder = new_folder();
     let mut spool = open(folder.path());
     for from in (0..100).step_by(10) {
-        spool.write(&rows(from..from + 10, 200)).expect("it writes");
+        spool
+            .write(&rows(from..from + 10, 200))
+            .expect("it is written");
     }
     let copy = killed(folder.path());
     survives_flips(copy.path(), WAL_FILE, 0..100, 200);
 }
 
 #[test]
-fn what_a_failed_write_leaves_in_the_log_is_cut_off_and_not_taken_for_damage() {
+fn remains_of_a_failed_write_in_the_wal_are_truncated_and_not_taken_for_damage() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..100, 200)).expect("it writes");
+    spool.write(&rows(0..100, 200)).expect("it is written");
     let path = folder.path().join(WAL_FILE);
     let log = fs::read(&path).expect("it can be read");
-    // As if frames of the same round had been written behind the last commit.
+    // Frames of the same generation behind the last commit.
     let failed = [&log[..], &log[32..32 + 3 * 4120]].concat();
     fs::write(&path, failed).expect("it can be written");
     assert!(open(killed(folder.path()).path()).recovery().is_some());
     spool.note_write(true);
     assert_eq!(fs::read(&path).expect("it can be read"), log);
-    spool.write(&rows(100..110, 200)).expect("it writes");
+    spool.write(&rows(100..110, 200)).expect("it is written");
     let spool = open(killed(folder.path()).path());
     assert!(spool.recovery().is_none());
     assert_eq!(contents(&spool).len(), 110);
 }
 
 #[test]
-fn what_was_deleted_does_not_come_back_with_a_salvage() {
+fn deleted_rows_do_not_come_back_with_a_recovery() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..300, 200)).expect("it writes");
+    spool.write(&rows(0..300, 200)).expect("it is written");
     delete(&mut spool, 20..300);
     drop(spool);
-    // The root of the index, without which nobody lists what is there.
+    // The root of the index, without which the rows are not listed.
     flip(folder.path(), DATABASE_FILE, 2 * 4096);
     let spool = open(folder.path());
     assert!(spool.recovery().is_some());
@@ -98,11 +100,13 @@ fn what_was_deleted_does_not_come_back_with_a_salvage() {
 }
 
 #[test]
-fn a_log_without_its_first_block_is_read_by_the_rest() {
+fn a_wal_without_its_first_block_is_recovered() {
     let folder = new_folder();
     let mut spool = open(folder.path());
     for from in (0..100).step_by(10) {
-        spool.write(&rows(from..from + 10, 200)).expect("it writes");
+        spool
+            .write(&rows(from..from + 10, 200))
+            .expect("it is written");
     }
     let copy = killed(folder.path());
     let mut log = fs::read(copy.path().join(WAL_FILE)).expect("it can be read");
@@ -117,11 +121,11 @@ fn a_log_without_its_first_block_is_read_by_the_rest() {
 }
 
 #[test]
-fn an_end_of_the_log_that_cannot_be_read_is_damage_and_one_that_was_never_written_is_none() {
+fn an_unreadable_end_of_the_wal_is_damage_and_one_never_written_is_not() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..10, 200)).expect("it writes");
-    spool.write(&rows(10..60, 200)).expect("it writes");
+    spool.write(&rows(0..10, 200)).expect("it is written");
+    spool.write(&rows(10..60, 200)).expect("it is written");
     let mut log = fs::read(folder.path().join(WAL_FILE)).expect("it can be read");
     assert!(!Wal::read(&log, true).is_damaged());
     // The last frame.
@@ -132,10 +136,10 @@ fn an_end_of_the_log_that_cannot_be_read_is_damage_and_one_that_was_never_writte
 }
 
 #[test]
-fn a_file_that_was_cut_short_is_salvaged_as_far_as_it_goes() {
+fn a_truncated_file_is_recovered_as_far_as_it_goes() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..100, 200)).expect("it writes");
+    spool.write(&rows(0..100, 200)).expect("it is written");
     drop(spool);
     for length in [4096, 5000, 8192, 20_000] {
         let copy = killed(folder.path());
@@ -146,15 +150,15 @@ fn a_file_that_was_cut_short_is_salvaged_as_far_as_it_goes() {
             .expect("it can be cut");
         let mut spool = open(copy.path());
         assert!(spool.recovery().is_some(), "{length}");
-        spool.write(&rows(100..101, 10)).expect("it writes");
+        spool.write(&rows(100..101, 10)).expect("it is written");
     }
 }
 
 #[test]
-fn a_log_that_has_lost_its_file_is_not_thrown_away() {
+fn a_wal_without_its_database_file_is_recovered() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..100, 200)).expect("it writes");
+    spool.write(&rows(0..100, 200)).expect("it is written");
     for lose in [fs::remove_file, |path: PathBuf| fs::write(path, b"")] {
         let copy = killed(folder.path());
         lose(copy.path().join(DATABASE_FILE)).expect("it was there");
@@ -169,14 +173,14 @@ fn a_log_that_has_lost_its_file_is_not_thrown_away() {
 }
 
 #[test]
-fn a_log_cut_short_by_a_crash_is_not_damage_and_costs_only_what_was_not_synced() {
+fn a_wal_truncated_by_a_crash_is_not_damage_and_loses_only_what_was_not_synced() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..10, 200)).expect("it writes");
+    spool.write(&rows(0..10, 200)).expect("it is written");
     let synced = fs::metadata(folder.path().join(WAL_FILE))
         .expect("it is there")
         .len() as usize;
-    spool.write(&rows(10..60, 200)).expect("it writes");
+    spool.write(&rows(10..60, 200)).expect("it is written");
     let log = fs::read(folder.path().join(WAL_FILE)).expect("it can be read");
     for end in (synced..log.len()).step_by(997) {
         let copy = killed(folder.path());
@@ -192,26 +196,26 @@ fn a_log_cut_short_by_a_crash_is_not_damage_and_costs_only_what_was_not_synced()
 }
 
 #[test]
-fn frames_of_an_earlier_round_behind_the_end_of_the_log_are_not_damage() {
+fn frames_of_an_earlier_generation_behind_the_end_of_the_wal_are_not_damage() {
     let folder = new_folder();
     let mut spool = open(folder.path());
     // Beyond the automatic checkpoint, after which SQLite begins at the front of the log again.
     for from in (0..600).step_by(60) {
         spool
             .write(&rows(from..from + 60, 10_000))
-            .expect("it writes");
+            .expect("it is written");
     }
-    spool.write(&rows(600..601, 10)).expect("it writes");
+    spool.write(&rows(600..601, 10)).expect("it is written");
     let spool = open(killed(folder.path()).path());
     assert!(spool.recovery().is_none());
     assert_eq!(contents(&spool).len(), 601);
 }
 
 #[test]
-fn a_salvage_that_was_cut_short_is_begun_or_ended_by_the_next_start() {
+fn an_interrupted_recovery_is_repeated_or_completed_by_the_next_start() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..100, 200)).expect("it writes");
+    spool.write(&rows(0..100, 200)).expect("it is written");
     drop(spool);
     // Before the new file was whole.
     let copy = killed(folder.path());
@@ -233,13 +237,13 @@ fn a_salvage_that_was_cut_short_is_begun_or_ended_by_the_next_start() {
 }
 
 #[test]
-fn nothing_is_written_behind_a_log_that_may_not_be_on_disk() {
+fn nothing_is_appended_to_a_wal_that_may_not_be_on_disk() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..100, 200)).expect("it writes");
+    spool.write(&rows(0..100, 200)).expect("it is written");
     let before = spool.store.wal_bytes();
     spool.wal_in_doubt = true;
-    spool.write(&rows(100..101, 200)).expect("it writes");
+    spool.write(&rows(100..101, 200)).expect("it is written");
     // What the log held is in the file, and a new log begins.
     assert!(spool.store.wal_bytes() < before);
     assert_eq!(contents(&open(killed(folder.path()).path())).len(), 101);

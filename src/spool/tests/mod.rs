@@ -79,7 +79,7 @@ fn backlogs(spool: &Spool) -> [(usize, Option<u64>); 2] {
     })
 }
 
-/// Everything in it, by number.
+/// All rows, by number.
 fn contents(spool: &Spool) -> BTreeMap<u64, Record> {
     let mut contents = BTreeMap::new();
     for lane in [Lane::Events, Lane::DeadLetters] {
@@ -102,7 +102,7 @@ fn is_same(one: &Record, two: &Record) -> bool {
             == (&two.key, two.timestamp, &two.headers, &two.value, two.times)
 }
 
-/// What is on disk now, as a process finds it that starts after this one was killed.
+/// A copy of what is on disk now, as a process finds it after this one was killed.
 fn killed(folder: &Path) -> TempDir {
     let copy = new_folder();
     for name in [DATABASE_FILE, WAL_FILE] {
@@ -120,11 +120,11 @@ fn flip(folder: &Path, name: &str, at: usize) {
 }
 
 #[test]
-fn records_come_back_as_they_were_and_in_order_also_after_a_kill() {
+fn records_are_read_back_unchanged_and_in_order_also_after_a_kill() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..40, 10)).expect("it writes");
-    spool.write(&rows(40..60, 3000)).expect("it writes");
+    spool.write(&rows(0..40, 10)).expect("it is written");
+    spool.write(&rows(40..60, 3000)).expect("it is written");
     for spool in [&open(killed(folder.path()).path()), &spool] {
         let contents = contents(spool);
         assert!(contents.keys().copied().eq(0..60));
@@ -142,14 +142,14 @@ fn records_come_back_as_they_were_and_in_order_also_after_a_kill() {
 }
 
 #[test]
-fn what_is_deleted_is_gone_and_a_dead_letter_takes_the_place_of_its_event_in_one_step() {
+fn deleted_rows_are_gone_and_a_dead_letter_replaces_its_event_in_one_transaction() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..10, 10)).expect("it writes");
+    spool.write(&rows(0..10, 10)).expect("it is written");
     delete(&mut spool, [0, 1, 99]);
     let mut letter = Row::new(11, record(11, 10));
     letter.replaces = Some(5);
-    spool.write(&[letter]).expect("it writes");
+    spool.write(&[letter]).expect("it is written");
     let numbers: Vec<u64> = contents(&spool).into_keys().collect();
     assert_eq!(numbers, [2, 3, 4, 6, 7, 8, 9, 11]);
     assert_eq!(spool.records(), (8, 0));
@@ -160,10 +160,10 @@ fn what_is_deleted_is_gone_and_a_dead_letter_takes_the_place_of_its_event_in_one
 }
 
 #[test]
-fn reading_and_deleting_do_one_row_at_least_and_no_more_than_there_is_time_for() {
+fn reads_and_deletions_do_at_least_one_row_and_stop_when_their_time_is_over() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..9, 10)).expect("it writes");
+    spool.write(&rows(0..9, 10)).expect("it is written");
     let read = |spool: &Spool, time| {
         let limits = (usize::MAX >> 1, usize::MAX, time);
         let read = spool.store.read(Lane::Events, Some(3), limits);
@@ -177,16 +177,16 @@ fn reading_and_deleting_do_one_row_at_least_and_no_more_than_there_is_time_for()
 }
 
 #[test]
-fn what_kafka_refuses_is_not_read_again_before_the_next_start() {
+fn refused_rows_are_not_read_again_before_the_next_start() {
     let folder = new_folder();
     let mut spool = open(folder.path());
     let mut all = rows(0..8, 10);
     all[7].refused = true;
-    spool.write(&all).expect("it writes");
+    spool.write(&all).expect("it is written");
     spool.mark_refused(&[3]).expect("it marks");
     assert!(contents(&spool).into_keys().eq([0, 1, 2, 4, 5, 6]));
     assert_eq!(spool.records(), (8, 2));
-    // What waits for the next start is not late.
+    // A refused row does not count as waiting.
     spool.mark_refused(&[0]).expect("it marks");
     let oldest = spool.oldest().expect("it can be asked");
     assert_eq!(oldest, Some(record(1, 0).times.received));
@@ -200,7 +200,7 @@ fn what_kafka_refuses_is_not_read_again_before_the_next_start() {
 }
 
 #[test]
-fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
+fn used_space_counts_pages_and_the_wal_and_shrinks_with_deletions() {
     let folder = new_folder();
     let limit = 8 << 20;
     let mut settings = settings(folder.path());
@@ -213,12 +213,12 @@ fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
     {
         spool
             .write(&rows(number..number + 10, 100_000))
-            .expect("it writes");
+            .expect("it is written");
         number += 10;
         assert!(spool.used_bytes().expect("it can be asked") <= limit + (2 << 20));
     }
     assert!(number >= 40, "{number}");
-    // Of the same room, a quarter is left to events.
+    // A quarter of the space is reserved for events.
     let has_space = |spool: &Spool, lane| spool.has_space(lane, 1 << 20).expect("it can be asked");
     delete(&mut spool, 0..20);
     assert!(has_space(&spool, Lane::Events) && !has_space(&spool, Lane::DeadLetters));
@@ -233,16 +233,16 @@ fn room_counts_pages_in_use_and_the_log_and_comes_back_with_deletions() {
 }
 
 #[test]
-fn a_large_file_is_made_smaller_once_it_holds_hardly_anything() {
+fn a_large_file_is_compacted_once_it_is_nearly_empty() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    spool.write(&rows(0..300, 100_000)).expect("it writes");
+    spool.write(&rows(0..300, 100_000)).expect("it is written");
     delete(&mut spool, 1..300);
     spool.tidy().expect("it tidies");
     let length = |name: &str| fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
     assert!(length(DATABASE_FILE) < 1 << 20, "{}", length(DATABASE_FILE));
     assert!(contents(&spool).into_keys().eq([0]));
-    // The next damage is salvaged by where tables begin.
+    // Recovery relies on where the tables begin.
     drop(spool);
     flip(folder.path(), DATABASE_FILE, 20);
     let spool = open(folder.path());
@@ -254,13 +254,13 @@ fn a_large_file_is_made_smaller_once_it_holds_hardly_anything() {
 }
 
 #[test]
-fn a_second_process_cannot_have_it_and_others_cannot_read_it() {
+fn a_second_process_cannot_open_it_and_other_users_cannot_read_it() {
     let folder = new_folder();
     let mut spool = open(folder.path());
     let refused = Spool::open_within(&settings(folder.path()), Duration::ZERO).map(|_| ());
     let refused = refused.expect_err("it is taken").to_string();
     assert!(refused.contains("another process"), "{refused}");
-    spool.write(&rows(0..3, 10)).expect("it writes");
+    spool.write(&rows(0..3, 10)).expect("it is written");
     for name in [DATABASE_FILE, WAL_FILE, "lock", "ballast"] {
         let mode = fs::metadata(folder.path().join(name))
             .expect(name)
