@@ -3,21 +3,19 @@
 #[path = "../../fuzz/properties.rs"]
 mod properties;
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::support::bytes::mutated;
+use crate::support::bytes::{files, mutated};
 
 const MUTATIONS: u64 = 5000;
 
 fn tries(folder: &str, property: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let seeds = seeds(&folder);
+    let seeds = files(folder);
+    assert!(seeds.len() >= 10, "{folder:?} has {} seeds", seeds.len());
     let holds = |bytes: &[u8], what: &str| {
         let held = catch_unwind(AssertUnwindSafe(|| property(bytes)));
         assert!(held.is_ok(), "{what}: {}", bytes.escape_ascii());
@@ -35,21 +33,6 @@ fn tries(folder: &str, property: fn(&[u8])) {
         }
         holds(&bytes, &format!("mutation {number}"));
     }
-}
-
-/// Name and content of each, in the order of their names.
-fn seeds(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let files = fs::read_dir(folder).expect("it is in the repository");
-    let mut seeds: Vec<_> = files
-        .map(|file| {
-            let path = file.expect("a file").path();
-            let content = fs::read(&path).expect("it can be read");
-            (path.display().to_string(), content)
-        })
-        .collect();
-    assert!(seeds.len() >= 10, "{folder:?} has {} seeds", seeds.len());
-    seeds.sort();
-    seeds
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! that every field of the others arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -77,18 +77,23 @@ fn answer(body: Vec<u8>, secrets: &str, check: impl FnOnce(&VerifiedCallback<'_>
     }
 }
 
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the folder");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
+}
+
 #[test]
 fn every_file_is_in_the_index_once_and_says_what_it_is_for() {
-    let files: BTreeSet<_> = std::fs::read_dir(FOLDER)
-        .expect("the folder")
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("a name")
+    let files: BTreeSet<_> = entries(Path::new(FOLDER))
+        .into_iter()
+        .filter(|folder| folder.is_dir())
+        .flat_map(|folder| entries(&folder))
+        .map(|file| {
+            let file = file.strip_prefix(FOLDER).expect("it is in the folder");
+            file.to_str().expect("a name").to_owned()
         })
-        .filter(|name| name.ends_with(".body"))
         .collect();
     let index = index();
     assert_eq!(index.len(), files.len(), "each file once");

@@ -2,8 +2,6 @@
 //! signature is answered 2xx.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::faults::{alone, size};
 use crate::support::app::callback;
-use crate::support::bytes::mutated;
+use crate::support::bytes::{files, mutated};
 use crate::support::process::Service;
 use crate::support::wire::Wire;
 
@@ -28,18 +26,9 @@ const SEED: u64 = 4;
 
 /// What bodies are made of: every quirk of the sender that we know, and what stands in events.
 fn seeds() -> Vec<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut seeds = Vec::new();
-    for folder in ["tests/fixtures/callbacks", "fuzz/corpus/event"] {
-        let files = fs::read_dir(root.join(folder)).expect("it is in the repository");
-        let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
-        files.sort();
-        seeds.extend(
-            files
-                .iter()
-                .map(|file| fs::read(file).expect("it can be read")),
-        );
-    }
+    let folders = ["tests/fixtures/callbacks", "fuzz/corpus/event"];
+    let all = folders.into_iter().flat_map(files);
+    let seeds: Vec<_> = all.map(|(_, content)| content).collect();
     assert!(seeds.len() > 20);
     seeds
 }

@@ -1,5 +1,8 @@
 //! Bytes that are near to others: what a hostile sender, or a broken line, makes of a body.
 
+use std::fs;
+use std::path::Path;
+
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -54,4 +57,27 @@ pub(crate) fn mutated(mut bytes: Vec<u8>, others: &[Vec<u8>], random: &mut StdRn
         }
     }
     bytes
+}
+
+/// Path and content of each file of the repository in this folder and those below, sorted by path.
+pub(crate) fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    collect(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+        &mut files,
+    );
+    files.sort();
+    files
+}
+
+fn collect(folder: &Path, files: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(folder).expect("the folder is in the repository") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else {
+            let content = fs::read(&path).expect("it can be read");
+            files.push((path.display().to_string(), content));
+        }
+    }
 }
