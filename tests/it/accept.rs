@@ -5,26 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::partitions::Table;
-use crate::support::app::{Answer, App, Settings, callback};
+use crate::support::answers::{assert_status, outcome};
+use crate::support::app::{App, Settings, callback};
 use crate::support::kafka::TestRecord;
+use crate::support::partitions::Table;
 
 /// Nobody answers here.
 const NO_KAFKA: &str = "127.0.0.1:1";
-
-/// The series of one outcome.
-pub(crate) fn outcome(name: &str) -> String {
-    format!("zim2kafka_callbacks_total{{outcome=\"{name}\"}}")
-}
-
-/// It is safe, and so; returns its id.
-#[track_caller]
-pub(crate) fn assert_status(answer: &Answer, status: &str) -> String {
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-    let json = answer.json();
-    assert_eq!(json["status"], status);
-    json["event_id"].as_str().expect("an event's id").to_owned()
-}
 
 fn value(record: &TestRecord) -> Value {
     serde_json::from_slice(&record.value).expect("a record is JSON")

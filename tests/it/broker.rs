@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::partitions::Table;
 use crate::support::app::{App, Settings, callback};
 use crate::support::kafka::{Cluster, Kafka, kafka, shared_cluster};
+use crate::support::partitions::Table;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_key_lands_in_the_partition_where_the_java_client_would_put_it() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use serde_json::json;
 
-use crate::reject::{assert_outcomes, assert_problem};
+use crate::support::answers::{assert_outcomes, assert_problem};
 use crate::support::app::{App, PATIENCE, callback};
 use crate::support::wire::{Wire, head, of_length};
 

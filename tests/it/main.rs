@@ -16,7 +16,6 @@ mod edge;
 mod faults;
 mod fixtures;
 mod fuzz;
-mod harness;
 mod leaks;
 mod limits;
 mod metrics;

@@ -358,15 +358,6 @@ async fn what_is_not_taken_in_counts_by_why_and_what_is_no_callback_does_not() {
 }
 
 impl App {
-    /// Waits until these series have these values. The answer may come before what it counts for.
-    pub(crate) async fn shows(&self, series: &[(&str, f64)]) {
-        for (series, value) in series {
-            let what = format!("{series} is {value}");
-            self.wait_for(&what, async || self.metric(series).await == *value)
-                .await;
-        }
-    }
-
     /// How many callbacks ended how.
     async fn outcomes(&self) -> BTreeMap<String, f64> {
         let mut series = Scraped::of(self.admin("/metrics").await.text()).series;

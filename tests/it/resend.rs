@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use zim2kafka::kafka::EmbeddedKafka;
 
-use crate::accept::{assert_status, outcome};
+use crate::support::answers::{assert_status, outcome};
 use crate::support::app::{App, SECRET, Settings, callback};
 use crate::support::kafka::{Kafka, TestRecord};
 

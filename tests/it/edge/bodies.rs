@@ -12,10 +12,10 @@ use rdkafka::mocking::MockCluster;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::faults::{alone, size};
 use crate::support::app::callback;
 use crate::support::bytes::{files, mutated};
 use crate::support::process::Service;
+use crate::support::scale::{alone, size};
 use crate::support::wire::Wire;
 
 /// More than this a run does not cost.

@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::faults::{alone, is_full, size};
 use crate::support::app::{PATIENCE, callback};
 use crate::support::process::Service;
+use crate::support::scale::{alone, is_full, size};
 use crate::support::wire::{Wire, post};
 
 const EACH: usize = 1000;

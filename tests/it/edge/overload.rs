@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::faults::{alone, is_full, size};
 use crate::support::app::{Answer, App, PATIENCE, callback};
 use crate::support::kafka::Kafka;
 use crate::support::process::Service;
+use crate::support::scale::{alone, is_full, size};
 use crate::support::start::broker_down;
 use crate::support::wire::{Wire, of_length, post};
 

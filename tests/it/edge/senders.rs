@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use serde_json::json;
 
-use crate::reject::{assert_outcomes, assert_problem};
+use crate::support::answers::{assert_outcomes, assert_problem};
 use crate::support::app::{App, Settings, callback};
 use crate::support::wire::{Wire, head};
 

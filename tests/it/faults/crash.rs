@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Run, alone, blocking, load_for, size};
+use super::{Run, blocking, load_for};
 use crate::support::kafka::kafka;
+use crate::support::scale::{alone, size};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_at_random_points_lose_nothing() {

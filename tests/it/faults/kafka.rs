@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Run, alone, blocking, is_full, load_for, size};
+use super::{Run, blocking, load_for};
 use crate::audit::Report;
 use crate::support::kafka::Cluster;
+use crate::support::scale::{alone, is_full, size};
 
 /// What the full run asks of an outage: nobody waits for long, and what waited goes out fast.
 const P99_MS: u64 = 500;

@@ -17,22 +17,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tempfile::TempDir;
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::audit::{Contents, Load, Log, Plan, Report, SCHEDULE, Sender, Taken, audit, read, take};
 use crate::support::kafka::Kafka;
 use crate::support::process::{Service, free_address};
+use crate::support::scale::{is_full, size};
 use crate::support::volume::Volume;
-
-/// Whether this is the full run.
-pub(crate) fn is_full() -> bool {
-    env::var("ZIM2KAFKA_TEST_FAULTS").is_ok_and(|size| size == "full")
-}
-
-/// How often a fault is tried, or for how long.
-pub(crate) fn size<T>(small: T, full: T) -> T {
-    if is_full() { full } else { small }
-}
 
 /// A hard deadline for every answer, in ms: the answer deadline, and what a busy machine adds.
 const ANSWER_MS: u64 = 3000;
@@ -259,13 +249,6 @@ impl Run {
             fs::write(file, row).expect("it can be written");
         }
     }
-}
-
-/// One load at a time, until this is dropped: beside another one on two cores, and brokers that start for
-/// it, answers come late that the service gave in time.
-pub(crate) async fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::const_new(());
-    ALONE.lock().await
 }
 
 /// Runs what blocks, without starving the sender.

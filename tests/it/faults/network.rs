@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Run, alone, blocking, load_for, size};
+use super::{Run, blocking, load_for};
 use crate::support::kafka::Cluster;
+use crate::support::scale::{alone, size};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_stalls_breaks_or_is_slow_loses_nothing() {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
 
-use super::{Run, alone, blocking, is_full, load_for};
+use super::{Run, blocking, load_for};
 use crate::support::kafka::Kafka;
 use crate::support::proxy::Forwarder;
+use crate::support::scale::{alone, is_full};
 use crate::support::start::broker_down;
 
 const PARTITIONS: i32 = 6;

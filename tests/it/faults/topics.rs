@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Run, alone, blocking, load_for};
+use super::{Run, blocking, load_for};
 use crate::support::kafka::{Cluster, Kafka, shared_cluster};
+use crate::support::scale::alone;
 
 const ACKED: &str = "zim2kafka_kafka_deliveries_total{result=\"acked\"}";
 

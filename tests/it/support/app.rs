@@ -275,6 +275,15 @@ impl App {
             .expect("a number")
     }
 
+    /// Waits until these series have these values. The answer may come before what it counts for.
+    pub(crate) async fn shows(&self, series: &[(&str, f64)]) {
+        for (series, value) in series {
+            let what = format!("{series} is {value}");
+            self.wait_for(&what, async || self.metric(series).await == *value)
+                .await;
+        }
+    }
+
     /// Everything in the topic of events, once `count` are there; each is checked against its schema.
     pub(crate) async fn records(&self, count: usize) -> Vec<TestRecord> {
         let records = self.read(&self.topic, count).await;

@@ -1,9 +1,4 @@
-//! The ruler is measured first: what `support` promises the other tests.
-
-mod disk;
-mod proxy;
-mod start;
-mod volume;
+//! What `support::kafka` promises.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,55 +6,14 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use super::{SOON, publish};
 use crate::support::kafka::{Cluster, SaslSsl, TestRecord, kafka, shared_cluster};
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// Publishes one record, and returns once the brokers have it, or have refused it.
-fn publish(client: &ClientConfig, topic: &str, key: &str) -> Result<(), KafkaError> {
-    use rdkafka::ClientContext;
-    use rdkafka::message::DeliveryResult;
-    use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
-    use std::sync::mpsc::{Sender, channel};
-
-    struct Report(Sender<Result<(), KafkaError>>);
-    impl ClientContext for Report {}
-    impl ProducerContext<NoCustomPartitioner> for Report {
-        type DeliveryOpaque = ();
-        fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
-            let result = result.as_ref().map(|_| ());
-            let _ = self.0.send(result.map_err(|(error, _)| error.clone()));
-        }
-    }
-
-    let (report, reports) = channel();
-    let producer: BaseProducer<Report> = client.create_with_context(Report(report))?;
-    let headers = OwnedHeaders::new()
-        .insert(Header {
-            key: "first",
-            value: Some("1"),
-        })
-        .insert(Header {
-            key: "second",
-            value: Some("zwei"),
-        });
-    let record = BaseRecord::to(topic)
-        .key(key)
-        .payload("value")
-        .timestamp(1_700_000_000_123)
-        .headers(headers);
-    producer.send(record).map_err(|(error, _)| error)?;
-    producer.flush(SOON)?;
-    reports.recv().expect("a flushed producer has reported")
-}
 
 #[test]
 fn a_record_is_read_as_it_was_published() {
     let Some(kafka) = kafka() else { return };
-    let topic = kafka.unique_topic("harness");
+    let topic = kafka.unique_topic("support");
     kafka.create_topic(&topic, 1, &[("max.message.bytes", "1000000")]);
     assert_eq!(kafka.read_all(&topic), []);
 
@@ -86,7 +40,7 @@ fn the_secure_listener_wants_the_password_and_the_certificate() {
     let Some(cluster) = shared_cluster() else {
         return;
     };
-    let topic = cluster.unique_topic("harness-secure");
+    let topic = cluster.unique_topic("support-secure");
     cluster.create_topic(&topic, 1, &[]);
     let secure = cluster.sasl_ssl();
     let client = |mechanism| {
@@ -130,7 +84,7 @@ fn an_acl_stops_the_sasl_user_and_nobody_else_until_it_is_taken_back() {
     let Some(cluster) = shared_cluster() else {
         return;
     };
-    let topic = cluster.unique_topic("harness-acl");
+    let topic = cluster.unique_topic("support-acl");
     cluster.create_topic(&topic, 1, &[]);
     let mut client = ClientConfig::new();
     let secure = cluster.sasl_ssl();
@@ -174,7 +128,7 @@ fn a_killed_broker_comes_back_with_its_records_on_the_same_address() {
     let Some(cluster) = Cluster::start(1) else {
         return;
     };
-    let topic = cluster.unique_topic("harness-outage");
+    let topic = cluster.unique_topic("support-outage");
     cluster.create_topic(&topic, 1, &[]);
     let mut client = cluster.client();
     client.set("message.timeout.ms", "1000");
@@ -206,7 +160,7 @@ fn a_cluster_of_three_serves_on_while_one_is_gone() {
     let Some(cluster) = Cluster::start(3) else {
         return;
     };
-    let topic = cluster.unique_topic("harness-three");
+    let topic = cluster.unique_topic("support-three");
     cluster.create_topic(&topic, 3, &[]);
     publish(&cluster.client(), &topic, "three").expect("it is published");
     cluster.stop(2);

@@ -25,7 +25,7 @@ impl Scene {
     fn new() -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
         let cluster = shared_cluster()?;
-        let topic = cluster.unique_topic("harness-proxy");
+        let topic = cluster.unique_topic("support-proxy");
         cluster.create_topic(&topic, 1, &[]);
         // A test that failed has left nothing that the next one minds.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,7 +253,7 @@ fn leaders_move_and_replicas_catch_up_in_a_cluster_of_three_behind_proxies() {
     let Some(cluster) = Cluster::start(3) else {
         return;
     };
-    let topic = cluster.unique_topic("harness-leaders");
+    let topic = cluster.unique_topic("support-leaders");
     cluster.create_topic(&topic, 3, &[]);
     let leaders = || [0, 1, 2].map(|partition| cluster.leader(&topic, partition));
     let mut client = cluster.client();
@@ -268,7 +268,7 @@ fn leaders_move_and_replicas_catch_up_in_a_cluster_of_three_behind_proxies() {
     publish(&client, &topic, "after").expect("it is published");
 
     // Every broker is behind its own proxy.
-    let single = cluster.unique_topic("harness-leader");
+    let single = cluster.unique_topic("support-leader");
     cluster.create_topic(&single, 1, &[]);
     let leader = cluster.leader(&single, 0).expect("it has one");
     cluster.proxy(leader).refuse();
