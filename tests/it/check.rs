@@ -1,5 +1,6 @@
 //! `check`: what it finds, and how it ends.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -126,7 +127,7 @@ fn a_topic_that_may_be_read_and_not_written_breaks_a_promise() {
                 return ended;
             }
             assert!(Instant::now() < deadline, "{ended:?}");
-            std::thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
     };
     let ended = becomes(0);
@@ -160,26 +161,31 @@ fn a_spool_that_cannot_hold_what_it_promises_is_told_of() {
         assert_eq!(ended.code, Some(1), "Kafka does not answer: {ended:?}");
         ended
     };
-    let folder = home.path().join("spool");
-    let ended = check(folder.to_str().expect("text"), "4MiB");
-    has(&ended, "ok", "spool", "will be created");
-    has(&ended, "ok", "spool", "MiB are free");
-    assert!(!folder.exists(), "it only looks");
-
-    let ended = check(folder.to_str().expect("text"), "900TiB");
-    has(&ended, "warning", "spool", "free space on the disk");
-
-    let file = home.path().join("file");
+    let (folder, file) = (home.path().join("spool"), home.path().join("file"));
     std::fs::write(&file, "").expect("it can be written");
-    let ended = check(file.to_str().expect("text"), "4MiB");
+    let [folder_path, file] = [&folder, &file].map(|path| path.to_str().expect("text"));
+    let checks = [
+        (folder_path, "4MiB"),
+        (folder_path, "900TiB"),
+        (file, "4MiB"),
+        // Every Linux has it.
+        ("/dev/shm/zim2kafka-check", "4MiB"),
+    ];
+    // Each waits for a Kafka that does not answer, so they run side by side.
+    let [sound, too_large, not_a_folder, in_memory] = thread::scope(|scope| {
+        let check = &check;
+        let running = checks.map(|(path, bytes)| scope.spawn(move || check(path, bytes)));
+        running.map(|check| check.join().expect("no panic"))
+    });
+    has(&sound, "ok", "spool", "will be created");
+    has(&sound, "ok", "spool", "MiB are free");
+    assert!(!folder.exists(), "it only looks");
+    has(&too_large, "warning", "spool", "free space on the disk");
     has(
-        &ended,
+        &not_a_folder,
         "error",
         "spool",
         "not a folder; set ZIM2KAFKA_SPOOL_DIR",
     );
-
-    // Every Linux has it.
-    let ended = check("/dev/shm/zim2kafka-check", "4MiB");
-    has(&ended, "error", "spool", "tmpfs is in memory");
+    has(&in_memory, "error", "spool", "tmpfs is in memory");
 }
