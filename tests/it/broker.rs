@@ -244,7 +244,7 @@ async fn scram_over_tls_works_and_a_wrong_password_is_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kafka_that_is_away_is_waited_for_and_order_and_events_are_kept() {
-    let Some(cluster) = Cluster::start(1) else {
+    let Some(cluster) = Cluster::exclusive(1) else {
         return;
     };
     let (topic, dead) = (

@@ -26,7 +26,6 @@ fn is_full_up(answer: &Answer) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_there_is_no_room_for_is_refused_at_once_and_what_was_taken_is_published() {
-    let _alone = alone().await;
     let kafka = MockCluster::new(1).expect("it starts");
     for topic in ["joined", "dead"] {
         kafka.create_topic(topic, 12, 1).expect("it can be created");
@@ -42,7 +41,9 @@ async fn what_there_is_no_room_for_is_refused_at_once_and_what_was_taken_is_publ
         ("ZIM2KAFKA_DRAIN_DELAY", "0s"),
     ];
     let service = Service::start(&[], &variables);
+    // The mock cluster does not answer all that is asked of it, so this takes 20 seconds.
     service.ready();
+    let _alone = alone().await;
     broker_down(&kafka, 1);
 
     // Less and less, until nothing fits any more.

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{Run, blocking, load_for};
 use crate::support::kafka::kafka;
-use crate::support::scale::{alone, size};
+use crate::support::scale::{light_load, size};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_at_random_points_lose_nothing() {
-    let _alone = alone().await;
+    let _load = light_load().await;
     let Some(kafka) = kafka() else { return };
     let kills = size(10, 200);
     let mut run = Run::new(kafka, kafka.brokers());
@@ -43,7 +43,7 @@ async fn kills_at_random_points_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_loses_and_refuses_nothing() {
-    let _alone = alone().await;
+    let _load = light_load().await;
     let Some(kafka) = kafka() else { return };
     let mut run = Run::new(kafka, kafka.brokers());
     blocking(|| run.start());

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::{Run, blocking, load_for};
 use crate::support::kafka::Cluster;
-use crate::support::scale::{alone, size};
+use crate::support::scale::{light_load, size};
 use crate::support::volume::Volume;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_reached_and_freed_loses_nothing() {
-    let _alone = alone().await;
-    let Some(cluster) = blocking(|| Cluster::start(1)) else {
+    let _load = light_load().await;
+    let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
     };
     let mut run = Run::new(&cluster, &cluster.proxied());
@@ -26,8 +26,8 @@ async fn a_quota_reached_and_freed_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_nothing() {
-    let _alone = alone().await;
-    let Some(cluster) = blocking(|| Cluster::start(1)) else {
+    let _load = light_load().await;
+    let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
     };
     let volume = Volume::of(24 << 20);

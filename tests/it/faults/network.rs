@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::{Run, blocking, load_for};
 use crate::support::kafka::Cluster;
-use crate::support::scale::{alone, size};
+use crate::support::scale::{light_load, size};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_stalls_breaks_or_is_slow_loses_nothing() {
-    let _alone = alone().await;
-    let Some(cluster) = blocking(|| Cluster::start(1)) else {
+    let _load = light_load().await;
+    let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
     };
     let proxy = cluster.proxy(1);

@@ -11,7 +11,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
 use super::{Run, blocking, load_for};
 use crate::support::kafka::Kafka;
 use crate::support::proxy::Forwarder;
-use crate::support::scale::{alone, is_full};
+use crate::support::scale::{is_full, light_load};
 use crate::support::start::broker_down;
 
 const PARTITIONS: i32 = 6;
@@ -43,7 +43,7 @@ fn lead<C: rdkafka::ClientContext>(cluster: &MockCluster<'_, C>, broker: Option<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_error_of_a_produce_request_loses_or_inverts_anything() {
-    let _alone = alone().await;
+    let _load = light_load().await;
     let cluster = cluster();
     let mut run = Run::on(&cluster.bootstrap_servers(), topics());
     blocking(|| {
@@ -95,7 +95,7 @@ async fn no_error_of_a_produce_request_loses_or_inverts_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_and_brokers_that_come_and_go_lose_or_invert_nothing() {
-    let _alone = alone().await;
+    let _load = light_load().await;
     let cluster = cluster();
     let mut run = Run::on(&cluster.bootstrap_servers(), topics());
     blocking(|| {

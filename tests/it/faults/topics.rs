@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Run, blocking, load_for};
 use crate::support::kafka::{Cluster, Kafka, shared_cluster};
-use crate::support::scale::alone;
+use crate::support::scale::light_load;
 
 const ACKED: &str = "zim2kafka_kafka_deliveries_total{result=\"acked\"}";
 
@@ -16,8 +16,8 @@ fn flows_on(run: &Run) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_deleted_and_made_again_lose_nothing_that_was_not_in_them() {
-    let _alone = alone().await;
-    let Some(cluster) = blocking(|| Cluster::start(1)) else {
+    let _load = light_load().await;
+    let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
     };
     let mut run = Run::new(&cluster, &cluster.proxied());
@@ -60,7 +60,7 @@ async fn topics_deleted_and_made_again_lose_nothing_that_was_not_in_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_taken_away_and_given_back_lose_nothing() {
-    let _alone = alone().await;
+    let _load = light_load().await;
     let Some(cluster) = blocking(shared_cluster) else {
         return;
     };
@@ -98,8 +98,8 @@ async fn rights_taken_away_and_given_back_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spooled_record_that_the_topic_does_not_take_becomes_a_dead_letter_and_its_neighbours_do_not()
  {
-    let _alone = alone().await;
-    let Some(cluster) = blocking(|| Cluster::start(1)) else {
+    let _load = light_load().await;
+    let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
     };
     let kafka: &Kafka = &cluster;

@@ -17,4 +17,5 @@ pub(crate) mod tls;
 pub(crate) mod volume;
 pub(crate) mod wire;
 
+#[cfg(test)]
 mod tests;

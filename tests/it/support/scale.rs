@@ -2,7 +2,7 @@
 
 use std::env;
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Whether this is the full run.
 pub(crate) fn is_full() -> bool {
@@ -14,9 +14,28 @@ pub(crate) fn size<T>(small: T, full: T) -> T {
     if is_full() { full } else { small }
 }
 
-/// One load at a time, until this is dropped: beside another one on two cores, and brokers that start for
-/// it, answers come late that the service gave in time.
-pub(crate) async fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::const_new(());
-    ALONE.lock().await
+/// How many tests with a light load may run at once.
+const LIGHT_LOADS: u32 = 3;
+
+static LOADS: Semaphore = Semaphore::const_new(LIGHT_LOADS as usize);
+
+/// The right to put load on this machine, until it is dropped.
+pub(crate) type Permit = SemaphorePermit<'static>;
+
+/// For a test whose load, or whose brokers that start, keep a core busy. No other load runs beside
+/// it: on two cores, answers would come late that the service gave in time.
+pub(crate) async fn alone() -> Permit {
+    permit(LIGHT_LOADS).await
+}
+
+/// For a test with a few hundred callbacks a second, which waits most of its time. Other light loads
+/// run beside it.
+pub(crate) async fn light_load() -> Permit {
+    permit(1).await
+}
+
+/// In the order of the calls, so that no test waits for ever.
+async fn permit(loads: u32) -> Permit {
+    let permit = LOADS.acquire_many(loads).await;
+    permit.expect("nobody closes the semaphore")
 }

@@ -1,6 +1,7 @@
 //! Brokers of our own: started, stopped, started again, and gone at the end.
 
 use std::ops::Deref;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,14 @@ use super::broker::{Broker, Ports};
 use super::machine::{Jvm, Machine};
 use super::security::{self, SaslSsl};
 use super::topics::Partition;
-use super::{Kafka, left_out, run_java_on};
+use super::{Kafka, run_java_on};
 use crate::support::proxy::Proxy;
 
 /// How long brokers may take to come up: some seconds on an idle machine, much more beside a
 /// compiler.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 
-/// One or more brokers that belong to whoever started them. They end when this is dropped, and at
-/// the latest with the process. What every cluster can do is on [`Kafka`], which this derefs to.
+/// One or more brokers. They end when this is dropped, and at the latest with the process. What every cluster can do is on [`Kafka`], which this derefs to.
 pub(crate) struct Cluster {
     kafka: Kafka,
     brokers: Vec<Broker>,
@@ -29,24 +29,14 @@ impl Cluster {
     /// Starts that many brokers, numbered from 1, and waits until all of them serve. Topics are
     /// replicated to all of them; from two brokers on, `acks=all` needs two that have the record.
     ///
-    /// None only where `ZIM2KAFKA_TEST_KAFKA=off`; the test is then named at the end of the run.
+    /// # Errors
     ///
-    /// # Panics
-    ///
-    /// When there is no Kafka to be had (the message says how to provide one), or it does not start
-    /// (with its log).
-    #[track_caller]
-    pub(crate) fn start(brokers: usize) -> Option<Cluster> {
-        if !left_out::is_wanted() {
-            return None;
-        }
-        match Cluster::try_start(brokers, Jvm::QuickStart) {
-            Ok(cluster) => Some(cluster),
-            Err(error) => panic!("{error}"),
-        }
-    }
-
+    /// That there is no Kafka to be had (the message says how to provide one), or that it does not
+    /// start (with its log).
     pub(crate) fn try_start(brokers: usize, jvm: Jvm) -> Result<Cluster, String> {
+        // A start keeps every core busy. Two at once would only take longer, and run into deadlines.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempts = 3;
         loop {
             attempts -= 1;
@@ -78,6 +68,24 @@ impl Cluster {
             .try_for_each(|broker| broker.launch(&cluster.machine))?;
         cluster.wait_until_it_serves()?;
         Ok(cluster)
+    }
+
+    /// The number of its brokers.
+    pub(crate) fn size(&self) -> usize {
+        self.brokers.len()
+    }
+
+    /// Undoes what a test did to brokers and proxies. Topics have unique names and may stay.
+    pub(crate) fn restore(&self) -> Result<(), String> {
+        for broker in &self.brokers {
+            broker.proxy.pass();
+            if broker.is_wanted() {
+                broker.signal(&self.machine, "CONT")?;
+            } else {
+                broker.launch(&self.machine)?;
+            }
+        }
+        self.wait_until_it_serves()
     }
 
     /// Kills a broker (SIGKILL); its data stay.

@@ -125,7 +125,7 @@ fn an_acl_stops_the_sasl_user_and_nobody_else_until_it_is_taken_back() {
 
 #[test]
 fn a_killed_broker_comes_back_with_its_records_on_the_same_address() {
-    let Some(cluster) = Cluster::start(1) else {
+    let Some(cluster) = Cluster::exclusive(1) else {
         return;
     };
     let topic = cluster.unique_topic("support-outage");
@@ -157,7 +157,7 @@ fn a_killed_broker_comes_back_with_its_records_on_the_same_address() {
 
 #[test]
 fn a_cluster_of_three_serves_on_while_one_is_gone() {
-    let Some(cluster) = Cluster::start(3) else {
+    let Some(cluster) = Cluster::exclusive(3) else {
         return;
     };
     let topic = cluster.unique_topic("support-three");
@@ -171,8 +171,8 @@ fn a_cluster_of_three_serves_on_while_one_is_gone() {
 }
 
 #[test]
-fn nothing_of_a_cluster_stays_behind_when_it_is_dropped() {
-    let Some(cluster) = Cluster::start(1) else {
+fn nothing_of_a_cluster_stays_behind_when_it_ends() {
+    let Some(cluster) = Cluster::exclusive(1) else {
         return;
     };
     let folder = cluster
@@ -184,7 +184,26 @@ fn nothing_of_a_cluster_stays_behind_when_it_is_dropped() {
     let address = cluster.brokers().to_owned();
     assert!(folder.is_dir());
     assert!(std::net::TcpStream::connect(&address).is_ok());
-    drop(cluster);
+    cluster.end();
     assert!(!folder.exists());
     assert!(std::net::TcpStream::connect(&address).is_err());
+}
+
+#[test]
+fn a_cluster_that_is_given_back_serves_and_passes_whatever_was_done_to_it() {
+    let Some(cluster) = Cluster::exclusive(1) else {
+        return;
+    };
+    // Three ways to leave it unusable.
+    cluster.stop(1);
+    cluster.restore().expect("a killed broker serves again");
+    cluster.freeze(1);
+    cluster.restore().expect("a frozen broker serves again");
+    cluster.proxy(1).refuse();
+    cluster.restore().expect("nothing is wrong with the broker");
+    let topic = cluster.unique_topic("support-restored");
+    cluster.create_topic(&topic, 1, &[]);
+    let mut client = cluster.client();
+    client.set("bootstrap.servers", cluster.proxied());
+    publish(&client, &topic, "passed").expect("it is published");
 }

@@ -250,7 +250,7 @@ fn carried(scene: &Scene) -> Probe {
 
 #[test]
 fn leaders_move_and_replicas_catch_up_in_a_cluster_of_three_behind_proxies() {
-    let Some(cluster) = Cluster::start(3) else {
+    let Some(cluster) = Cluster::exclusive(3) else {
         return;
     };
     let topic = cluster.unique_topic("support-leaders");
