@@ -29,7 +29,7 @@ async fn a_signed_callback_becomes_a_record_keyed_by_its_group() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_or_from_the_future_is_a_dead_letter_and_what_is_fresh_is_not() {
+async fn a_callback_outside_the_timestamp_tolerance_is_a_dead_letter() {
     let tolerance = Duration::from_secs(600);
     let app = App::embedded(|settings| settings.tolerance(tolerance));
     let now = SystemTime::now()
@@ -61,7 +61,7 @@ async fn what_is_too_old_or_from_the_future_is_a_dead_letter_and_what_is_fresh_i
 }
 
 #[tokio::test]
-async fn a_message_that_waits_for_us_is_let_through_at_once_even_without_kafka() {
+async fn before_send_msg_is_allowed_at_once_even_without_kafka() {
     let app = Settings::on(NO_KAFKA, "joined", "dead")
         .tolerance(Duration::from_secs(600))
         .start();
@@ -80,7 +80,7 @@ async fn a_message_that_waits_for_us_is_let_through_at_once_even_without_kafka()
 }
 
 #[tokio::test]
-async fn a_message_that_waits_for_us_is_not_stored() {
+async fn before_send_msg_is_not_published() {
     let app = App::embedded(|settings| settings);
     let answer = app
         .post(callback(json!({"event": "before_send_msg"})))
@@ -102,7 +102,7 @@ async fn a_message_that_waits_for_us_is_not_stored() {
 }
 
 #[tokio::test]
-async fn callbacks_to_one_group_stand_in_the_order_of_their_answers() {
+async fn records_of_one_group_are_in_the_order_of_the_answers() {
     let app = App::embedded(|settings| settings);
     for number in 0..200 {
         let body = callback(json!({"group_id": "g1", "number": number}));
@@ -120,7 +120,7 @@ async fn callbacks_to_one_group_stand_in_the_order_of_their_answers() {
 }
 
 #[tokio::test]
-async fn every_group_lies_where_a_java_producer_would_put_it() {
+async fn every_group_is_in_the_partition_that_a_java_producer_would_choose() {
     let app = App::embedded(|settings| settings);
     let table = Table::committed();
     let mut expected = table.of_topic_with(12);
@@ -140,7 +140,7 @@ async fn every_group_lies_where_a_java_producer_would_put_it() {
 }
 
 #[tokio::test]
-async fn what_a_url_carries_behind_its_path_and_what_a_body_is_called_decide_nothing() {
+async fn query_string_and_content_type_are_ignored() {
     let app = App::embedded(|settings| settings);
     let uri = format!("http://{}/callbacks/zim?from=zego&appid=2", app.callbacks);
     let request = hyper::Request::post(uri).body(callback(json!({})).into());

@@ -113,7 +113,7 @@ fn a_page_that_needs_something_from_elsewhere_is_noticed() {
 }
 
 #[tokio::test]
-async fn the_admin_port_answers_to_get_and_head_and_says_what_it_has_not() {
+async fn the_admin_port_answers_get_and_head_and_404_or_405_otherwise() {
     let app = App::embedded(|settings| settings);
     app.ready().await;
     for path in ["/", "/livez", "/readyz", "/metrics"] {

@@ -86,7 +86,7 @@ async fn missing_topics_are_created_where_that_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_topic_is_waited_for_and_then_gets_what_had_no_place() {
+async fn records_for_a_missing_topic_are_published_once_it_exists() {
     let Some(kafka) = kafka() else { return };
     let (topic, dead) = (kafka.unique_topic("late"), kafka.unique_topic("late-dead"));
     let app = Settings::on(kafka.brokers(), &topic, &dead).start();
@@ -106,7 +106,7 @@ async fn a_missing_topic_is_waited_for_and_then_gets_what_had_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_the_topic_does_not_take_becomes_a_dead_letter_and_its_neighbours_do_not() {
+async fn a_record_that_kafka_refuses_becomes_a_dead_letter_and_its_neighbours_do_not() {
     let Some(kafka) = kafka() else { return };
     let note = "x".repeat(20_000);
     for (config, fields) in [
@@ -243,7 +243,7 @@ async fn scram_over_tls_works_and_a_wrong_password_is_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kafka_that_is_away_is_waited_for_and_order_and_events_are_kept() {
+async fn a_kafka_outage_keeps_events_and_their_order() {
     let Some(cluster) = Cluster::exclusive(1) else {
         return;
     };

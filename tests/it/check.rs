@@ -21,7 +21,7 @@ fn has(ended: &Ended, level: &str, subject: &str, text: &str) {
 }
 
 #[test]
-fn it_says_what_to_do_where_no_kafka_answers() {
+fn it_reports_what_to_do_if_no_kafka_answers() {
     let variables = [
         ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
         ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
@@ -94,7 +94,7 @@ fn it_judges_the_topics_of_a_real_kafka() {
 }
 
 #[test]
-fn a_topic_that_may_be_read_and_not_written_breaks_a_promise() {
+fn a_topic_without_the_right_to_write_is_an_error() {
     let Some(cluster) = shared_cluster() else {
         return;
     };
@@ -148,7 +148,7 @@ fn a_topic_that_may_be_read_and_not_written_breaks_a_promise() {
 }
 
 #[test]
-fn a_spool_that_cannot_hold_what_it_promises_is_told_of() {
+fn an_unsuitable_spool_folder_is_reported() {
     let home = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let check = |folder: &str, bytes: &str| {
         let variables = [

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::process::{Service, run, taken};
 
 #[test]
-fn what_is_no_command_or_flag_is_wrong_usage() {
+fn an_unknown_command_or_flag_is_a_usage_error() {
     for arguments in [
         &["publish"][..],
         &["serve", "--spool"],
@@ -30,7 +30,7 @@ fn what_is_no_command_or_flag_is_wrong_usage() {
 }
 
 #[test]
-fn a_taken_port_is_said_in_one_line_with_its_address_and_variable() {
+fn a_port_in_use_is_reported_in_one_line_with_its_address_and_variable() {
     let (_port, address) = taken();
     for (command, flag, variable) in [
         ("serve", "--listen", "ZIM2KAFKA_LISTEN"),
@@ -60,7 +60,7 @@ fn a_taken_port_is_said_in_one_line_with_its_address_and_variable() {
 }
 
 #[test]
-fn the_version_tells_of_the_revision_and_of_librdkafka() {
+fn the_version_names_the_revision_and_librdkafka() {
     let ended = run(&["--version"], &[]);
     assert_eq!(ended.code, Some(0));
     let version = ended.stdout.trim();

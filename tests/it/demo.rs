@@ -49,7 +49,7 @@ fn the_demo_shows_records_and_ends_after_as_many_as_it_was_asked_for() {
 }
 
 #[test]
-fn what_the_demo_tells_to_run_works_and_ctrl_c_ends_it() {
+fn the_commands_that_the_demo_suggests_work_and_ctrl_c_ends_it() {
     let mut demo = Process::start(zim2kafka(&ON_FREE_PORTS, &[]));
     let printed = demo.prints("callback 1 answered 200");
     let line = |begin: &str| {
@@ -79,7 +79,7 @@ fn what_the_demo_tells_to_run_works_and_ctrl_c_ends_it() {
 }
 
 #[test]
-fn what_send_posts_tail_prints() {
+fn tail_prints_what_send_posted() {
     let service = Service::embedded(&[], &[]);
     let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
     let url = service.url();
@@ -222,7 +222,7 @@ fn curl(line: &str) -> Option<String> {
 }
 
 #[test]
-fn send_to_nobody_tries_again_and_its_summary_says_so_when_it_is_interrupted() {
+fn send_without_a_service_retries_and_its_summary_reports_it() {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let url = format!("http://{}/", nobody.local_addr().expect("it is bound"));
     let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];

@@ -65,7 +65,7 @@ async fn post(app: &App, fixture: Fixture, content_type: Option<&'static str>) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_fixture_is_answered_and_read_by_subscribers_as_the_index_says() {
+async fn every_fixture_is_answered_and_published_as_the_index_states() {
     let app = App::embedded(|settings| settings);
     // Content-Type decides nothing: each form of body comes with each of these, and with none.
     let content_types = [
@@ -309,7 +309,7 @@ fn check_headers(file: &str, record: &TestRecord, expected: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_content_type_that_is_no_text_travels_with_its_dead_letter() {
+async fn a_dead_letter_keeps_a_content_type_that_is_not_text() {
     let app = App::embedded(|settings| settings);
     let body = callback(json!({"event": "group_exit"}));
     let uri = format!("http://{}/callbacks/zim", app.callbacks);

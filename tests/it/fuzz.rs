@@ -36,17 +36,17 @@ fn tries(folder: &str, property: fn(&[u8])) {
 }
 
 #[test]
-fn bodies_are_decoded_or_refused_and_let_nobody_in() {
+fn no_body_is_authentic_without_a_signature() {
     tries("tests/fixtures/callbacks", properties::decode);
 }
 
 #[test]
-fn a_signature_counts_exactly_where_its_parts_have_their_form() {
+fn a_signature_is_valid_only_if_timestamp_and_nonce_are_well_formed() {
     tries("fuzz/corpus/authenticate", properties::authenticate);
 }
 
 #[test]
-fn what_is_signed_becomes_an_event_or_a_dead_letter() {
+fn a_signed_body_becomes_an_event_or_a_dead_letter() {
     tries("fuzz/corpus/event", properties::event);
 }
 

@@ -18,7 +18,7 @@ fn of_bytes(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_end_in_time_is_told_408() {
+async fn a_body_that_does_not_end_in_time_gets_408() {
     let app = App::embedded(|settings| settings);
     let stops = async {
         let mut wire = Wire::to(&app).await;
@@ -49,7 +49,7 @@ async fn a_body_that_does_not_end_in_time_is_told_408() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_counted_and_kept_by_nobody() {
+async fn a_body_that_breaks_off_is_counted_and_not_kept() {
     let app = App::embedded(|settings| settings);
     let mut wire = Wire::to(&app).await;
     wire.say(of_length(100)).await;
@@ -65,7 +65,7 @@ async fn a_body_that_breaks_off_is_counted_and_kept_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_body_in_thousands_of_tiny_pieces_is_told_400() {
+async fn a_body_in_thousands_of_tiny_chunks_gets_400() {
     let app = App::embedded(|settings| settings);
     let body = callback(json!({"note": "x".repeat(3000)}));
     let in_pieces_of = async |bytes: usize| {
@@ -83,7 +83,7 @@ async fn a_body_in_thousands_of_tiny_pieces_is_told_400() {
 }
 
 #[tokio::test]
-async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_told_413() {
+async fn a_body_at_the_limit_is_accepted_and_one_byte_more_gets_413() {
     const LIMIT: usize = 512 * 1024;
     let app = App::embedded(|settings| settings);
     let chunked = async |body: &[u8]| {
@@ -120,7 +120,7 @@ async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_told_413() {
 }
 
 #[tokio::test]
-async fn a_body_that_waits_to_be_asked_for_is_asked_for() {
+async fn expect_100_continue_is_answered() {
     let app = App::embedded(|settings| settings);
     let body = callback(json!({}));
     let mut wire = Wire::to(&app).await;
@@ -135,7 +135,7 @@ async fn a_body_that_waits_to_be_asked_for_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_head_of_too_many_fields_or_bytes_is_told_431() {
+async fn a_head_of_too_many_fields_or_bytes_gets_431() {
     let app = App::embedded(|settings| settings);
     let post = async |fields: String| {
         let body = callback(json!({}));

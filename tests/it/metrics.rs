@@ -170,7 +170,7 @@ fn is_ours(series: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_build_and_the_process_are_told_of_and_everything_has_a_help_text() {
+async fn build_and_process_metrics_exist_and_every_metric_has_a_help_text() {
     let app = App::embedded(|settings| settings);
     let scraped = Scraped::of(app.admin("/metrics").await.text());
     let build = format!(
@@ -204,7 +204,7 @@ async fn the_build_and_the_process_are_told_of_and_everything_has_a_help_text() 
 }
 
 #[tokio::test]
-async fn joins_count_once_a_record_made_safe_and_users_by_their_number() {
+async fn joins_are_counted_once_a_durable_record_and_users_by_number() {
     let app = App::embedded(|settings| settings);
     let before = now();
     let two = callback(json!({"new_user_ids": ["u1", "u2"]}));
@@ -253,7 +253,7 @@ async fn joins_count_once_a_record_made_safe_and_users_by_their_number() {
 }
 
 #[tokio::test]
-async fn dead_letters_count_by_their_reason_and_as_no_joins() {
+async fn dead_letters_are_counted_by_reason_and_not_as_joins() {
     let app = App::embedded(|settings| settings.tolerance(Duration::from_secs(600)));
     let fresh = (now() * 1000.0) as u64;
     for (fields, times) in [
@@ -324,7 +324,7 @@ async fn a_record_that_kafka_refuses_counts_as_rejected_and_as_one_dead_letter()
 }
 
 #[tokio::test]
-async fn what_is_not_taken_in_counts_by_why_and_what_is_no_callback_does_not() {
+async fn refused_callbacks_are_counted_by_outcome_and_other_requests_are_not() {
     let app = App::embedded(|settings| settings);
     app.post("nonsense").await;
     app.post(callback(json!({"appid": "unknown"}))).await;

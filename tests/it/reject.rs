@@ -12,7 +12,7 @@ use crate::support::app::{App, Settings, callback};
 use crate::support::wire::{Wire, of_length};
 
 #[tokio::test]
-async fn what_is_neither_json_nor_a_form_is_told_400() {
+async fn a_body_that_is_neither_json_nor_a_form_gets_400() {
     let app = App::embedded(|settings| settings);
     for body in ["", "hello", "[]", "{", "{}x", "%7B", "<a href=x>"] {
         assert_problem(&app.post(body).await, 400, "Bad Request");
@@ -38,7 +38,7 @@ async fn a_400_never_repeats_what_it_read() {
 }
 
 #[tokio::test]
-async fn whatever_is_not_authentic_is_told_the_same_401() {
+async fn every_callback_that_is_not_authentic_gets_the_same_401() {
     let tampered = |fields: Value| {
         let mut body: Value = serde_json::from_slice(&callback(json!({}))).expect("JSON");
         let members = body.as_object_mut().expect("an object");
@@ -85,7 +85,7 @@ async fn whatever_is_not_authentic_is_told_the_same_401() {
 }
 
 #[tokio::test]
-async fn other_paths_and_methods_are_no_callbacks() {
+async fn other_paths_and_methods_get_404_and_405() {
     let app = App::embedded(|settings| settings);
     let ask = async |method: Method, path: &str| {
         let uri = format!("http://{}{path}", app.callbacks);
@@ -141,7 +141,7 @@ async fn the_admin_port_and_the_callback_port_share_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_encoded_is_told_415() {
+async fn an_encoded_body_gets_415() {
     let app = App::embedded(|settings| settings);
     let encodings = ["gzip", "br", "identity, gzip", "unheard-of"];
     for encoding in encodings {
@@ -153,7 +153,7 @@ async fn a_body_that_is_encoded_is_told_415() {
 }
 
 #[tokio::test]
-async fn without_kafka_an_event_is_told_503_within_the_deadline() {
+async fn without_kafka_an_event_gets_503_within_the_deadline() {
     let app = Settings::on("127.0.0.1:1", "joined", "dead").start();
     for fields in [json!({}), json!({"event": "group_exit"})] {
         let began = Instant::now();

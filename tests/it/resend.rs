@@ -107,7 +107,7 @@ async fn a_resend_of_an_event_on_its_way_gets_the_same_answer_and_no_record_of_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_sender_was_told_503_keeps_its_number_and_its_resend_finds_it() {
+async fn an_event_answered_503_keeps_its_number_and_its_resend_is_matched_to_it() {
     let (_kafka, gate, open) = gated().await;
     let mut settings = Settings::on(&gate, "joined", "dead");
     settings.0.callbacks.answer_deadline = Duration::from_millis(200);
@@ -128,7 +128,7 @@ async fn an_event_whose_sender_was_told_503_keeps_its_number_and_its_resend_find
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_that_hangs_up_does_not_take_its_event_along() {
+async fn an_event_is_published_even_if_its_sender_disconnects() {
     let (_kafka, gate, open) = gated().await;
     let app = Settings::on(&gate, "joined", "dead").start();
     let body = callback(json!({"group_id": "left alone"}));

@@ -293,7 +293,7 @@ fn the_flags_of_the_log_win_over_its_variables() {
 }
 
 #[test]
-fn settings_by_variable_are_what_the_service_is_like() {
+fn the_service_follows_its_variables() {
     let service = Service::embedded(
         &[],
         &[

@@ -142,7 +142,7 @@ fn the_signature_is_that_of_zegoclouds_own_example() {
 }
 
 #[test]
-fn what_was_not_answered_2xx_may_be_missing_or_there() {
+fn a_callback_not_answered_2xx_may_be_in_kafka_or_not() {
     let mut log = log(40);
     for number in [3, 5] {
         log.sent[number].attempts = vec![
@@ -193,7 +193,7 @@ fn a_repetition_behind_the_first_is_a_duplicate_and_no_inversion() {
 }
 
 #[test]
-fn an_event_in_the_dead_letter_topic_and_the_reverse_are_altered() {
+fn an_event_and_a_dead_letter_in_each_others_topic_count_as_altered() {
     let log = log(200);
     let [mut events, mut dead] = published(&log);
     std::mem::swap(&mut events[0].value, &mut dead[0].value);

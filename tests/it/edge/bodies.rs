@@ -67,7 +67,7 @@ fn body(seeds: &[Vec<u8>], random: &mut StdRng) -> (Vec<u8>, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_bodies_make_nothing_fail_and_let_nobody_in() {
+async fn random_bodies_cause_no_failure_and_no_unsigned_2xx() {
     let count: u64 = size(20_000, 1_000_000);
     // Outside of the service, whose memory is measured.
     let kafka = MockCluster::new(1).expect("it starts");

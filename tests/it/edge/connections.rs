@@ -123,7 +123,7 @@ async fn a_silent_connection_is_kept_for_the_idle_timeout_from_its_start_and_fro
 }
 
 #[tokio::test]
-async fn who_never_reads_is_cut_off() {
+async fn a_client_that_never_reads_is_disconnected() {
     const IDLE: Duration = Duration::from_secs(2);
     let app = App::embedded(idle(IDLE));
     let mut wire = Wire::to(&app).await;
@@ -135,7 +135,7 @@ async fn who_never_reads_is_cut_off() {
 }
 
 #[tokio::test]
-async fn where_all_places_are_taken_the_one_that_is_idle_for_longest_goes() {
+async fn at_the_connection_limit_the_longest_idle_connection_is_closed() {
     let app = App::embedded(|mut settings| {
         settings.0.connections.connections = 3;
         settings
@@ -168,7 +168,7 @@ async fn where_all_places_are_taken_the_one_that_is_idle_for_longest_goes() {
 }
 
 #[tokio::test]
-async fn those_who_left_before_they_were_asked_to_hold_up_nobody() {
+async fn connections_that_closed_before_they_were_displaced_delay_no_request() {
     const PLACES: usize = 60;
     let app = App::embedded(|mut settings| {
         settings.0.connections.connections = PLACES;
@@ -195,7 +195,7 @@ async fn those_who_left_before_they_were_asked_to_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn who_says_that_nothing_more_comes_still_gets_the_answer() {
+async fn a_client_that_half_closes_still_gets_the_answer() {
     let app = App::embedded(|settings| settings);
     let mut wire = Wire::to(&app).await;
     let body = callback(json!({}));
@@ -207,7 +207,7 @@ async fn who_says_that_nothing_more_comes_still_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn a_request_that_waits_for_its_answer_keeps_its_place() {
+async fn a_connection_that_waits_for_its_answer_is_not_displaced() {
     // A Kafka that is not there: every answer takes as long as it may.
     let mut settings = Settings::on("127.0.0.1:1", "joined", "dead");
     settings.0.connections.connections = 2;

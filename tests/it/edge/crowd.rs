@@ -137,7 +137,7 @@ fn judge(took: &[Duration]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_slow_and_a_thousand_silent_are_cut_off_in_time_and_disturb_nobody() {
+async fn a_thousand_slow_and_a_thousand_silent_connections_are_closed_in_time() {
     let _alone = alone().await;
     raise_file_limit();
     let service = Service::embedded(
@@ -177,7 +177,7 @@ async fn a_thousand_slow_and_a_thousand_silent_are_cut_off_in_time_and_disturb_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_that_takes_every_place_keeps_nobody_out() {
+async fn a_crowd_at_the_connection_limit_keeps_no_honest_sender_out() {
     let _alone = alone().await;
     raise_file_limit();
     let service = Service::embedded(

@@ -25,7 +25,7 @@ fn is_full_up(answer: &Answer) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_there_is_no_room_for_is_refused_at_once_and_what_was_taken_is_published() {
+async fn callbacks_beyond_the_memory_limit_are_refused_at_once_and_the_others_published() {
     let kafka = MockCluster::new(1).expect("it starts");
     for topic in ["joined", "dead"] {
         kafka.create_topic(topic, 12, 1).expect("it can be created");
@@ -125,7 +125,7 @@ async fn what_there_is_no_room_for_is_refused_at_once_and_what_was_taken_is_publ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_large_bodies_slowly_keeps_out_nobody_whose_body_is_small() {
+async fn slow_large_bodies_do_not_block_small_ones() {
     let _alone = alone().await;
     let app = App::embedded(|settings| settings);
     app.ready().await;

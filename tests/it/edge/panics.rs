@@ -16,7 +16,7 @@ fn panicking(place: &str, more: &[(&str, &str)]) -> Service {
 }
 
 #[test]
-fn in_a_handler_it_costs_one_request() {
+fn a_panic_in_a_handler_costs_one_request() {
     let service = panicking("handler", &[]);
     for count in [1.0, 2.0] {
         let answer = service.post(callback(json!({})));
@@ -44,17 +44,17 @@ fn ends_the_process(service: Service) {
 }
 
 #[test]
-fn in_the_feeder_it_ends_the_process() {
+fn a_panic_in_the_publisher_ends_the_process() {
     ends_the_process(panicking("publisher", &[]));
 }
 
 #[test]
-fn in_a_report_of_the_producer_it_ends_the_process() {
+fn a_panic_in_a_delivery_report_ends_the_process() {
     ends_the_process(panicking("reports", &[]));
 }
 
 #[test]
-fn on_the_thread_of_the_spool_it_ends_the_process() {
+fn a_panic_on_the_spool_thread_ends_the_process() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let spool = folder.path().join("spool");
     // Everything is late.

@@ -134,7 +134,7 @@ async fn applications_are_added_rotated_and_removed_and_no_callback_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_where_nothing_is_read_from_files_says_so_and_ends_nothing() {
+async fn sighup_without_files_to_reload_is_logged_and_harmless() {
     let mut service = Service::embedded(&[], &[]);
     service.ready();
     service.process.signal("HUP");

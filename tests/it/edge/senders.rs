@@ -21,7 +21,7 @@ fn networks(allowed: &str, trusted_proxies: &str) -> impl FnOnce(Settings) -> Se
 }
 
 #[tokio::test]
-async fn a_network_that_is_not_allowed_is_told_403_whatever_it_asks_for() {
+async fn a_network_that_is_not_allowed_gets_403_for_every_request() {
     let app = App::embedded(networks("203.0.113.0/24", ""));
     let ours = [("x-forwarded-for", "203.0.113.1")];
     for answer in [
@@ -55,7 +55,7 @@ async fn a_network_that_is_allowed_may_send() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_the_sender_is_who_it_says() {
+async fn behind_a_trusted_proxy_the_sender_is_the_forwarded_address() {
     let app = App::embedded(networks("203.0.113.0/24", "127.0.0.0/8,10.0.0.0/8"));
     for (forwarded_for, status) in [
         (vec!["203.0.113.7"], 200),

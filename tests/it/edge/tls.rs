@@ -115,7 +115,7 @@ const OTHERS: [(&str, &str); 2] = [
 ];
 
 #[test]
-fn what_is_no_certificate_with_its_key_ends_the_start_and_is_not_shown() {
+fn an_invalid_certificate_or_key_stops_the_start_and_is_not_shown() {
     let authority = Authority::new();
     let (cert, key) = authority.issue(2099);
     let (_, other_key) = authority.issue(2099);

@@ -45,7 +45,7 @@ async fn assert_nothing_was_smuggled(app: &App, published: usize) {
 }
 
 #[tokio::test]
-async fn of_a_length_and_chunks_the_chunks_count_and_nothing_follows() {
+async fn content_length_is_ignored_beside_chunks_and_the_connection_ends() {
     let app = App::embedded(|settings| settings);
     let body = chunked(&callback_of("first"));
     for fields in [
@@ -64,7 +64,7 @@ async fn of_a_length_and_chunks_the_chunks_count_and_nothing_follows() {
 }
 
 #[tokio::test]
-async fn what_has_two_meanings_is_refused_and_ends_the_connection() {
+async fn an_ambiguous_request_is_refused_and_ends_the_connection() {
     let app = App::embedded(|settings| settings);
     let smuggled = smuggled();
     let two_lengths = format!("Content-Length: 0\r\nContent-Length: {}", smuggled.len());

@@ -90,7 +90,7 @@ fn nobody_noticed(report: &Report, drained_per_second: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_all_brokers_costs_nothing() {
+async fn an_outage_of_all_brokers_loses_nothing() {
     let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
@@ -126,7 +126,7 @@ async fn an_outage_of_all_brokers_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kafka_down_from_the_start_and_a_spool_of_an_earlier_run_cost_nothing() {
+async fn kafka_down_from_the_start_and_a_spool_of_an_earlier_run_lose_nothing() {
     let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;

@@ -7,7 +7,7 @@ use crate::support::kafka::Cluster;
 use crate::support::scale::{light_load, size};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_stalls_breaks_or_is_slow_loses_nothing() {
+async fn a_connection_that_stalls_breaks_or_is_slow_loses_nothing() {
     let _load = light_load().await;
     let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;

@@ -15,7 +15,7 @@ fn flows_on(run: &Run) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_deleted_and_made_again_lose_nothing_that_was_not_in_them() {
+async fn topics_deleted_and_created_again_lose_nothing_but_what_they_held() {
     let _load = light_load().await;
     let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
@@ -96,8 +96,7 @@ async fn rights_taken_away_and_given_back_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spooled_record_that_the_topic_does_not_take_becomes_a_dead_letter_and_its_neighbours_do_not()
- {
+async fn a_spooled_record_that_kafka_refuses_becomes_a_dead_letter_and_its_neighbours_do_not() {
     let _load = light_load().await;
     let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;

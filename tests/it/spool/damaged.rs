@@ -25,7 +25,7 @@ fn damage(file: &Path, user: &str) {
 }
 
 #[test]
-fn a_byte_that_the_disk_changed_costs_that_record_alone_and_is_counted_and_named() {
+fn a_changed_byte_costs_one_record_which_is_counted_and_named() {
     for (file, in_order) in [("spool.db-wal", false), ("spool.db", true)] {
         let scene = Scene::new();
         let service = scene.start(&[]);
@@ -55,7 +55,7 @@ fn a_byte_that_the_disk_changed_costs_that_record_alone_and_is_counted_and_named
 }
 
 #[test]
-fn damage_that_is_found_while_the_service_runs_ends_it_for_the_next_start_to_salvage() {
+fn damage_found_at_run_time_ends_the_process_and_the_next_start_recovers() {
     let scene = Scene::new();
     let service = scene.start(&[]);
     // More than the producer is given at once, so that the rest is only on disk.

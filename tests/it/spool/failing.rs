@@ -15,7 +15,7 @@ use crate::support::process::{Process, zim2kafka};
 use crate::support::volume::Volume;
 
 #[test]
-fn a_disk_that_fails_makes_no_answer_untrue_and_needs_no_hand_when_it_works_again() {
+fn a_failing_disk_causes_no_false_answer_and_recovers_by_itself() {
     let scene = Scene::new();
     let service = scene.start(&[]);
     let mut spooled = users(0..3);
@@ -59,7 +59,7 @@ fn a_disk_that_fails_makes_no_answer_untrue_and_needs_no_hand_when_it_works_agai
 }
 
 #[test]
-fn a_disk_that_fails_matters_to_nobody_while_kafka_is_in_time() {
+fn a_failing_disk_changes_nothing_while_kafka_is_in_time() {
     let scene = Scene::new();
     scene.kafka_comes();
     let service = scene.start(&[("ZIM2KAFKA_SPOOL_AFTER", "50ms")]);
@@ -81,7 +81,7 @@ fn a_disk_that_fails_matters_to_nobody_while_kafka_is_in_time() {
 }
 
 #[test]
-fn a_kill_after_writes_that_failed_costs_nothing_and_is_not_taken_for_damage() {
+fn a_kill_after_failed_writes_loses_nothing_and_is_not_taken_for_damage() {
     type Switch = fn(&Disk, bool);
     let faults: [Switch; 3] = [
         |disk, on| disk.fail_syncs(on),
@@ -116,12 +116,12 @@ fn a_kill_after_writes_that_failed_costs_nothing_and_is_not_taken_for_damage() {
 }
 
 #[test]
-fn a_start_on_a_full_disk_publishes_what_is_there() {
+fn a_start_on_a_full_disk_publishes_the_spool() {
     starts_and_publishes_on_full(&Volume::of(24 << 20));
 }
 
 #[test]
-fn a_start_at_the_end_of_a_quota_of_the_disk_publishes_what_is_there() {
+fn a_start_at_the_disk_quota_publishes_the_spool() {
     starts_and_publishes_on_full(&Volume::with_quota(24 << 20));
 }
 

@@ -164,7 +164,7 @@ fn a_sound_disk_does_what_it_is_asked_and_counts_syncs_of_its_own_files() {
 }
 
 #[test]
-fn syncs_fail_while_they_are_told_to_and_from_the_one_they_are_told() {
+fn syncs_fail_while_switched_on_or_from_a_given_one_on() {
     let scene = Scene::new();
     let mut writer = scene.writer();
     scene.disk.fail_syncs(true);
@@ -189,7 +189,7 @@ fn syncs_fail_while_they_are_told_to_and_from_the_one_they_are_told() {
 }
 
 #[test]
-fn writes_fail_as_they_are_told_to_and_still_give_room_back() {
+fn writes_fail_with_the_given_error_and_space_can_still_be_freed() {
     let scene = Scene::new();
     let mut writer = scene.writer();
     assert_eq!(writer.call(INSIDE, "write"), "ok");

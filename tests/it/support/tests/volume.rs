@@ -69,7 +69,7 @@ fn a_volume_is_a_disk_too() {
 }
 
 #[test]
-fn nothing_of_a_volume_stays_behind_even_where_its_test_panics() {
+fn nothing_of_a_volume_stays_behind_even_if_its_test_panics() {
     for of in KINDS {
         let volume = of(SIZE);
         let path = volume.path().to_owned();
