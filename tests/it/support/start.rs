@@ -17,7 +17,7 @@ use rdkafka::mocking::MockCluster;
 static FORKING: RwLock<()> = RwLock::new(());
 
 pub(crate) trait Start {
-    /// `Command::spawn`: returns once the child is its own program.
+    /// `Command::spawn`: returns once the child is its own program and has none of our files.
     fn start(&mut self) -> io::Result<Child>;
 
     /// `Command::output`: runs it to its end.
@@ -28,7 +28,13 @@ impl Start for Command {
     #[expect(clippy::disallowed_methods, reason = "this is where it is allowed")]
     fn start(&mut self) -> io::Result<Child> {
         let _forking = FORKING.read().unwrap_or_else(PoisonError::into_inner);
-        self.spawn()
+        // `spawn` returns a moment before the child has closed our files. The child closes its end of
+        // this pipe with them, and then the read ends.
+        let (mut ours, childs) = io::pipe()?;
+        let child = self.spawn();
+        drop(childs);
+        ours.read_to_end(&mut Vec::new())?;
+        child
     }
 
     fn finish(&mut self) -> io::Result<Output> {
