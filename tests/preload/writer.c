@@ -1,4 +1,4 @@
-// What tests/it/harness/disk.rs tries the preloaded disk on: `writer FILE…` reads lines `N FUNCTION`, calls the function
+// What tests/it/support/tests/disk.rs tries the preloaded disk on: `writer FILE…` reads lines `N FUNCTION`, calls the function
 // on the N-th file (0 is a socket), and answers each with `ok` or the errno's name.
 
 #define _GNU_SOURCE

@@ -123,7 +123,7 @@ impl Cluster {
         addresses(proxies.map(|address| address.port()))
     }
 
-    /// The proxy before one broker. Those of the shared cluster are for the harness's own tests.
+    /// The proxy before one broker. Those of the shared cluster are for the tests of `support`.
     pub(crate) fn proxy(&self, broker: usize) -> &Proxy {
         &self.broker(broker).proxy
     }
