@@ -145,8 +145,10 @@ async fn kafka_down_from_the_start_and_a_spool_of_an_earlier_run_lose_nothing() 
             let log = run.stop();
             assert!(log.contains("no Kafka broker can be reached"), "{log}");
             run.start();
-            let log = run.service().process.stderr();
-            assert!(log.contains("records of an earlier run"), "{log}");
+            let service = run.service.as_mut().expect("it is started");
+            service
+                .process
+                .logs("records of an earlier run");
         });
         load_for(Duration::from_secs(size(3, 30))).await;
         let (recovery, rate) = blocking(|| {
