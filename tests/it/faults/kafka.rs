@@ -146,9 +146,7 @@ async fn kafka_down_from_the_start_and_a_spool_of_an_earlier_run_lose_nothing() 
             assert!(log.contains("no Kafka broker can be reached"), "{log}");
             run.start();
             let service = run.service.as_mut().expect("it is started");
-            service
-                .process
-                .logs("records of an earlier run");
+            service.process.logs("records of an earlier run");
         });
         load_for(Duration::from_secs(size(3, 30))).await;
         let (recovery, rate) = blocking(|| {
