@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// How long a process waits for another one to release the lock, as in a restart that overlaps.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,11 +102,15 @@ impl Folder {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let mut file = private().truncate(true).open(&path)?;
-            // Random bytes: a file system could store a hole, or bytes that compress, in no space.
-            let mut noise = vec![0; 64 * 1024];
-            for _ in 0..RESERVE_BYTES / noise.len() {
-                rand::fill(noise.as_mut_slice());
-                file.write_all(&noise)?;
+            // Random bytes: a file system could store a hole, or bytes that compress, in no space. The
+            // system's, because those of a crate take several times as long in a debug build.
+            let mut random = [0; 64 * 1024];
+            let mut left = RESERVE_BYTES;
+            while left > 0 {
+                let (wanted, _) = random.split_at_mut(left.min(64 * 1024));
+                let filled = getrandom(&mut *wanted, GetRandomFlags::empty())?;
+                file.write_all(wanted.get(..filled).unwrap_or_default())?;
+                left -= filled;
             }
             file.sync_all()
         };

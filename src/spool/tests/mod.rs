@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::folder::RESERVE_FILE;
 use super::recovery::wal::Wal;
 use super::*;
 use crate::event::{JoinType, Kind, Reason, Times};
@@ -109,6 +110,11 @@ fn killed(folder: &Path) -> TempDir {
         if folder.join(name).exists() {
             fs::copy(folder.join(name), copy.path().join(name)).expect("it can be copied");
         }
+    }
+    // Its bytes never change, and allocating it takes longer than most of these tests.
+    let reserve = folder.join(RESERVE_FILE);
+    if reserve.exists() {
+        fs::hard_link(reserve, copy.path().join(RESERVE_FILE)).expect("it can be linked");
     }
     copy
 }
