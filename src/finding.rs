@@ -18,9 +18,9 @@ pub struct Finding {
 pub enum Level {
     /// No problem.
     Ok,
-    /// Weakens a guarantee.
+    /// Weakens a promise.
     Warning,
-    /// Breaks a guarantee.
+    /// Breaks a promise.
     Error,
 }
 
@@ -40,12 +40,12 @@ impl Finding {
         Self::new(Level::Ok, subject, text)
     }
 
-    /// A problem that weakens a guarantee.
+    /// A problem that weakens a promise.
     pub fn warning(subject: &str, text: impl Into<String>) -> Self {
         Self::new(Level::Warning, subject, text)
     }
 
-    /// A problem that breaks a guarantee.
+    /// A problem that breaks a promise.
     pub fn error(subject: &str, text: impl Into<String>) -> Self {
         Self::new(Level::Error, subject, text)
     }

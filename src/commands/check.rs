@@ -1,4 +1,4 @@
-//! `check`: finds what would weaken or break a guarantee, before the first callback.
+//! `check`: finds what would weaken or break a promise, before the first callback.
 
 use super::Failure;
 use crate::config::{self, ServeArgs};

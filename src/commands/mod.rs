@@ -51,7 +51,7 @@ enum Command {
     Send(send::Args),
     /// Subscribe to the topic and print its records, one JSON object per line
     Tail(tail::Args),
-    /// Check the configuration, Kafka, the topics and the spool for what weakens a guarantee
+    /// Check the configuration, Kafka, the topics and the spool for what weakens a promise
     Check(check::Args),
     /// Ask a running service whether it is ready
     Healthcheck(healthcheck::Args),

@@ -125,7 +125,7 @@ impl Producer {
 }
 
 /// The configuration of every producer. The operator's properties, already in `client`, replace our
-/// defaults; [`REFUSED`](super::REFUSED) keeps out those that the guarantees depend on.
+/// defaults; [`REFUSED`](super::REFUSED) keeps out those that the promises depend on.
 pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
     let (messages, kilobytes) = ((2 * MAX_IN_FLIGHT).to_string(), (256 * 1024).to_string());
     for (key, default) in [

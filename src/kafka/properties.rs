@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaConfRes;
 
 use super::{librdkafka_version, producer};
 
-/// An operator's librdkafka properties, checked against those that the guarantees depend on.
+/// An operator's librdkafka properties, checked against those that the promises depend on.
 #[derive(Clone, Default)]
 pub struct Properties(BTreeMap<String, String>);
 
@@ -20,7 +20,7 @@ pub enum PropertyError {
     /// Not of the form `key=value`.
     #[error("entry {0} is not of the form key=value")]
     Form(usize),
-    /// A guarantee depends on it.
+    /// A promise depends on it.
     #[error("{0} cannot be set: {1}")]
     Refused(String, &'static str),
     /// librdkafka does not know it.
@@ -34,7 +34,7 @@ pub enum PropertyError {
     Unusable(String),
 }
 
-/// The refused properties and why: guarantees depend on their values.
+/// The refused properties and why: promises depend on their values.
 pub const REFUSED: [(&str, &str); 17] = [
     ("acks", ACKS),
     ("request.required.acks", ACKS),

@@ -1,7 +1,7 @@
 //! Inspects the topics before they are needed, and creates missing ones if that is enabled.
 //!
 //! `acks=all` protects records only as well as the settings of their topic allow, so settings that
-//! weaken a guarantee are reported.
+//! weaken a promise are reported.
 
 use std::fmt;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ const ON_A_NETWORK: [(u64, &str); 8] = [
 ];
 const OVERLAY: u64 = 0x794c_7630;
 
-/// Finds what about the folder weakens or breaks a guarantee. Changes nothing.
+/// Finds what about the folder weakens or breaks a promise. Changes nothing.
 pub fn inspect(settings: &SpoolSettings) -> Vec<Finding> {
     let folder = settings.folder.as_path();
     let shown = folder.display();
