@@ -15,7 +15,7 @@ pub(crate) fn size<T>(small: T, full: T) -> T {
 }
 
 /// How many tests with a light load may run at once.
-const LIGHT_LOADS: u32 = 3;
+const LIGHT_LOADS: u32 = 2;
 
 static LOADS: Semaphore = Semaphore::const_new(LIGHT_LOADS as usize);
 
