@@ -1,7 +1,7 @@
 //! zim2kafka receives the signed HTTP callbacks of ZEGOCLOUD In-app Chat, verifies their signatures,
 //! and publishes each as a record, keyed by its group, on a Kafka topic.
 //!
-//! # One callback's way
+//! # The path of a callback
 //!
 //! ```text
 //! bytes ──► callback::decode ──► callback::authenticate ──► event::GroupJoined ──► delivery::Queue ──► Kafka
@@ -9,14 +9,14 @@
 //!           → Unverified…        → Verified…                 → Record                  └─► spool, if Kafka is late
 //! ```
 //!
-//! [`intake::Intake::accept`] is that line as code.
+//! [`intake::Intake::accept`] implements it.
 //!
 //! # Modules
 //!
-//! In reading order. A module imports only modules that stand below it in the dependency order:
+//! In reading order. A module imports only modules that come before it in this list:
 //! `failpoint`, `log`, `finding`, [`callback`], [`event`], [`metrics`], [`spool`], [`kafka`],
 //! [`delivery`], [`intake`], [`health`], [`http`], [`config`], [`reload`], [`server`], [`commands`].
-//! `tests/it/rules.rs` holds that order as a list and fails on an import upwards.
+//! `tests/it/rules/imports.rs` holds this order and fails if a module imports one that comes after it.
 //!
 //! | module | what it does |
 //! | --- | --- |
@@ -26,13 +26,13 @@
 //! | [`delivery`] | makes records durable, in order: queues, publisher threads, the spooler thread |
 //! | [`kafka`] | librdkafka: producer, consumer, topics, properties; the only module that imports `rdkafka` |
 //! | [`spool`] | SQLite: records on disk and their recovery; the only module that imports `rusqlite` |
-//! | [`http`] | the callback port and the admin port; the only module that knows status codes |
+//! | [`http`] | the callback port and the admin port; the only module that answers with status codes |
 //! | [`health`] | whether the service is ready |
 //! | [`metrics`] | the metrics for Prometheus |
 //! | [`server`] | builds the parts above, runs and stops them |
 //! | [`reload`] | reloads secrets and certificate while the service runs |
-//! | [`config`] | flags and variables to the settings of all modules above it; the only reader of the environment |
-//! | [`commands`] | one file for each command |
+//! | [`config`] | flags and variables to the settings of `callback`, `spool`, `kafka`, `intake` and `http`; apart from `failpoint` the only reader of the environment |
+//! | [`commands`] | one file or folder for each command |
 //! | `finding` | the result of a check of Kafka, a topic or the spool |
 //! | `log` | log throttle, errors with their causes |
 //! | `failpoint` | panics on demand, for tests |
@@ -41,12 +41,13 @@
 //!
 //! | thread | what it does | what it waits for | locks it takes, in this order |
 //! | --- | --- | --- | --- |
-//! | `worker`, one per core (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → queue of events or of dead letters; port table → connection |
-//! | `publisher <topic>`, one per lane | hands records to librdkafka, takes its reports, resolves tickets | the queue's condition variable, short pauses, the spooler's answer to a read | queue; queue of dead letters, after releasing its own; wakeup |
+//! | main | runs the command: starts the service and stops it | signals, the parts of the service | queue of events; queue of dead letters; wakeup; one at a time |
+//! | `worker`, one per core (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → queue of events or of dead letters, then, the queue released, wakeup; port table → connection |
+//! | `publisher <topic>`, one per lane | hands records to librdkafka, takes its reports, resolves tickets | the queue's condition variable, short pauses, the spooler's answer to a read, librdkafka's threads when a producer ends | queue; queue of dead letters, after releasing its own; wakeup |
 //! | `spooler`, with a spool | the only user of the open spool: writes late records, deletes acknowledged ones, reads | wakeup, disk | wakeup; queue of events; queue of dead letters; one at a time |
-//! | blocking (tokio) | file reads of `reload`, topic requests, opening the spool, ending the producers | disk, Kafka | none |
+//! | blocking (tokio) | file reads of `reload`, topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo` | disk, Kafka, other threads | in `Delivery::stop`: queue of events; queue of dead letters; publishers; spooler; wakeup; one at a time |
 //! | librdkafka's, for each client: main, and one per broker | connections to Kafka | Kafka | its own |
-//! | `embedded Kafka`, with `--embedded-kafka` | keeps librdkafka's mock cluster | its owner's end | none |
+//! | `embedded Kafka`, with `--embedded-kafka` and in `demo` | keeps librdkafka's mock cluster | its owner's end | none |
 //!
 //! No thread holds a lock while it waits for a socket, Kafka or the disk.
 //!
@@ -60,8 +61,8 @@
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::UNSHARED_BODY_BYTES`] for each connection |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`], two lanes |
-//! | records of a lane that its producer holds | [`kafka::MAX_IN_FLIGHT`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
-//! | acknowledged records whose tickets are not resolved yet | as many again: the publisher takes no new ones before |
+//! | records of a lane that its producer holds | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
+//! | acknowledged records whose tickets are not resolved yet | [`kafka::MAX_IN_FLIGHT_RECORDS`]: the publisher resolves them after each batch |
 //! | records read from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
 //! | the deduplication window | [`intake::DEDUP_WINDOW_EVENTS`], and pending callbacks |

@@ -1,4 +1,4 @@
-//! What every module needs for its log lines.
+//! Helpers for log messages: a throttle, and errors with their causes.
 
 use std::error::Error;
 use std::fmt;

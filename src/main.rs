@@ -1,7 +1,7 @@
 //! Runs a command and ends with its exit code: 0 success, 1 failure, 2 invalid usage or configuration.
 
-/// Replaces `malloc` for the C libraries too. A callback makes some fifty small allocations, half of
-/// them freed on another thread, which costs the system's allocator 5 µs of 34.
+/// Replaces `malloc` for the C libraries too. A callback makes about fifty small allocations, half of
+/// them freed on another thread. With the system's allocator that is 5 of 34 µs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -12,8 +12,9 @@ use std::thread;
 use zim2kafka::commands::{self, Cli, Failure, Stop};
 use zim2kafka::config;
 
-/// The name of the threads that run requests. A panic there fails one request.
-const WORKER: &str = "worker";
+/// The name of tokio's threads. A panic there fails one request, or ends the service if it is in a task
+/// that `server::run` watches.
+const WORKER_THREAD_NAME: &str = "worker";
 
 fn main() -> ExitCode {
     let cli: Cli = match config::parse(std::env::args_os()) {
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     }
     abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name(WORKER)
+        .thread_name(WORKER_THREAD_NAME)
         .enable_all()
         .build()
         .expect("a runtime needs only threads");
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
             () = stop.second() => Err(Failure::Failed("stopped by a second signal".to_owned())),
         }
     });
-    // Calls that still block, such as a lookup at a Kafka that is away, do not delay the exit.
+    // Calls that still block, such as a DNS lookup of a broker, do not delay the exit.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,7 +58,7 @@ fn abort_on_panic() {
     let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         default_hook(panic);
-        if thread::current().name() != Some(WORKER) {
+        if thread::current().name() != Some(WORKER_THREAD_NAME) {
             process::abort();
         }
     }));

@@ -104,7 +104,7 @@ pub(crate) fn use_certificate(certificate: &Certificate, metrics: &Metrics) {
 
 type Checked<T> = (Source<T>, Option<Result<T, ConfigError>>);
 
-/// Checks a source on a thread where that may block, as on a network file system.
+/// Checks a source on a blocking thread, because a network file system may be slow.
 async fn check<T: Send + 'static>(source: Option<Source<T>>, now: bool) -> Option<Checked<T>> {
     let mut source = source?;
     let checked = tokio::task::spawn_blocking(move || {
@@ -125,7 +125,9 @@ fn apply<T>(parsed: Result<T, ConfigError>, apply: impl FnOnce(T)) -> bool {
             true
         }
         Err(error) => {
-            tracing::error!("reload failed: {error}; the previous contents stay in use");
+            tracing::error!(
+                "reload failed: {error}; the previous contents stay in use until the file is corrected"
+            );
             false
         }
     }

@@ -67,11 +67,11 @@ pub enum ServerError {
     )]
     Spool(#[source] Arc<spool::Error>),
     /// A listener or a task that the service needs has failed.
-    #[error("a part of the service failed")]
-    Part(#[from] io::Error),
+    #[error("the {0} failed")]
+    Part(&'static str, #[source] io::Error),
 }
 
-/// The pause before the topics are inspected again, until both exist.
+/// The pause before the topics are inspected again, until no finding is an error.
 const INSPECT_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The part of the stop deadline that is left for ending the producers.
@@ -91,11 +91,11 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let metrics = Arc::new(Metrics::new());
     let delivery = Arc::new(Delivery::start(&settings.kafka, settings.spool, &metrics)?);
-    let patience = settings.callbacks.answer_deadline;
+    let answer_deadline = settings.callbacks.answer_deadline;
     let health = Arc::new(Health::new(
         Arc::clone(&delivery),
         Arc::clone(&metrics),
-        patience,
+        answer_deadline,
     ));
     let mut topics = tokio::spawn(watch_topics(
         Topics::new(&settings.kafka).map_err(ServerError::Admin)?,
@@ -147,10 +147,10 @@ pub async fn run(
 
     tokio::select! {
         () = shutdown => {}
-        failed = &mut callbacks => return Err(port_failed(failed)),
-        failed = &mut admin => return Err(port_failed(failed)),
-        failed = panicked(&mut topics) => return Err(failed),
-        failed = panicked(&mut reload) => return Err(failed),
+        failed = &mut callbacks => return Err(port_failed("callback port", failed)),
+        failed = &mut admin => return Err(port_failed("admin port", failed)),
+        panic = panicked(&mut topics) => return Err(ServerError::Part("topic inspection", panic)),
+        panic = panicked(&mut reload) => return Err(ServerError::Part("reload", panic)),
         damage = delivery.damaged() => return Err(ServerError::Spool(damage)),
     }
 
@@ -163,7 +163,7 @@ pub async fn run(
     health.set_stopping();
     tokio::time::sleep(settings.drain_delay).await;
     // Slow clients must not use up the time for records that have been answered.
-    let request_time = left(deadline).min(patience + Duration::from_secs(1));
+    let request_time = left(deadline).min(answer_deadline + Duration::from_secs(1));
     callback_port.finish(request_time);
     let requests = tokio::time::timeout(request_time + PRODUCER_STOP_TIME, callbacks).await;
     delivery.finish();
@@ -172,7 +172,7 @@ pub async fn run(
     }
     if requests.is_err() || !delivery.is_at_rest() {
         tracing::warn!(
-            "the stop deadline is over: callbacks without a 2xx answer depend on the sender's retries, and records that Kafka has not acknowledged are published from the spool after the next start"
+            "shutdown was not complete within ZIM2KAFKA_STOP_DEADLINE: callbacks without a 2xx answer depend on the sender's retries, and records in the spool are published after the next start. Raise the deadline if this repeats"
         );
     }
     admin_port.stop();
@@ -181,7 +181,9 @@ pub async fn run(
     let stopped = tokio::task::spawn_blocking(move || delivery.stop());
     // librdkafka joins its threads, and one of them may be waiting for a DNS server.
     match tokio::time::timeout(left(deadline + producer_stop_time), stopped).await {
-        Ok(stopped) => stopped.map_err(io::Error::other)?,
+        Ok(stopped) => {
+            stopped.map_err(|panic| ServerError::Part("shutdown", io::Error::other(panic)))?
+        }
         Err(_) => tracing::warn!("the Kafka client did not end in time; exiting without it"),
     }
     tracing::info!("stopped");
@@ -192,26 +194,27 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-fn port_failed(ended: Result<io::Result<()>, JoinError>) -> ServerError {
-    match ended {
-        Ok(Err(error)) => error.into(),
-        Ok(Ok(())) => io::Error::other("it stopped listening").into(),
-        Err(panic) => io::Error::other(panic).into(),
-    }
+fn port_failed(port: &'static str, ended: Result<io::Result<()>, JoinError>) -> ServerError {
+    let error = match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => io::Error::other("it stopped listening"),
+        Err(panic) => io::Error::other(panic),
+    };
+    ServerError::Part(port, error)
 }
 
-/// Completes if a task panics, and never if it returns: half a service is worse than none.
-async fn panicked(task: &mut JoinHandle<()>) -> ServerError {
+/// Completes if a task panics, and never if it returns: the service needs each of them.
+async fn panicked(task: &mut JoinHandle<()>) -> io::Error {
     match task.await {
-        Err(panic) => io::Error::other(panic).into(),
+        Err(panic) => io::Error::other(panic),
         Ok(()) => std::future::pending().await,
     }
 }
 
-/// Inspects the topics until both exist, and logs the findings whenever they change.
+/// Inspects the topics until no finding is an error, and logs the findings when they change.
 async fn watch_topics(topics: Topics, inspect: bool, health: Arc<Health>) {
     if !inspect {
-        health.topic_found();
+        health.mark_topic_found();
         return;
     }
     let mut logged = Vec::new();
@@ -222,7 +225,7 @@ async fn watch_topics(topics: Topics, inspect: bool, health: Arc<Health>) {
                 topic_found,
             }) => {
                 if topic_found {
-                    health.topic_found();
+                    health.mark_topic_found();
                 }
                 if findings != logged {
                     findings.iter().for_each(Finding::log);

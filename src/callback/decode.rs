@@ -120,7 +120,7 @@ impl<'a> Json<'a> {
     ///
     /// [`Malformed`], if the text is not one JSON object or repeats a signed field.
     pub fn decode(&'a self) -> Result<UnverifiedCallback<'a>, Malformed> {
-        // The parser's error says what was expected and where. It quotes only values of a wrong type, and
+        // The parser's error gives the expected token and its position. It quotes only values of a wrong type, and
         // members may have values of any type.
         let Members(members) = serde_json::from_str(&self.text)
             .map_err(|error| Malformed::NotACallback(error.to_string().into()))?;
@@ -155,8 +155,8 @@ impl<'a> Json<'a> {
 /// counts; one with other letter case only if there is no exact one.
 enum Found<'a> {
     Nothing,
-    Twin(&'a RawValue),
-    Twins,
+    OtherCase(&'a RawValue),
+    OtherCaseRepeated,
     Exact(&'a RawValue),
     Repeated,
 }
@@ -166,8 +166,8 @@ impl<'a> Found<'a> {
         *self = match (&self, exact) {
             (Self::Exact(_) | Self::Repeated, true) => Self::Repeated,
             (_, true) => Self::Exact(value),
-            (Self::Nothing, false) => Self::Twin(value),
-            (Self::Twin(_) | Self::Twins, false) => Self::Twins,
+            (Self::Nothing, false) => Self::OtherCase(value),
+            (Self::OtherCase(_) | Self::OtherCaseRepeated, false) => Self::OtherCaseRepeated,
             (Self::Exact(_) | Self::Repeated, false) => return,
         };
     }
@@ -175,8 +175,8 @@ impl<'a> Found<'a> {
     fn value(self, name: &'static str) -> Result<Option<&'a RawValue>, Malformed> {
         match self {
             Self::Nothing => Ok(None),
-            Self::Twin(value) | Self::Exact(value) => Ok(Some(value)),
-            Self::Twins | Self::Repeated => Err(Malformed::RepeatedSignedField(name)),
+            Self::OtherCase(value) | Self::Exact(value) => Ok(Some(value)),
+            Self::OtherCaseRepeated | Self::Repeated => Err(Malformed::RepeatedSignedField(name)),
         }
     }
 }

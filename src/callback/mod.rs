@@ -1,4 +1,4 @@
-//! Decodes and authenticates what the sender sent. Pure: no I/O, no clock, no metrics.
+//! Decodes and authenticates callbacks. Pure: no I/O, no clock, no metrics.
 //!
 //! A body passes through three types, each made from the one before: [`RawCallback`] (bytes),
 //! [`UnverifiedCallback`] (fields that are not authenticated), [`VerifiedCallback`] (signed by someone
@@ -6,7 +6,7 @@
 //! reach Kafka.
 //!
 //! The sender's signature covers the secret, the timestamp and the nonce, and nothing else: only these
-//! three are proven to be genuine in a `VerifiedCallback`. See the README's section on the sender.
+//! three are verified in a `VerifiedCallback`. See "Threats" in the README.
 
 mod authenticate;
 mod decode;
@@ -20,9 +20,9 @@ use serde_json::value::RawValue;
 
 pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
 pub use decode::{Json, Malformed};
-pub use secrets::{Place, Secrets, SecretsError};
+pub use secrets::{EntryPosition, Secrets, SecretsError};
 
-/// The fields that the signature covers or is found by.
+/// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and nonce.
 const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
 
 /// The body of a request, unparsed.

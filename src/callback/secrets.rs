@@ -25,25 +25,25 @@ pub enum SecretsError {
     Empty,
     /// There is no `=`.
     #[error("{0} is not of the form appid=secret")]
-    Form(Place),
+    Form(EntryPosition),
     /// Nothing before the `=`.
     #[error("{0} has no appid before its =")]
-    NoAppid(Place),
+    NoAppid(EntryPosition),
     /// Nothing behind the `=`.
     #[error("{0} has an empty secret")]
-    EmptySecret(Place),
+    EmptySecret(EntryPosition),
 }
 
 /// Where an entry stands, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum EntryPosition {
     /// In a list.
     Entry(usize),
     /// In a file. Comments and empty lines count too.
     Line(usize),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for EntryPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Entry(number) => write!(f, "entry {number}"),
@@ -66,7 +66,7 @@ impl Secrets {
         if text.trim().is_empty() {
             return Err(SecretsError::Empty);
         }
-        Self::parse(text.split(',').zip((1..).map(Place::Entry)))
+        Self::parse(text.split(',').zip((1..).map(EntryPosition::Entry)))
     }
 
     /// Parses one pair per line; `#` begins a comment line. Secrets may contain commas here.
@@ -77,14 +77,16 @@ impl Secrets {
     pub fn parse_lines(text: &str) -> Result<Self, SecretsError> {
         // Some editors write a byte order mark, which would become part of an appid.
         let text = text.trim_start_matches('\u{feff}');
-        let lines = text.lines().zip((1..).map(Place::Line));
+        let lines = text.lines().zip((1..).map(EntryPosition::Line));
         Self::parse(lines.filter(|(line, _)| {
             let line = line.trim_start();
             !line.is_empty() && !line.starts_with('#')
         }))
     }
 
-    fn parse<'a>(entries: impl Iterator<Item = (&'a str, Place)>) -> Result<Self, SecretsError> {
+    fn parse<'a>(
+        entries: impl Iterator<Item = (&'a str, EntryPosition)>,
+    ) -> Result<Self, SecretsError> {
         let mut secrets = Self {
             order: Vec::new(),
             by_appid: HashMap::new(),

@@ -129,9 +129,9 @@ async fn show(
         loop {
             let record = tokio::time::timeout(ARRIVAL_TIMEOUT, records.recv()).await;
             let Ok(Some(record)) = record else {
-                return Err(Failure::Failed(
-                    "the record did not arrive in the topic".to_owned(),
-                ));
+                return Err(Failure::Failed(format!(
+                    "record {id} did not arrive in topic {topic} within {ARRIVAL_TIMEOUT:?}"
+                )));
             };
             println!("{}", tail::pretty(topic, &record));
             let is_ours =
@@ -186,7 +186,9 @@ fn print_introduction(
     println!(
         "status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctrl-c.\n"
     );
-    println!("Post a callback of your own (signed now; it stays fresh for ten minutes):\n");
+    println!(
+        "Post a callback of your own (signed now, valid for ZIM2KAFKA_TIMESTAMP_TOLERANCE):\n"
+    );
     println!("  {}\n", curl(url, &body));
     println!("Post more, with the secret of this run:\n");
     println!("  {CALLBACK_SECRETS}={pair} zim2kafka send --url {url} --count 10\n");
@@ -205,7 +207,7 @@ fn print_introduction(
     println!("  zim2kafka tail --kafka-brokers {brokers} --from-beginning --pretty\n");
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests alone are concerned")]
+#[expect(clippy::disallowed_methods, reason = "the rule is for tests only")]
 fn is_installed(program: &str) -> bool {
     let mut command = Command::new(program);
     command

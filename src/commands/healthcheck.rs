@@ -38,6 +38,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 body.trim()
             )))
         }
-        Err(reason) => Err(Failure::Failed(format!("{url}: {reason}"))),
+        Err(reason) => Err(Failure::Failed(format!(
+            "{url} does not answer ({reason}); check that the service runs and that ZIM2KAFKA_ADMIN_LISTEN is the same"
+        ))),
     }
 }

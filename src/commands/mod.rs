@@ -1,4 +1,4 @@
-//! The commands, one file each, and what they share: command line, failures and signals.
+//! The commands, one file or folder each, and what they share: command line, failures and signals.
 
 mod check;
 mod client;
@@ -81,7 +81,7 @@ pub enum Failure {
         source: spool::Error,
     },
     /// A port cannot be bound.
-    #[error("cannot listen on {address}; free the port or set {variable} to another")]
+    #[error("cannot listen on {address}: {source}; free the port or set {variable} to another")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -116,7 +116,7 @@ impl Failure {
     }
 }
 
-/// Waits for work on a thread where it may block.
+/// Runs `work` on a blocking thread and waits for it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {

@@ -98,13 +98,13 @@ fn settings(
 }
 
 /// Open files apart from the callback port's connections: those of the admin port, Kafka and the spool.
-const OTHER_FILES: u64 = MAX_ADMIN_CONNECTIONS as u64 + 256;
+const OTHER_OPEN_FILES: u64 = MAX_ADMIN_CONNECTIONS as u64 + 256;
 
 /// The limits of connections, for which the limit of open files is raised. If that is not possible, fewer
 /// connections are allowed: one that cannot be accepted is worse than one that waits for its slot.
 pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
     let mut limits = arguments.limits()?;
-    let wanted = limits.connections as u64 + OTHER_FILES;
+    let wanted = limits.connections as u64 + OTHER_OPEN_FILES;
     let rlimit = getrlimit(Resource::Nofile);
     let hard = rlimit.maximum.unwrap_or(u64::MAX);
     let current = rlimit.current.unwrap_or(u64::MAX);
@@ -117,7 +117,7 @@ pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits
     };
     let files = setrlimit(Resource::Nofile, raised).map_or(current, |()| wanted.min(hard));
     if files < wanted {
-        let fewer = files.saturating_sub(OTHER_FILES).max(1);
+        let fewer = files.saturating_sub(OTHER_OPEN_FILES).max(1);
         limits.connections = usize::try_from(fewer).unwrap_or(usize::MAX);
         tracing::warn!(
             "ZIM2KAFKA_MAX_CONNECTIONS: only {fewer} connections are allowed, because this process may open only {files} files; raise the hard limit (ulimit -Hn) to {wanted}"

@@ -51,8 +51,7 @@ impl CallbackArgs {
         }
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
         if !self.callback_path.starts_with('/') || !self.callback_path.bytes().all(plain) {
-            let problem =
-                "must be the path of a URL: from its first / on, percent-encoded, without ? and #";
+            let problem = "must be a URL path: begin with /, percent-encoded, without ? and #";
             return Err(invalid("ZIM2KAFKA_CALLBACK_PATH", problem));
         }
         Ok(CallbackSettings {

@@ -1,7 +1,7 @@
 //! The settings, from flags and environment variables.
 //!
-//! Every setting is a flag and a variable. Secrets and Kafka properties are variables only, because
-//! every user of a machine can read the flags of its processes. An empty variable counts as not set,
+//! Every setting is a variable. All but secrets and Kafka properties are also flags; every user of a
+//! machine can read the flags of its processes. An empty variable counts as not set,
 //! because compose files pass unset variables that way.
 //!
 //! This module fills the settings of the modules below it and knows all of them. It is the only

@@ -57,9 +57,9 @@ impl<T> Source<T> {
             Ok(contents) => Ok(digest(contents)),
             Err(error) => Err(error.clone()),
         };
-        let is_settled = self.last == found;
+        let is_stable = self.last == found;
         self.last = found.clone();
-        if !now && (!is_settled || found == self.parsed) {
+        if !now && (!is_stable || found == self.parsed) {
             return None;
         }
         self.parsed = found;
@@ -88,7 +88,13 @@ pub(super) fn unreadable(
     path: &Path,
     error: &std::io::Error,
 ) -> ConfigError {
-    invalid(variable, format!("cannot read {}: {error}", path.display()))
+    invalid(
+        variable,
+        format!(
+            "cannot read {}: {error}; make it readable for the user of the service",
+            path.display()
+        ),
+    )
 }
 
 fn digest(contents: &[Content]) -> [u8; 20] {

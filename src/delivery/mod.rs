@@ -96,14 +96,14 @@ impl Delivery {
                 settings: settings.clone(),
                 status: Arc::clone(status),
                 metrics: Arc::clone(metrics),
-                disk: Arc::clone(&wakeup),
+                wakeup: Arc::clone(&wakeup),
             };
             publisher.start()
         };
         let damage = Arc::new(SetOnce::new());
         let spooler = spool.map(|spool| {
-            let recovered = spool.recovery().map(|recovery| recovery.lost.len());
-            (metrics.spool()).opened(spool.settings().max_bytes, recovered);
+            let lost = spool.recovery().map(|recovery| recovery.lost.len());
+            (metrics.spool()).opened(spool.settings().max_bytes, lost);
             let queues = [Arc::clone(&events), Arc::clone(&dead_letters)];
             let (damage, metrics) = (Arc::clone(&damage), Arc::clone(metrics));
             let on_damage = move |error| {
@@ -148,12 +148,12 @@ impl Delivery {
     }
 
     /// Whether an event that arrived now would probably become durable: no event has waited longer
-    /// than `patience`, and the spool works or a connected broker has the topic. Dead letters do not
+    /// than `answer_deadline`, and the spool works or a connected broker has the topic. Dead letters do not
     /// count, since their problems must not turn events away.
-    pub fn can_persist(&self, patience: Duration, topic_found: bool) -> bool {
+    pub fn can_persist(&self, answer_deadline: Duration, topic_found: bool) -> bool {
         let spool_works = (self.spooler.lock().as_ref()).is_some_and(Spooler::is_working);
         let kafka_works = topic_found && self.status.is_up();
-        (spool_works || kafka_works) && self.events.oldest_age() < patience
+        (spool_works || kafka_works) && self.events.oldest_age() < answer_deadline
     }
 
     /// Begins the shutdown: makes every record durable at once and reads nothing more from disk.
@@ -172,8 +172,8 @@ impl Delivery {
         Arc::clone(self.damage.wait().await)
     }
 
-    /// Ends both lanes, even if records still wait, and closes the spool. Blocks for up to about a
-    /// second.
+    /// Ends both lanes, even if records still wait, and closes the spool. Blocks until librdkafka and
+    /// the spooler have ended: about a second, or longer if librdkafka waits for DNS.
     pub fn stop(&self) {
         self.events.stop();
         self.dead_letters.stop();
@@ -184,7 +184,8 @@ impl Delivery {
                 .join()
                 .expect("a panic in a publisher ends the process");
         }
-        if let Some(spooler) = self.spooler.lock().take() {
+        let spooler = self.spooler.lock().take();
+        if let Some(spooler) = spooler {
             spooler.stop();
         }
     }

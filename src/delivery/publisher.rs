@@ -16,26 +16,26 @@ use crate::metrics::Metrics;
 /// How long a failed producer may take to report on its purged records.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause between two turns, in which records and reports accumulate. Waking a thread for each of
+/// The pause between two iterations, in which records and reports accumulate. Waking a thread for each of
 /// them costs more than the rest of a callback. A single record that arrives while the publisher
 /// waits is handed over at once.
-const TURN_PAUSE_MIN: Duration = Duration::from_micros(500);
+const LOOP_PAUSE_MIN: Duration = Duration::from_micros(500);
 
-/// The pause doubles up to this while there is nothing to hand over and nobody to notify.
-const TURN_PAUSE_MAX: Duration = Duration::from_millis(2);
+/// The pause doubles up to this while there is nothing to hand over and no ticket to resolve.
+const LOOP_PAUSE_MAX: Duration = Duration::from_millis(2);
 
 /// The pause before a new producer, doubled with each failure until a record is settled.
 const RECREATE_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const RECREATE_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// The pause before a record is retried that found librdkafka's queue full. The queue's window is
+/// The pause before a record is sent again after librdkafka's queue was full. The queue's window is
 /// smaller than librdkafka's queue, unless the operator's properties make that one smaller.
 const FULL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The pause before the spool is read again after it could not be read.
 const READ_RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// What one publisher thread works with.
+/// The state of one publisher thread.
 pub(super) struct Publisher {
     pub(super) lane: Lane,
     pub(super) queue: Arc<Queue>,
@@ -43,8 +43,8 @@ pub(super) struct Publisher {
     pub(super) settings: KafkaSettings,
     pub(super) status: Arc<BrokerStatus>,
     pub(super) metrics: Arc<Metrics>,
-    /// Reads records back from the spool.
-    pub(super) disk: Arc<Wakeup>,
+    /// Asks the spooler to read records back.
+    pub(super) wakeup: Arc<Wakeup>,
 }
 
 /// A producer and the queue's generation that it serves.
@@ -65,31 +65,31 @@ impl Publisher {
     }
 
     fn run(&self, mut current: Current) {
-        let (mut pause, mut backoff) = (TURN_PAUSE_MIN, RECREATE_BACKOFF_MIN);
+        let (mut pause, mut backoff) = (LOOP_PAUSE_MIN, RECREATE_BACKOFF_MIN);
         loop {
             current.producer.poll();
             match self.queue.next_step() {
                 Step::Send(batch) => {
                     self.send(&current, &batch);
                     self.queue.notify_acked();
-                    pause = TURN_PAUSE_MIN;
+                    pause = LOOP_PAUSE_MIN;
                     if batch.len() < BATCH_RECORDS {
                         thread::sleep(pause);
                     }
                 }
                 Step::NotifyAcked => {
                     self.queue.notify_acked();
-                    pause = TURN_PAUSE_MIN;
+                    pause = LOOP_PAUSE_MIN;
                     thread::sleep(pause);
                 }
                 Step::Poll => {
                     thread::sleep(pause);
-                    pause = (pause * 2).min(TURN_PAUSE_MAX);
+                    pause = (pause * 2).min(LOOP_PAUSE_MAX);
                 }
-                Step::Read { after } => match self.disk.read(self.lane, after) {
+                Step::Read { after } => match self.wakeup.read(self.lane, after) {
                     Some(records) => self.queue.add_from_disk(records),
                     // The spooler has logged the reason.
-                    None if self.queue.is_stopped_within(READ_RETRY_PAUSE) => break,
+                    None if self.queue.wait_for_stop(READ_RETRY_PAUSE) => break,
                     None => {}
                 },
                 Step::RecreateProducer { reason, progress } => {
@@ -130,10 +130,10 @@ impl Publisher {
             let sent = loop {
                 match current.producer.send(&self.topic, *number, record) {
                     // Retry the same record: a later one would overtake it.
-                    Err(SendError::Full) if !self.queue.is_interrupted_within(FULL_RETRY_PAUSE) => {
+                    Err(SendError::Full) if !self.queue.wait_for_interruption(FULL_RETRY_PAUSE) => {
                         current.producer.poll();
                         self.queue.notify_acked();
-                        // A producer can fail one record locally (say, of a topic that it knows to be
+                        // A producer can fail one record locally (for example, if its topic is known to be
                         // missing) and still take the next one, which would overtake.
                         if self.queue.has_failed() {
                             return return_unsent(at, "the producer has failed");
@@ -158,19 +158,19 @@ impl Publisher {
     /// Ends the producer and creates the next one, which begins with the oldest unsettled record.
     /// `None` if the lane is stopped meanwhile.
     fn recreate_producer(&self, failed: Current, backoff: Duration) -> Option<Current> {
-        // Purging waits for all broker threads, whatever they are doing.
+        // Purging waits for all broker threads, so resolve tickets first.
         self.queue.notify_acked();
         failed.producer.purge();
         let deadline = Instant::now() + PURGE_TIMEOUT;
         while self.queue.awaits_reports() && Instant::now() < deadline {
             failed.producer.poll();
             self.queue.notify_acked();
-            thread::sleep(TURN_PAUSE_MIN);
+            thread::sleep(LOOP_PAUSE_MIN);
         }
         self.end(failed.producer);
         self.metrics.producer_recreated();
         loop {
-            if self.queue.is_stopped_within(backoff) {
+            if self.queue.wait_for_stop(backoff) {
                 return None;
             }
             match self.create_producer() {

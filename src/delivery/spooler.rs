@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::queue::Queue;
-use super::wakeup::{ReadRequest, Requests, SPOOLER_POLL_MIN, Wakeup};
+use super::wakeup::{ReadRequest, Requests, SPOOLER_POLL_INTERVAL_MIN, Wakeup};
 use crate::event::{Lane, MAX_RECORD_BYTES};
 use crate::failpoint;
 use crate::log::{Chain, LogThrottle};
@@ -18,12 +18,12 @@ use crate::spool::{self, Row, Spool};
 /// The bytes of a lane after which a transaction takes no further record. The next transaction
 /// follows at once. The WAL that both lanes' bytes make is smaller than the reserve, so that on a
 /// full disk the reserve's space is enough to copy the WAL into the file.
-const BATCH_BYTES: usize = 1024 * 1024;
+const SPOOL_BATCH_BYTES: usize = 1024 * 1024;
 
 /// Acknowledged rows are deleted after at most this time.
 const DELETE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
-/// The time for deletions at shutdown. What then stays on disk is published twice.
+/// The time for deletions at shutdown. Rows still on disk after it are published again.
 const SHUTDOWN_DELETE_TIME: Duration = Duration::from_secs(1);
 
 /// The pause after a write that failed or found no space.
@@ -97,7 +97,7 @@ struct Worker {
     /// When to delete again, after deleting has failed.
     delete_retry: Option<Instant>,
     failure: Backoff,
-    /// There is no space for more dead letters. Events are not concerned.
+    /// There is no space for more dead letters. Events are not affected.
     dead_letters_full: Backoff,
 }
 
@@ -155,27 +155,27 @@ impl Worker {
         let retry = self.dead_letters_full.until;
         let dead_letters = dead_letters.map(|due| retry.map_or(due, |retry| due.max(retry)));
         let after = self.spool.settings().after;
-        let idle = Instant::now() + after.clamp(SPOOLER_POLL_MIN, DELETE_INTERVAL_MAX);
+        let idle = Instant::now() + after.clamp(SPOOLER_POLL_INTERVAL_MIN, DELETE_INTERVAL_MAX);
         let due = [events, dead_letters].into_iter().flatten();
         let next = due.fold(idle, Instant::min);
         self.failure.until.map_or(next, |until| next.max(until))
     }
 
-    /// Reads what was asked for, deletes what Kafka has, and writes what is due.
+    /// Answers read requests, deletes acknowledged rows, and writes due rows.
     fn tick(&mut self, requests: Requests) -> Result<(), spool::Error> {
         let Requests {
             woken, reads, stop, ..
         } = requests;
         self.read(reads)?;
         let now = Instant::now();
-        // Deletions go on during a pause: they may be what makes space.
+        // Deletions continue during a pause, because they free space.
         let pauses = self.failure.is_active(now) && !stop;
         let dead_letters_pause = pauses || self.dead_letters_full.is_active(now) && !stop;
         let [events, dead_letters] = &self.queues;
         let due_rows = |queue: &Queue, pauses: bool| {
             let is_due = queue.spool_due().is_some_and(|due| due <= now || stop);
             match is_due && !pauses {
-                true => queue.volatile_rows(BATCH_BYTES),
+                true => queue.volatile_rows(SPOOL_BATCH_BYTES),
                 false => Vec::new(),
             }
         };
@@ -191,7 +191,6 @@ impl Worker {
             return Ok(());
         }
         self.last_deletion = now;
-        // Deletions first: they make space.
         let done = self.delete_acked(stop).and_then(|()| match pauses {
             true => Ok(()),
             false => self.write_batch(rows),

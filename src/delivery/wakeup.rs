@@ -8,9 +8,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::event::{Lane, Record};
 
-/// The spooler checks its queues once per `ZIM2KAFKA_SPOOL_AFTER`, but not more often than this. A
-/// queue that needs it sooner wakes it.
-pub(super) const SPOOLER_POLL_MIN: Duration = Duration::from_millis(20);
+/// The shortest interval at which the spooler checks its queues. The interval is
+/// `ZIM2KAFKA_SPOOL_AFTER`, at most 1 s. A queue that needs the spooler sooner wakes it.
+pub(super) const SPOOLER_POLL_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
 /// Wakes the spooler and carries requests to it.
 #[derive(Debug, Default)]

@@ -21,8 +21,8 @@ pub const MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 /// bytes. The number of connections bounds the sum.
 pub const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
-/// A body may arrive in this many pieces, plus one for each [`BYTES_PER_PIECE`]. More are intended to
-/// do harm: each piece costs as much as a small request.
+/// A body may arrive in this many pieces, plus one for each [`BYTES_PER_PIECE`]. More indicate an
+/// attack: each piece costs as much as a small request.
 const MAX_PIECES: usize = 1024;
 const BYTES_PER_PIECE: usize = 64;
 

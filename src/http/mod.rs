@@ -1,6 +1,6 @@
 //! The two ports: callbacks for the sender, and the admin port for operators.
 //!
-//! The only module that knows HTTP status codes and, with `server`, the only one that knows axum.
+//! The only module that imports axum and that answers with HTTP status codes.
 
 mod admin;
 mod body;
@@ -113,6 +113,7 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let connections = Connections::new(port.limits, port.trusted_proxies, metrics.clone());
     let accept_failures = LogThrottle::default();
+    let port_number = port.listener.local_addr()?.port();
     let mut server = Server::<Peer>::from_listener(Listener::new(port.listener, connections)?)
         .handle(handle.0)
         .accept_error_handler(move |peer, error| match peer {
@@ -123,7 +124,7 @@ pub(crate) async fn serve(
             }
             None if accept_failures.is_due() => {
                 tracing::warn!(
-                    "cannot accept connections: {error}; the limit of open files may be too low"
+                    "cannot accept connections on port {port_number}: {error}; if the limit of open files is reached, raise it (ulimit -n)"
                 );
             }
             None => {}

@@ -98,7 +98,7 @@ impl fmt::Display for Problem {
 
 /// The members of RFC 9457 that are used here.
 #[derive(Serialize)]
-struct Body {
+struct ProblemBody {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -108,7 +108,7 @@ struct Body {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = Body {
+        let body = ProblemBody {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),

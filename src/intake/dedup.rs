@@ -1,7 +1,7 @@
 //! The deduplication window: the last accepted callbacks and their tickets.
 //!
-//! Its key are the twenty signature bytes, not timestamp and nonce, because digits can move between
-//! those two without changing the signature.
+//! The key is the twenty signature bytes and the digest of the body, not timestamp and nonce: digits can
+//! move between those two without changing the signature.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -13,7 +13,8 @@ use sha1::{Digest, Sha1};
 use crate::callback::Signature;
 use crate::delivery::{Settled, Ticket};
 
-/// The number of events in the deduplication window, besides those that are still pending.
+/// The size of the deduplication window. Pending events are never removed, so many of them can make it
+/// larger.
 pub const DEDUP_WINDOW_EVENTS: usize = 100_000;
 
 /// Distinguishes two bodies.

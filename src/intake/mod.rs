@@ -44,7 +44,7 @@ pub struct Intake {
 
 /// What happened to an authentic callback.
 pub enum Accepted {
-    /// It asks whether a message may be sent. It is answered without an opinion and not stored.
+    /// It asks whether a message may be sent. It is answered with `{"result":0}` and not stored.
     Passed,
     /// Its record is in the queue, now or since an earlier request. The ticket resolves once it is
     /// durable.
@@ -121,12 +121,12 @@ impl Intake {
         match secrets.authenticate(unverified, self.timestamp_unit) {
             Ok(callback) => {
                 self.metrics.authentic_callback(raw.received_at);
-                self.secret_check.authentic();
+                self.secret_check.record_authentic();
                 Ok(callback)
             }
             Err(unauthorized) => {
                 tracing::debug!("callback is not authentic: {unauthorized:?}");
-                if self.secret_check.unauthorized(raw.received_at) {
+                if self.secret_check.record_unauthorized(raw.received_at) {
                     tracing::warn!(
                         "callbacks fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid"
                     );
@@ -156,9 +156,9 @@ impl Intake {
 
     /// Adds the record to its queue, unless the same callback has been accepted before.
     ///
-    /// Looking up, numbering and remembering happen under one lock, because a resend could be numbered
-    /// too in between. The record is therefore made first, even for the rare resend that does not need
-    /// it. No earlier step leaves a trace, so deduplication still comes first in effect.
+    /// Lookup, numbering and insertion happen under one lock; otherwise a concurrent resend could be
+    /// numbered too. The record is therefore made first, even for the rare resend that does not need it.
+    /// Earlier steps change neither the window nor the queue.
     fn enqueue_once(
         &self,
         callback: &VerifiedCallback<'_>,
@@ -188,7 +188,7 @@ impl Intake {
     }
 
     fn count_malformed(&self, raw: &RawCallback) {
-        self.secret_check.malformed(raw.received_at);
+        self.secret_check.record_malformed(raw.received_at);
     }
 }
 

@@ -33,7 +33,7 @@ struct Window {
 
 impl SecretCheck {
     /// A callback was authentic, so the secrets are right.
-    pub(super) fn authentic(&self) {
+    pub(super) fn record_authentic(&self) {
         if self.is_counting.load(Ordering::Relaxed) {
             let mut window = self.window.lock();
             *window = Window::default();
@@ -42,13 +42,13 @@ impl SecretCheck {
     }
 
     /// A callback could not be parsed, which shows nothing about the secrets.
-    pub(super) fn malformed(&self, now: i64) {
+    pub(super) fn record_malformed(&self, now: i64) {
         self.count(now, |window| window.malformed += 1);
     }
 
     /// A callback failed the signature check. Returns whether to log a warning: once, until a callback
     /// is authentic.
-    pub(super) fn unauthorized(&self, now: i64) -> bool {
+    pub(super) fn record_unauthorized(&self, now: i64) -> bool {
         self.count(now, |window| {
             window.unauthorized += 1;
             let is_suspicious =
@@ -80,14 +80,14 @@ mod tests {
     #[test]
     fn when_every_callback_fails_one_warning_is_due() {
         let check = SecretCheck::default();
-        let warnings = (0..100).filter(|second| check.unauthorized(second * 1000));
+        let warnings = (0..100).filter(|second| check.record_unauthorized(second * 1000));
         assert_eq!(warnings.count(), 1);
     }
 
     #[test]
     fn the_attempts_of_one_event_are_enough() {
         let check = SecretCheck::default();
-        let attempts = [0, 2, 6, 14, 30, 62].map(|second| check.unauthorized(second * 1000));
+        let attempts = [0, 2, 6, 14, 30, 62].map(|second| check.record_unauthorized(second * 1000));
         assert_eq!(attempts, [false, false, false, false, true, false]);
     }
 
@@ -95,9 +95,9 @@ mod tests {
     fn an_authentic_callback_resets_the_count() {
         let check = SecretCheck::default();
         for second in 0..100 {
-            assert!(!check.unauthorized(second * 1000));
+            assert!(!check.record_unauthorized(second * 1000));
             if second % 4 == 3 {
-                check.authentic();
+                check.record_authentic();
             }
         }
     }
@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn failures_that_are_rare_or_among_malformed_callbacks_cause_no_warning() {
         let check = SecretCheck::default();
-        assert!((0..100).all(|minute| !check.unauthorized(minute * 61_000)));
+        assert!((0..100).all(|minute| !check.record_unauthorized(minute * 61_000)));
         let check = SecretCheck::default();
         for second in 0..50 {
-            check.malformed(second * 1000);
-            assert!(!check.unauthorized(second * 1000));
+            check.record_malformed(second * 1000);
+            assert!(!check.record_unauthorized(second * 1000));
         }
     }
 }

@@ -75,13 +75,15 @@ impl BrokerStatus {
             RDKafkaErrorCode::AllBrokersDown => self.set_up(false),
             // Only one broker, or one address of a name: the others may work.
             RDKafkaErrorCode::BrokerTransportFailure => {
-                tracing::debug!("kafka broker cannot be reached: {reason}");
+                tracing::debug!("Kafka broker cannot be reached: {reason}");
             }
             // librdkafka repeats an error with every attempt to connect.
             code if self.errors.is_due_for(code) => {
-                tracing::warn!(%code, "kafka client error: {reason}");
+                tracing::warn!(
+                    "Kafka client error {code}: {reason}; librdkafka retries. If this lasts, check ZIM2KAFKA_KAFKA_BROKERS and ZIM2KAFKA_KAFKA_PROPERTIES"
+                );
             }
-            code => tracing::debug!(%code, "kafka client error: {reason}"),
+            code => tracing::debug!("Kafka client error {code}: {reason}"),
         }
     }
 

@@ -116,7 +116,7 @@ impl Subscription {
     }
 }
 
-/// A broker that restarts or is away for a while. librdkafka keeps retrying.
+/// A broker restarts or cannot be reached for a while; librdkafka retries.
 fn is_temporary(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -133,7 +133,7 @@ pub(super) struct QuietContext;
 
 impl ClientContext for QuietContext {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("kafka client error: {error} ({reason})");
+        tracing::debug!("Kafka client error: {error} ({reason})");
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -16,7 +16,7 @@ use rdkafka::error::KafkaError;
 pub use broker_status::BrokerStatus;
 pub use consumer::{Consumed, StartFrom, Subscription};
 pub use embedded::EmbeddedKafka;
-pub use producer::{MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES};
+pub use producer::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
 pub(crate) use producer::{Producer, Report, SendError};
 pub use properties::{Properties, PropertyError, REFUSED};
 pub use topics::{Inspection, Topics};
@@ -55,7 +55,7 @@ pub enum Error {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// The system does not start another thread.
-    #[error("cannot start a thread")]
+    #[error("cannot start the thread of the embedded Kafka")]
     Thread(#[source] io::Error),
 }
 

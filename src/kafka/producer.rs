@@ -23,7 +23,7 @@ use crate::failpoint;
 
 /// The most records that a producer may hold, counted from its oldest unacknowledged one. This also
 /// bounds how many duplicates a crash or a new producer can cause.
-pub const MAX_IN_FLIGHT: usize = 10_000;
+pub const MAX_IN_FLIGHT_RECORDS: usize = 10_000;
 
 /// The bytes after which a producer takes no further record.
 pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
@@ -31,7 +31,7 @@ pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 /// What a producer reports about one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Report<'a> {
-    /// Kafka stored it and named its offset.
+    /// Kafka stored it and returned its offset.
     Acked,
     /// Kafka will never take this record, or another one of the same batch.
     Rejected(&'a str),
@@ -115,7 +115,7 @@ impl Producer {
         self.inner.purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// The reason behind a "fatal error".
+    /// The cause of a fatal error.
     fn cause(&self, error: &KafkaError) -> String {
         match self.inner.client().fatal_error() {
             Some((code, reason)) => format!("{code}: {reason}"),
@@ -127,7 +127,10 @@ impl Producer {
 /// The configuration of every producer. The operator's properties, already in `client`, replace our
 /// defaults; [`REFUSED`](super::REFUSED) keeps out those that the promises depend on.
 pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
-    let (messages, kilobytes) = ((2 * MAX_IN_FLIGHT).to_string(), (256 * 1024).to_string());
+    let (messages, kilobytes) = (
+        (2 * MAX_IN_FLIGHT_RECORDS).to_string(),
+        (256 * 1024).to_string(),
+    );
     for (key, default) in [
         // The publisher hands over whole batches; lingering would only add latency.
         ("linger.ms", "0"),
@@ -149,10 +152,10 @@ pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
         .set("enable.idempotence", "true")
         .set("enable.gapless.guarantee", "true")
         // A broker checks the order of requests against what it remembers of a producer. If it has
-        // forgotten that (say, the topic was deleted and created again), it accepts the second request
+        // forgotten that (for example, the topic was deleted and created again), it accepts the second request
         // although the first one failed, and librdkafka concludes that the first one succeeded too
-        // ("implicit ack"). One request at a time avoids this. What that costs, and why nothing
-        // cheaper works: benches/README.md.
+        // ("implicit ack"). One request at a time avoids this. benches/README.md has the cost
+        // and the alternatives.
         .set("max.in.flight.requests.per.connection", "1")
         // The largest value. Not 0, which means endless too: librdkafka computes its latency
         // statistics from this value.
@@ -213,8 +216,8 @@ impl ClientContext for DeliveryContext {
     }
 }
 
-/// Logs librdkafka's own lines. Whatever matters also arrives once as an error or a report, so all
-/// but the worst are for debugging.
+/// Logs librdkafka's own lines. Every important one also arrives as an error or a report, so most are
+/// logged at debug level.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {

@@ -21,7 +21,7 @@ use crate::finding::Finding;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The code for a topic that does not exist.
-const MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
+const TOPIC_MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
 
 /// Inspects the topics of events and dead letters.
 pub struct Topics {
@@ -62,20 +62,20 @@ impl Topics {
         let mut exist = Vec::new();
         for name in &self.names {
             let mut found = self.describe(name).await?;
-            if let (Err(MISSING), Some(create)) = (&found, self.create) {
+            if let (Err(TOPIC_MISSING), Some(create)) = (&found, self.create) {
                 findings.push(self.create(name, create).await);
                 found = self.describe(name).await?;
             }
             exist.push(found.is_ok());
             match found {
                 Ok(topic) => findings.extend(self.judge(name, &topic).await),
-                Err(MISSING) => findings.push(Finding::error(
+                Err(TOPIC_MISSING) => findings.push(Finding::error(
                     name,
                     "the topic does not exist; create it, or set ZIM2KAFKA_CREATE_TOPICS=true",
                 )),
                 Err(code) => findings.push(Finding::error(
                     name,
-                    format!("cannot describe the topic: {code}"),
+                    format!("cannot describe the topic: {code}; grant the right Describe on it"),
                 )),
             }
         }
@@ -93,7 +93,7 @@ impl Topics {
             .await
             .map_err(|_| KafkaError::Canceled)??;
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-            return Ok(Err(MISSING));
+            return Ok(Err(TOPIC_MISSING));
         };
         let replicas = topic
             .partitions()
@@ -117,15 +117,25 @@ impl Topics {
             .operation_timeout(Some(REQUEST_TIMEOUT));
         let results = match self.admin.create_topics([&topic], &options).await {
             Ok(results) => results,
-            Err(error) => return Finding::error(name, format!("cannot create the topic: {error}")),
+            Err(error) => {
+                return Finding::error(
+                    name,
+                    format!(
+                        "cannot create the topic: {error}; grant the right Create, or create it yourself"
+                    ),
+                );
+            }
         };
         match results.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
                 Finding::ok(name, "created by another client in the meantime")
             }
-            Some(Err((_, code))) => {
-                Finding::error(name, format!("cannot create the topic: {code}"))
-            }
+            Some(Err((_, code))) => Finding::error(
+                name,
+                format!(
+                    "cannot create the topic: {code}; grant the right Create, or create it yourself"
+                ),
+            ),
             _ => Finding::ok(
                 name,
                 format!("created with {} partitions", create.partitions),
@@ -152,7 +162,7 @@ impl Topics {
             replicas @ 0..3 => Finding::warning(
                 name,
                 format!(
-                    "replication factor {replicas}: an acknowledged record has fewer than 3 copies"
+                    "replication factor {replicas}: an acknowledged record has fewer than 3 copies; use 3"
                 ),
             ),
             replicas => Finding::ok(name, format!("replication factor {replicas}")),

@@ -62,7 +62,7 @@ enum DeliveryResult {
 }
 
 /// In seconds, from one millisecond to beyond the answer deadline.
-const BUCKETS: [f64; 12] = [
+const DURATION_BUCKETS_SECONDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0,
 ];
 
@@ -153,7 +153,7 @@ impl Metrics {
                         "zim2kafka_kafka_delivery_duration_seconds",
                         "From handing a record to the producer to Kafka's acknowledgement.",
                     )
-                    .buckets(BUCKETS.to_vec()),
+                    .buckets(DURATION_BUCKETS_SECONDS.to_vec()),
                 ),
             ),
             kafka_up: gauge(
@@ -362,7 +362,10 @@ fn callback_duration(registry: &Registry) -> Labelled<Histogram> {
         "zim2kafka_callback_duration_seconds",
         "From the arrival of a callback's head to its answer, by outcome.",
     );
-    let durations = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["outcome"]);
+    let durations = HistogramVec::new(
+        options.buckets(DURATION_BUCKETS_SECONDS.to_vec()),
+        &["outcome"],
+    );
     let durations = register(registry, durations);
     let series = |outcome: &Outcome| durations.with_label_values(&[<&str>::from(outcome)]);
     Labelled(Outcome::VARIANTS.iter().map(series).collect())

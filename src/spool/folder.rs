@@ -20,7 +20,7 @@ const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// deleted from the database.
 pub const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The name of that file, as every version has called it.
+/// The name of that file, kept for compatibility with earlier versions.
 pub(super) const RESERVE_FILE: &str = "ballast";
 
 /// A folder that belongs to this process. The lock ends with the process, however that ends.
@@ -35,7 +35,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if another process keeps the lock, else the error of the system.
+    /// `WouldBlock` if another process holds the lock, else the error of the system.
     pub(super) fn claim(path: &Path, timeout: Duration) -> io::Result<Self> {
         let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
@@ -57,7 +57,10 @@ impl Folder {
                 }
                 Err(TryLockError::WouldBlock) => {
                     if !logged {
-                        tracing::info!("another process uses the spool; waiting for it to end");
+                        tracing::info!(
+                            "another process uses the spool in {}; waiting up to {timeout:?} for it to end",
+                            path.display()
+                        );
                         logged = true;
                     }
                     thread::sleep(LOCK_RETRY_PAUSE);

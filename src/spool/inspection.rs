@@ -63,7 +63,10 @@ pub fn inspect(settings: &SpoolSettings) -> Vec<Finding> {
         Ok(disk) => findings.extend(judge(&disk, folder, settings.max_bytes)),
         Err(error) => findings.push(Finding::warning(
             SUBJECT,
-            format!("cannot examine its disk: {}", std::io::Error::from(error)),
+            format!(
+                "cannot examine its disk: {}; check that it is mounted",
+                std::io::Error::from(error)
+            ),
         )),
     }
     findings

@@ -76,7 +76,7 @@ pub(crate) struct Row {
     pub(crate) number: u64,
     pub(crate) lane: Lane,
     pub(crate) record: Arc<Record>,
-    /// Kafka refuses it permanently: it stays on disk and is not read again in this run.
+    /// Kafka rejects it permanently: it stays on disk and is not read again in this run.
     pub(crate) refused: bool,
     /// The row of the event whose dead letter this is; deleted in the same transaction.
     pub(crate) replaces: Option<u64>,
@@ -123,7 +123,7 @@ impl Spool {
     ///
     /// # Errors
     ///
-    /// If another process keeps it, a newer version wrote it, or it cannot be read or written.
+    /// If another process holds the lock, a newer version wrote it, or it cannot be read or written.
     pub fn open(settings: &SpoolSettings) -> Result<Self, Error> {
         Self::open_within(settings, LOCK_TIMEOUT)
     }
@@ -134,10 +134,13 @@ impl Spool {
     ///
     /// As [`Spool::open`].
     pub fn open_within(settings: &SpoolSettings, lock_timeout: Duration) -> Result<Self, Error> {
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock => Error::Locked(lock_timeout),
-            _ => Error::io("the folder must exist or be creatable, and be writable")(error),
-        };
+        let failed =
+            |error: io::Error| match error.kind() {
+                io::ErrorKind::WouldBlock => Error::Locked(lock_timeout),
+                _ => Error::io(
+                    "cannot use the folder; it must exist or be creatable, and be writable",
+                )(error),
+            };
         let folder = Folder::claim(&settings.folder, lock_timeout).map_err(failed)?;
         recovery::finish(&folder).map_err(failed)?;
         let (store, contents, recovery) = open(&folder)?;
@@ -185,7 +188,7 @@ impl Spool {
         }
     }
 
-    /// How many records are on disk, and how many of them Kafka refuses permanently.
+    /// How many records are on disk, and how many of them Kafka rejects permanently.
     pub fn records(&self) -> (i64, i64) {
         (self.store.records(), self.refused)
     }
@@ -250,7 +253,7 @@ impl Spool {
         deleted
     }
 
-    /// Marks rows that Kafka refuses permanently.
+    /// Marks rows that Kafka rejects permanently.
     pub(crate) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
         let marked = match self.store.mark_refused(numbers) {
             Err(Error::Unwritable(_)) => {
@@ -306,7 +309,7 @@ impl Spool {
         }
     }
 
-    /// Takes note of a write. After one that failed, cuts off what it left in the WAL.
+    /// Marks that a write happened. If it failed, truncates its remains in the WAL.
     fn note_write(&mut self, failed: bool) {
         self.written = true;
         if self.wal_has_remains || failed {
@@ -324,8 +327,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Nothing is added while the reserve file is missing. Its space is for deletions alone, without
-    /// which a full disk would stay full, however much Kafka takes.
+    /// Nothing is appended while the reserve file is missing. Its space is only for deletions; otherwise a
+    /// full disk would stay full.
     fn ensure_reserve(&mut self) -> Result<(), Error> {
         match self.reserve {
             Ok(()) => return Ok(()),
@@ -356,7 +359,8 @@ impl Spool {
 
 /// Opens the file, and recovers it if it is damaged.
 fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<RecoveryReport>), Error> {
-    let io = Error::io("cannot read or write the file");
+    let io =
+        Error::io("cannot read or write spool.db or its WAL; check the disk and the permissions");
     let file = folder.create(DATABASE_FILE).map_err(io)?;
     let open_undamaged = || -> Result<(Store, store::Contents), Error> {
         if recovery::wal_is_damaged(folder).map_err(io)? {
@@ -374,7 +378,7 @@ fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<RecoveryRepor
     match open_undamaged() {
         Ok((store, contents)) => Ok((store, contents, None)),
         Err(Error::Damaged(cause)) => {
-            tracing::error!("the spool is damaged ({cause}); recovering what can be read");
+            tracing::error!("the spool is damaged ({cause}); recovering every readable record");
             // The copies need space.
             folder.release_reserve();
             let recovery = recovery::recover(folder).map_err(|error| {

@@ -30,12 +30,12 @@ fn newer_version(format_found: i64) -> Option<u8> {
 /// A longer WAL is copied into the file and truncated.
 const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-const DELETE: &str = "DELETE FROM records WHERE number = ?1";
+const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1";
 
 /// SQLite's page size.
 pub(super) const PAGE_BYTES: u64 = 4096;
 
-/// What lies below an error: SQLite, the system, or a finding of ours in words.
+/// The source of an error: from SQLite, from the system, or a text.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the spool could not do what it was asked to.
@@ -54,7 +54,7 @@ pub enum Error {
     )]
     Newer(u8),
     /// Another process uses it.
-    #[error("another process still uses it after {} s; a spool belongs to one process", .0.as_secs())]
+    #[error("another process still uses the spool after {} s; stop it, or set ZIM2KAFKA_SPOOL_DIR to another folder", .0.as_secs())]
     Locked(Duration),
     /// Anything else that SQLite or the system reports.
     #[error("{0}")]
@@ -76,7 +76,7 @@ impl From<rusqlite::Error> for Error {
                     ErrorCode::DatabaseCorrupt
                     | ErrorCode::NotADatabase
                     | ErrorCode::ReadOnly
-                    // No value of ours is: a length is damaged.
+                    // Our values are never too big, so a stored length is damaged.
                     | ErrorCode::TooBig
                     | ErrorCode::Unknown,
                 ),
@@ -104,8 +104,8 @@ impl Error {
     }
 }
 
-/// `None` if what was to be read is damaged or missing. Any other error must end a recovery: what
-/// may be readable another time must not be given up.
+/// `None` if the data is damaged or missing. Any other error ends the recovery, because the data may be
+/// readable later.
 pub(super) fn readable<T>(read: rusqlite::Result<T>) -> Result<Option<T>, Error> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -130,7 +130,7 @@ pub(super) struct Store {
 pub(super) struct Contents {
     /// By lane.
     pub(super) backlogs: [Backlog; 2],
-    /// Rows that Kafka has refused.
+    /// Rows that Kafka has rejected.
     pub(super) refused: i64,
 }
 
@@ -254,7 +254,7 @@ impl Store {
                 row::insert(&mut statement, *number, *lane, record, *refused)?;
                 appended += 1;
             }
-            let mut statement = transaction.prepare_cached(DELETE)?;
+            let mut statement = transaction.prepare_cached(DELETE_SQL)?;
             for number in rows.iter().filter_map(|row| row.replaces) {
                 deleted += statement.execute([number as i64])? as i64;
             }
@@ -272,7 +272,7 @@ impl Store {
         let (mut done, mut deleted) = (0, 0);
         let transaction = self.connection.transaction()?;
         {
-            let mut statement = transaction.prepare_cached(DELETE)?;
+            let mut statement = transaction.prepare_cached(DELETE_SQL)?;
             for number in numbers {
                 deleted += statement.execute([*number as i64])? as i64;
                 done += 1;
@@ -287,7 +287,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Marks rows that Kafka refuses permanently. They are skipped by reads and delay nothing.
+    /// Marks rows that Kafka rejects permanently. They are skipped by reads and delay nothing.
     pub(super) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
         let transaction = self.connection.transaction()?;
         {
@@ -347,18 +347,18 @@ impl Store {
         }
     }
 
-    /// Cuts off what a failed write has left behind the last commit, which the next start would take
-    /// for damage. Needs no free space.
+    /// Truncates what a failed write left after the last commit; the next start would treat it as damage.
+    /// Needs no free space.
     pub(super) fn truncate_wal(&self) -> Result<(), Error> {
-        const HEADER: u64 = 32;
-        const FRAME: u64 = 24 + PAGE_BYTES;
+        const HEADER_BYTES: u64 = 32;
+        const FRAME_BYTES: u64 = 24 + PAGE_BYTES;
         const TRUNCATE: &str = "cannot truncate the WAL";
         // This kind of checkpoint only reports how many frames the WAL has.
         let frames: i64 =
             (self.connection).query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
         let end = match u64::try_from(frames) {
             Ok(0) => 0,
-            Ok(frames) => HEADER + frames * FRAME,
+            Ok(frames) => HEADER_BYTES + frames * FRAME_BYTES,
             Err(_) => return Err(Error::Failed(TRUNCATE, "there is none".into())),
         };
         if self.wal_bytes() > end {
@@ -434,11 +434,11 @@ impl Store {
 /// Reads a file once in large pieces, so that it is in the system's cache as far as it fits. SQLite
 /// reads page by page, which is many times slower on a disk.
 pub(super) fn read_ahead(path: &Path) {
-    const PIECE: usize = 1024 * 1024;
+    const PIECE_BYTES: usize = 1024 * 1024;
     let Ok(mut file) = File::open(path) else {
         return;
     };
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; PIECE_BYTES];
     // SQLite will meet and report a read error too.
     while file.read(&mut piece).is_ok_and(|read| read > 0) {}
 }

@@ -1,6 +1,11 @@
 //! Every setting, by variable and by flag: what is taken, what is refused, and what is said of it.
 
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
 use serde_json::json;
+use zim2kafka::commands::Cli;
+use zim2kafka::config::variables;
 
 use crate::support::app::callback;
 use crate::support::process::{Ended, Service, request, run, taken};
@@ -40,7 +45,7 @@ fn is_refused(ended: &Ended, variable: &str) {
 }
 
 /// Settings, with a value that is refused and one that is taken.
-const SETTINGS: [(&str, &str, &str); 23] = [
+const SETTINGS: &[(&str, &str, &str)] = &[
     ("LISTEN", "8080", "127.0.0.1:0"),
     ("CALLBACK_PATH", "geheim", "/zim"),
     ("TIMESTAMP_UNIT", "us", "ms"),
@@ -66,10 +71,30 @@ const SETTINGS: [(&str, &str, &str); 23] = [
     ("ADMIN_LISTEN", "localhost", ""),
 ];
 
+/// Settings that other tests try, because they need files or each other.
+const TRIED_ELSEWHERE: [&str; 6] = [
+    "CALLBACK_SECRETS_FILE",
+    "SPOOL_DIR",
+    "SPOOL_MAX_BYTES",
+    "SPOOL_AFTER",
+    "TLS_CERT",
+    "TLS_KEY",
+];
+
+#[test]
+fn every_setting_of_the_command_line_is_tried() {
+    let tried = SETTINGS.iter().map(|(name, ..)| *name);
+    let tried = tried.chain(TRIED_ELSEWHERE);
+    let tried: BTreeSet<_> = tried.map(|name| format!("ZIM2KAFKA_{name}")).collect();
+    let flags = variables(&Cli::command()).into_iter();
+    let known: BTreeSet<_> = flags.map(|(_, variable)| variable).collect();
+    assert_eq!(tried, known);
+}
+
 #[test]
 fn every_setting_is_taken_by_variable_and_by_flag_and_the_flag_wins() {
     let (_port, address) = taken();
-    for (name, bad, good) in SETTINGS {
+    for &(name, bad, good) in SETTINGS {
         let variable = format!("ZIM2KAFKA_{name}");
         let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
         let good = if name == "ADMIN_LISTEN" {
@@ -251,8 +276,14 @@ fn an_unknown_variable_is_warned_of_and_those_of_kubernetes_are_not() {
 
 #[test]
 fn the_help_shows_variables_and_never_their_values() {
-    let all = SETTINGS.map(|(name, ..)| format!("ZIM2KAFKA_{name}"));
-    let taken = SETTINGS.map(|(_, _, good)| good);
+    let all = SETTINGS
+        .iter()
+        .map(|(name, ..)| format!("ZIM2KAFKA_{name}"))
+        .collect::<Vec<_>>();
+    let taken = SETTINGS
+        .iter()
+        .map(|(_, _, good)| *good)
+        .collect::<Vec<_>>();
     let mut variables: Vec<_> = all.iter().map(String::as_str).zip(taken).collect();
     variables.extend([
         ("ZIM2KAFKA_CALLBACK_PATH", "/wert-4711"),

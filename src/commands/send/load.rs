@@ -52,7 +52,7 @@ pub(super) struct Summary {
     succeeded: u64,
     retried: u64,
     given_up: u64,
-    unanswered: u64,
+    unfinished: u64,
     failures: BTreeMap<String, u64>,
     /// Microseconds from the start of an attempt to its answer, for all answers.
     latency: Histogram<u64>,
@@ -111,7 +111,7 @@ impl Load {
         }
         sender.bar.finish_and_clear();
         let mut summary = std::mem::replace(&mut *sender.summary(), Summary::new());
-        summary.unanswered = summary.sent - summary.succeeded - summary.given_up;
+        summary.unfinished = summary.sent - summary.succeeded - summary.given_up;
         summary.elapsed = began.elapsed();
         summary
     }
@@ -190,7 +190,7 @@ impl Summary {
             succeeded: 0,
             retried: 0,
             given_up: 0,
-            unanswered: 0,
+            unfinished: 0,
             failures: BTreeMap::new(),
             latency: Histogram::new_with_bounds(1, 60_000_000, 3)
                 .expect("constant bounds are valid"),
@@ -217,8 +217,8 @@ impl fmt::Display for Summary {
         )?;
         writeln!(f, "retried     {}", self.retried)?;
         writeln!(f, "given up    {}", self.given_up)?;
-        if self.unanswered > 0 {
-            writeln!(f, "unfinished  {} without an answer", self.unanswered)?;
+        if self.unfinished > 0 {
+            writeln!(f, "unfinished  {}", self.unfinished)?;
         }
         for (failure, count) in &self.failures {
             writeln!(f, "            {count} × {failure}")?;
@@ -286,7 +286,7 @@ mod tests {
         let summary = load.run(&Stop::listen()).await;
         assert_eq!((summary.sent, summary.succeeded), (2, 0));
         assert_eq!((summary.retried, summary.given_up), (10, 2));
-        assert_eq!(summary.unanswered, 0);
+        assert_eq!(summary.unfinished, 0);
         assert_eq!(summary.failures.values().sum::<u64>(), 12);
         let text = summary.to_string();
         assert!(text.contains("given up    2\n"), "{text}");

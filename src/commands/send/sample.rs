@@ -23,7 +23,10 @@ impl Signer {
             None => secrets.first(),
         };
         let (appid, secret) = found.ok_or_else(|| {
-            Failure::Usage("ZIM2KAFKA_CALLBACK_SECRETS holds no secret for this --appid".to_owned())
+            let appid = appid.unwrap_or_default();
+            Failure::Usage(format!(
+                "--appid {appid}: there is no secret for it; add {appid}=… to ZIM2KAFKA_CALLBACK_SECRETS or its file"
+            ))
         })?;
         Ok(Self {
             // The wildcard is not an application; its secret is valid for any.

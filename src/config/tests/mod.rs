@@ -97,7 +97,7 @@ fn the_defaults_can_be_taken() {
 
 #[test]
 fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
-    const SETTINGS: [&str; 33] = [
+    const SETTINGS: &[&str] = &[
         "LISTEN",
         "ADMIN_LISTEN",
         "CALLBACK_PATH",

@@ -1,4 +1,4 @@
-//! The ordered queue of one lane: it numbers records, knows who waits for them, and decides what
+//! The ordered queue of one lane: it numbers records, holds their tickets, and decides what
 //! the publisher and the spooler do next.
 //!
 //! Every accepted record gets the next number, and the publisher hands records to Kafka in the order
@@ -17,7 +17,7 @@
 //!
 //! If records have waited too long, the spooler writes all that are not durable to disk, in order.
 //! Those of the tail then leave memory (they become the backlog), and the publisher reads them back
-//! when their turn comes. While Kafka is fast there is no backlog, and a record moves from the tail
+//! in order. While Kafka is fast there is no backlog, and a record moves from the tail
 //! to the window.
 
 mod disk;
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::ticket::{Durability, Settled, Ticket, settle};
-use super::wakeup::{SPOOLER_POLL_MIN, Wakeup};
+use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeup};
 use crate::event::{Lane, Record};
 use crate::kafka::BrokerStatus;
 use crate::metrics::Metrics;
@@ -52,7 +52,7 @@ const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// There is no space for another record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the queue is full: Kafka is slower than the sender or away")]
+#[error("the queue is full: Kafka cannot be reached or accepts records too slowly; send it again")]
 pub struct Full;
 
 /// What the publisher does next.
@@ -60,7 +60,7 @@ pub struct Full;
 pub(super) enum Step {
     /// Hand these records to the producer, in this order.
     Send(Vec<(u64, Arc<Record>)>),
-    /// Call [`Queue::notify_acked`]: there is nothing to send, but somebody to notify.
+    /// Call [`Queue::notify_acked`]: there is nothing to send, but tickets to resolve.
     NotifyAcked,
     /// Read what follows this number from disk (`None`: from the start) and pass it to
     /// [`Queue::add_from_disk`].
@@ -187,7 +187,7 @@ impl Queue {
         let is_late = self.is_late(&state);
         drop(state);
         if let Some(disk) = &self.disk
-            && (is_late || disk.after < SPOOLER_POLL_MIN)
+            && (is_late || disk.after < SPOOLER_POLL_INTERVAL_MIN)
         {
             disk.wakeup.wake();
         }
@@ -309,13 +309,13 @@ impl Queue {
     }
 
     /// Waits for this time. True as soon as the lane is stopped.
-    pub(super) fn is_stopped_within(&self, pause: Duration) -> bool {
+    pub(super) fn wait_for_stop(&self, pause: Duration) -> bool {
         self.wait_until(pause, |state| state.stopping)
     }
 
     /// Waits for this time. True as soon as the publisher must leave its producer, because the lane
     /// is stopped or the producer has failed or stalled.
-    pub(super) fn is_interrupted_within(&self, pause: Duration) -> bool {
+    pub(super) fn wait_for_interruption(&self, pause: Duration) -> bool {
         self.wait_until(pause, |state| {
             state.stopping || state.failure.is_some() || state.is_stalled()
         })

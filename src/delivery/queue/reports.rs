@@ -1,4 +1,4 @@
-//! What follows from the producers' reports: tickets to resolve, records to send again, dead letters.
+//! Handles delivery reports: resolves tickets, sends records again, makes dead letters.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl Queue {
         }
     }
 
-    /// Takes out a record that the producer cannot even be given, now or ever.
+    /// Removes a record that no producer accepts.
     pub(in crate::delivery) fn refuse(&self, generation: u64, number: u64, reason: &str) {
         let mut state = self.lock();
         if generation == state.generation {
@@ -76,7 +76,7 @@ impl Queue {
         }
     }
 
-    /// Takes out a record that Kafka refuses permanently. With a disk, a dead letter that is not on it
+    /// Takes out a record that Kafka rejects permanently. With a disk, a dead letter that is not on it
     /// yet stays in the queue until it is, because no further topic would take it.
     fn refuse_in(&self, state: &mut QueueState, number: u64) -> Option<Removed> {
         let is_last = self.dead_letters.is_none() && self.disk.is_some();
@@ -105,8 +105,8 @@ impl Queue {
         }
     }
 
-    /// Makes a dead letter of a record that Kafka refuses permanently. A refused dead letter stays where
-    /// it is.
+    /// Makes a dead letter of a record that Kafka rejects permanently. A rejected dead letter stays in the
+    /// spool, or is refused if there is none.
     fn dead_letter(&self, refused: Removed, reason: &str) {
         self.metrics.rejected();
         let row = refused.on_disk.then_some(refused.number);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::MAX_UNDELETED_ROWS;
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
-use crate::kafka::{MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES};
+use crate::kafka::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
 use crate::spool::{Backlog, Row};
 
 /// The memory that a record takes besides its own bytes: its entry, its ticket, its headers' handles.
@@ -48,7 +48,7 @@ pub(super) struct QueueState {
     pub(super) acked: Vec<(Arc<Record>, Arc<Ticket>)>,
     /// Rows on disk that are settled and can be deleted.
     pub(super) deletable: Vec<u64>,
-    /// Rows on disk that Kafka refuses and that are still to be marked so.
+    /// Rows on disk that Kafka rejects and that are still to be marked so.
     pub(super) unmarked_refused: Vec<u64>,
 
     /// The current producer's generation. Of an older one, only `Report::Acked` counts.
@@ -83,7 +83,7 @@ pub(super) struct Entry {
     /// Whether it was handed over alone and nothing has been since.
     pub(super) alone: bool,
     pub(super) on_disk: bool,
-    /// Kafka refuses it permanently and no other topic is left. It waits to be written to disk.
+    /// Kafka rejects it permanently and no other topic is left. It waits to be written to disk.
     pub(super) refused: bool,
     /// The row of the event whose dead letter this is.
     pub(super) replaces: Option<u64>,
@@ -211,7 +211,7 @@ impl QueueState {
     /// Settled entries behind the front count too. That bounds the window's memory and how much a new
     /// producer repeats.
     fn is_full(&self) -> bool {
-        self.window.len() >= MAX_IN_FLIGHT || self.window_bytes >= MAX_IN_FLIGHT_BYTES
+        self.window.len() >= MAX_IN_FLIGHT_RECORDS || self.window_bytes >= MAX_IN_FLIGHT_BYTES
     }
 
     /// Whether the publisher should read more from disk, behind [`taken_to`](Self::taken_to).

@@ -95,7 +95,8 @@ impl AddrListener<Stream, Peer> for Listener {
     }
 
     fn get_local_addr(&self) -> io::Result<Peer> {
-        // A listening socket has no peer, and nobody asks.
+        // axum-server asks once and accepts an error: only `Handle::listening`, which is not used here,
+        // needs the address.
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -1,10 +1,9 @@
 //! The connections of a port: how many there may be, how long the other side may take, and which one
 //! is closed if a new one needs its slot.
 //!
-//! At every moment the service waits either for the other side or not at all, because it is serving
-//! a complete request. A connection that is being served is never closed. Otherwise the other side
-//! has a time limit; and if all slots are taken, the connection that the service has waited for
-//! longest is closed, idle ones first.
+//! A connection is either being served, because its request is complete, or waited for. One that is
+//! being served is never closed. One that is waited for has a time limit. If all slots are taken, the
+//! connection waited for longest is closed, idle ones first.
 
 mod listener;
 
@@ -32,14 +31,15 @@ pub struct ConnectionLimits {
     pub idle: Duration,
 }
 
-/// The time for the head of a request, from its first byte. A sender's head arrives in one packet.
+/// The time for a TLS handshake, and for the head of a request from its first byte. A sender's head
+/// arrives in one packet.
 pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A connection counts as idle after this time only: its request may be on the way.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a new connection waits before it looks for a slot again, if nothing notifies it. A
-/// connection that has just become idle is displaced no sooner: its next request may be on the way.
+/// How long a new connection waits before it looks for a slot again, if nothing notifies it. Becoming
+/// idle does not notify, so that a client can send its next request first.
 const ADMIT_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The connections of one port.
@@ -67,13 +67,13 @@ struct Table {
 /// Connections by the time since which the service waits for the other side.
 ///
 /// An entry may be outdated: a connection that has moved on since is requeued only when a search
-/// comes to it, so that ordinary requests do not lock the table. Its true place is never before its
+/// comes to it, so that ordinary requests do not lock the table. Its correct position is never before its
 /// entry, because only becoming idle could move it forward, and [`Connection::mark_idle`] requeues.
 type WaitQueue = BTreeMap<(Instant, u64), Arc<Connection>>;
 
 /// The two wait queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum QueueKind {
     /// No request is under way.
     Idle,
     /// A handshake or a request has begun.
@@ -100,7 +100,7 @@ struct ConnectionState {
     /// Its stream is gone.
     is_closed: bool,
     /// Its entry in a wait queue.
-    queued: Option<(Line, Instant)>,
+    queued: Option<(QueueKind, Instant)>,
     /// Wakes the task that waits for bytes.
     waker: Option<Waker>,
 }
@@ -205,11 +205,11 @@ impl Table {
     /// service has waited for longest. Does nothing if all are being served.
     fn displace_one(&mut self) {
         loop {
-            let idle = self.longest_waiting(Line::Idle);
+            let idle = self.longest_waiting(QueueKind::Idle);
             let chosen = match idle {
                 Some((_, since)) if since.elapsed() >= IDLE_GRACE => idle,
                 _ => {
-                    let both = [idle, self.longest_waiting(Line::Busy)];
+                    let both = [idle, self.longest_waiting(QueueKind::Busy)];
                     both.into_iter().flatten().min_by_key(|(_, since)| *since)
                 }
             };
@@ -225,52 +225,52 @@ impl Table {
         }
     }
 
-    fn longest_waiting(&mut self, line: Line) -> Option<(Arc<Connection>, Instant)> {
+    fn longest_waiting(&mut self, kind: QueueKind) -> Option<(Arc<Connection>, Instant)> {
         loop {
-            let (&(since, _), connection) = self.queue(line).first_key_value()?;
+            let (&(since, _), connection) = self.queue(kind).first_key_value()?;
             let connection = Arc::clone(connection);
-            if connection.state.lock().place() == Some((line, since)) {
+            if connection.state.lock().queue_key() == Some((kind, since)) {
                 return Some((connection, since));
             }
             self.requeue(&connection);
         }
     }
 
-    /// Moves a connection to its true place, if it has one.
+    /// Moves a connection to its correct position, if it has one.
     fn requeue(&mut self, connection: &Arc<Connection>) {
         let mut state = connection.state.lock();
         self.dequeue(connection.id, &mut state);
-        state.queued = state.place();
-        if let Some((line, since)) = state.queued {
+        state.queued = state.queue_key();
+        if let Some((kind, since)) = state.queued {
             let entry = (since, connection.id);
-            self.queue(line).insert(entry, Arc::clone(connection));
+            self.queue(kind).insert(entry, Arc::clone(connection));
         }
     }
 
     fn dequeue(&mut self, id: u64, state: &mut ConnectionState) {
-        if let Some((line, since)) = state.queued.take() {
-            self.queue(line).remove(&(since, id));
+        if let Some((kind, since)) = state.queued.take() {
+            self.queue(kind).remove(&(since, id));
         }
     }
 
-    fn queue(&mut self, line: Line) -> &mut WaitQueue {
-        match line {
-            Line::Idle => &mut self.idle,
-            Line::Busy => &mut self.busy,
+    fn queue(&mut self, kind: QueueKind) -> &mut WaitQueue {
+        match kind {
+            QueueKind::Idle => &mut self.idle,
+            QueueKind::Busy => &mut self.busy,
         }
     }
 }
 
 impl ConnectionState {
     /// The queue in which this connection belongs, and since when. `None` if it cannot be displaced.
-    fn place(&self) -> Option<(Line, Instant)> {
-        let line = match self.phase {
+    fn queue_key(&self) -> Option<(QueueKind, Instant)> {
+        let kind = match self.phase {
             _ if self.is_displaced || self.has_stayed || self.is_closed => return None,
-            Phase::Idle => Line::Idle,
-            Phase::Head | Phase::Body => Line::Busy,
+            Phase::Idle => QueueKind::Idle,
+            Phase::Head | Phase::Body => QueueKind::Busy,
             Phase::Serving => return None,
         };
-        Some((line, self.since))
+        Some((kind, self.since))
     }
 }
 
@@ -395,18 +395,18 @@ impl Connection {
         state.phase = Phase::Idle;
         state.since = Instant::now();
         state.has_stayed = false;
-        let is_queued = matches!(state.queued, Some((Line::Idle, _)));
+        let is_queued = matches!(state.queued, Some((QueueKind::Idle, _)));
         drop(state);
         if !is_queued {
             self.port.table.lock().requeue(self);
         }
     }
 
-    /// Asks the connection to close, if it still waits since then.
+    /// Asks the connection to close, unless it has moved on since then.
     fn displace(&self, since: Instant) -> bool {
         let mut state = self.state.lock();
         if state
-            .place()
+            .queue_key()
             .is_none_or(|(_, now_since)| now_since != since)
         {
             return false;

@@ -14,8 +14,8 @@ use crate::spool::folder::Folder;
 use crate::spool::store::{Error, PAGE_BYTES, Store};
 use crate::spool::{DATABASE_FILE, WAL_FILE};
 
-/// The folder of the copies, as every version has called it.
-pub(super) const COPIES: &str = "salvage";
+/// The folder of the copies. The name is kept for compatibility with earlier versions.
+pub(super) const COPIES_FOLDER: &str = "salvage";
 
 /// A copy of the file with pages of the WAL applied.
 pub(super) struct WorkingCopy {
@@ -32,9 +32,15 @@ pub(super) fn make_copies(folder: &Folder) -> io::Result<Vec<WorkingCopy>> {
     if wal.is_damaged() {
         views.push([wal.sound, wal.beyond].concat());
     }
-    DirBuilder::new().mode(0o700).create(folder.file(COPIES))?;
+    DirBuilder::new()
+        .mode(0o700)
+        .create(folder.file(COPIES_FOLDER))?;
     let copy = |(at, pages): (usize, &Vec<Page<'_>>)| {
-        WorkingCopy::make(folder, &folder.file(COPIES).join(at.to_string()), pages)
+        WorkingCopy::make(
+            folder,
+            &folder.file(COPIES_FOLDER).join(at.to_string()),
+            pages,
+        )
     };
     views.iter().enumerate().map(copy).collect()
 }

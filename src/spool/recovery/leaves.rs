@@ -1,7 +1,8 @@
 //! Reads the rows of a damaged spool without the pages that lead to them.
 //!
-//! Without this, one damaged byte in the root page of the table would lose the whole spool. Measured
-//! with one damaged page at each place of eight files: the figures are in the commit that says so.
+//! Without this, one damaged byte in the root page of the table would lose the whole spool. Figures, with
+//! one damaged page at each position of eight files, are in the message of the commit that moved the
+//! module here.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;

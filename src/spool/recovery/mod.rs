@@ -21,7 +21,7 @@ use super::folder::Folder;
 use super::store::{Error, Store, readable};
 use super::{DATABASE_FILE, Row, WAL_FILE, row};
 use crate::event::Lane;
-use copies::{COPIES, WorkingCopy, make_copies, read_wal};
+use copies::{COPIES_FOLDER, WorkingCopy, make_copies, read_wal};
 use wal::Wal;
 
 /// The new spool while it is being filled.
@@ -29,11 +29,11 @@ const NEW_FILE: &str = "spool.new";
 const NEW_WAL_FILE: &str = "spool.new-wal";
 
 /// The limits of the transactions that copy rows.
-const BATCH_ROWS: usize = 1000;
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const COPY_BATCH_ROWS: usize = 1000;
+const COPY_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// The most numbers of lost records that are logged.
-const LOGGED_NUMBERS: usize = 20;
+const LOGGED_NUMBERS_MAX: usize = 20;
 
 /// What was recovered of a damaged spool, and what was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,20 +82,20 @@ pub(super) fn finish(folder: &Folder) -> io::Result<()> {
     for name in [NEW_FILE, NEW_WAL_FILE] {
         ignore_missing(fs::remove_file(folder.file(name)))?;
     }
-    ignore_missing(fs::remove_dir_all(folder.file(COPIES)))
+    ignore_missing(fs::remove_dir_all(folder.file(COPIES_FOLDER)))
 }
 
 /// Moves the damaged spool aside and puts a new one in its place.
 pub(super) fn recover(folder: &Folder) -> Result<RecoveryReport, Error> {
     let failed = Error::io("cannot copy or replace the damaged files");
-    ignore_missing(fs::remove_dir_all(folder.file(COPIES))).map_err(failed)?;
+    ignore_missing(fs::remove_dir_all(folder.file(COPIES_FOLDER))).map_err(failed)?;
     let copies = make_copies(folder).map_err(failed)?;
     let views: Vec<Connection> = copies
         .iter()
         .map(WorkingCopy::open)
         .collect::<Result<_, _>>()?;
     let mut numbers = BTreeSet::new();
-    // Where the WAL is damaged, an index that looks intact may be an old one.
+    // If the WAL is damaged, an index that looks intact may be outdated.
     let mut is_listed = views.len() == 1;
     for view in &views {
         is_listed &= list_numbers(view, &mut numbers)?;
@@ -132,7 +132,7 @@ pub(super) fn recover(folder: &Folder) -> Result<RecoveryReport, Error> {
     // Logged before anything is replaced, so that it is known whatever happens to this start.
     report.log();
     replace(folder, &report.moved_to).map_err(failed)?;
-    ignore_missing(fs::remove_dir_all(folder.file(COPIES))).map_err(failed)?;
+    ignore_missing(fs::remove_dir_all(folder.file(COPIES_FOLDER))).map_err(failed)?;
     Ok(report)
 }
 
@@ -146,10 +146,10 @@ impl RecoveryReport {
         } else {
             "at least "
         };
-        let numbers = lost.iter().take(LOGGED_NUMBERS).map(u64::to_string);
+        let numbers = lost.iter().take(LOGGED_NUMBERS_MAX).map(u64::to_string);
+        let numbers = numbers.collect::<Vec<_>>().join(" ");
         tracing::error!(
-            numbers = numbers.collect::<Vec<_>>().join(" "),
-            "the spool was damaged: recovered {recovered} records, lost {at_least}{}. The damaged files are in {}; check the disk",
+            "the spool was damaged: recovered {recovered} records, lost {at_least}{} (the first numbers: {numbers}). The damaged files are in {}; check the disk",
             lost.len(),
             self.moved_to.display()
         );
@@ -180,7 +180,7 @@ impl Recovered {
             self.bytes += row.record.size();
             self.batch.push(row);
         }
-        if self.batch.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
+        if self.batch.len() >= COPY_BATCH_ROWS || self.bytes >= COPY_BATCH_BYTES {
             self.store.append(&self.batch)?;
             self.batch.clear();
             self.bytes = 0;

@@ -7,7 +7,7 @@ use super::state::STALL_TIMEOUT;
 use super::*;
 use crate::callback::{RawCallback, Secrets, TimestampUnit, sign};
 use crate::event::{self, Event};
-use crate::kafka::{MAX_IN_FLIGHT, Report};
+use crate::kafka::{MAX_IN_FLIGHT_RECORDS, Report};
 
 /// A record of a real callback, with a note that makes it as large as wanted.
 fn record(note: usize) -> Record {
@@ -123,12 +123,12 @@ fn a_full_queue_refuses_before_it_numbers_and_has_space_again_after_acknowledgem
 #[test]
 fn records_settled_behind_a_stuck_one_still_count_in_the_window() {
     let (queue, _) = queues();
-    enqueue(&queue, MAX_IN_FLIGHT + 1);
+    enqueue(&queue, MAX_IN_FLIGHT_RECORDS + 1);
     let mut handed = Vec::new();
-    while handed.len() < MAX_IN_FLIGHT {
+    while handed.len() < MAX_IN_FLIGHT_RECORDS {
         handed.extend(handed_over(&queue));
     }
-    for number in 1..MAX_IN_FLIGHT as u64 {
+    for number in 1..MAX_IN_FLIGHT_RECORDS as u64 {
         report(&queue, 1, number, Report::Acked);
     }
     assert_eq!(
@@ -137,7 +137,7 @@ fn records_settled_behind_a_stuck_one_still_count_in_the_window() {
     );
     assert_eq!(handed_over(&queue), [0_u64; 0]);
     report(&queue, 1, 0, Report::Acked);
-    assert_eq!(handed_over(&queue), [MAX_IN_FLIGHT as u64]);
+    assert_eq!(handed_over(&queue), [MAX_IN_FLIGHT_RECORDS as u64]);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_stopped_queue_ends_its_publisher() {
     enqueue(&queue, 1);
     queue.stop();
     assert!(matches!(queue.next_step(), Step::Stop));
-    assert!(queue.is_stopped_within(Duration::ZERO));
+    assert!(queue.wait_for_stop(Duration::ZERO));
 }
 
 #[derive(Debug, Clone)]
