@@ -5,7 +5,7 @@
 //! because compose files pass unset variables that way.
 //!
 //! This module fills the settings of the modules below it and knows all of them. It is the only
-//! reader of the environment, apart from [`failpoint`](crate::failpoint).
+//! reader of the environment, apart from `failpoint`.
 
 mod arguments;
 mod callbacks;
