@@ -28,8 +28,8 @@ impl Health {
         }
     }
 
-    /// Whether an event that arrived now would probably become durable, and the service is not stopping.
-    /// Updates the metric.
+    /// Whether an event that arrived now would probably become durable, and the service is not
+    /// stopping. Updates the metric.
     pub fn is_ready(&self) -> bool {
         let topic_found = self.topic_found.load(Ordering::Relaxed);
         let is_ready = !self.is_stopping.load(Ordering::Relaxed)
@@ -43,8 +43,8 @@ impl Health {
         self.topic_found.store(true, Ordering::Relaxed);
     }
 
-    /// The service is about to stop. It still accepts callbacks, but load balancers should use another
-    /// process.
+    /// The service is about to stop. It still accepts callbacks, but load balancers should use
+    /// another process.
     pub fn set_stopping(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }

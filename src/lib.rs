@@ -1,5 +1,5 @@
-//! zim2kafka receives the signed HTTP callbacks of ZEGOCLOUD In-app Chat, verifies their signatures,
-//! and publishes each as a record, keyed by its group, on a Kafka topic.
+//! zim2kafka receives the signed HTTP callbacks of ZEGOCLOUD In-app Chat, verifies their
+//! signatures, and publishes each as a record, keyed by its group, on a Kafka topic.
 //!
 //! # The path of a callback
 //!
@@ -13,10 +13,11 @@
 //!
 //! # Modules
 //!
-//! In reading order. A module imports only modules that come before it in this list:
-//! `failpoint`, `log`, `finding`, [`callback`], [`event`], [`metrics`], [`spool`], [`kafka`],
-//! [`delivery`], [`intake`], [`health`], [`http`], [`config`], [`reload`], [`server`], [`commands`].
-//! `tests/it/rules/imports.rs` holds this order and fails if a module imports one that comes after it.
+//! In reading order. A module imports only modules that come before it in this list: `failpoint`,
+//! `log`, `finding`, [`callback`], [`event`], [`metrics`], [`spool`], [`kafka`], [`delivery`],
+//! [`intake`], [`health`], [`http`], [`config`], [`reload`], [`server`], [`commands`].
+//! `tests/it/rules/imports.rs` holds this order and fails if a module imports one that comes after
+//! it.
 //!
 //! | module | what it does |
 //! | --- | --- |

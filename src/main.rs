@@ -1,7 +1,8 @@
-//! Runs a command and ends with its exit code: 0 success, 1 failure, 2 invalid usage or configuration.
+//! Runs a command and ends with its exit code: 0 success, 1 failure, 2 invalid usage or
+//! configuration.
 
-/// Replaces `malloc` for the C libraries too. A callback makes about fifty small allocations, half of
-/// them freed on another thread. With the system's allocator that is 5 of 34 µs.
+/// Replaces `malloc` for the C libraries too. A callback makes about fifty small allocations, half
+/// of them freed on another thread. With the system's allocator that is 5 of 34 µs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -12,8 +13,8 @@ use std::thread;
 use zim2kafka::commands::{self, Cli, Failure, Stop};
 use zim2kafka::config;
 
-/// The name of tokio's threads. A panic there fails one request, or ends the service if it is in a task
-/// that `server::run` watches.
+/// The name of tokio's threads. A panic there fails one request, or ends the service if it is in a
+/// task that `server::run` watches.
 const WORKER_THREAD_NAME: &str = "worker";
 
 fn main() -> ExitCode {
@@ -52,8 +53,8 @@ fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-/// A panic in a publisher, which also takes Kafka's reports, would leave a process that looks healthy
-/// but persists nothing, so abort. That loses no event that was answered with 2xx.
+/// A panic in a publisher, which also takes Kafka's reports, would leave a process that looks
+/// healthy but persists nothing, so abort. That loses no event that was answered with 2xx.
 fn abort_on_panic() {
     let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

@@ -1,8 +1,8 @@
 //! `UnverifiedCallback` to `VerifiedCallback`.
 //!
-//! The scheme is from ZEGOCLOUD's page "Authenticating server-to-server callbacks": the callback secret,
-//! the timestamp and the nonce are sorted as strings, joined, hashed with SHA-1 and written in hex.
-//! There is no separator between the parts, so their syntax is checked strictly here.
+//! The scheme is from ZEGOCLOUD's page "Authenticating server-to-server callbacks": the callback
+//! secret, the timestamp and the nonce are sorted as strings, joined, hashed with SHA-1 and written
+//! in hex. There is no separator between the parts, so their syntax is checked strictly here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,8 +25,8 @@ pub struct VerifiedCallback<'a> {
     fields: Vec<Field<'a>>,
 }
 
-/// Why a callback is not authentic. Its text is the same in all cases, so that a client learns nothing
-/// from it. The variant is for the log.
+/// Why a callback is not authentic. Its text is the same in all cases, so that a client learns
+/// nothing from it. The variant is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the callback is not authentic")]
 pub enum Unauthorized {
@@ -91,8 +91,8 @@ impl Secrets {
 /// The longest nonce. ZEGOCLOUD's samples have 6 to 19 characters.
 const MAX_NONCE_BYTES: usize = 64;
 
-/// The twenty bytes of a signature. They are a live credential, because anyone who has them can sign
-/// another body. They are never printed.
+/// The twenty bytes of a signature. They are a live credential, because anyone who has them can
+/// sign another body. They are never printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signature(pub [u8; 20]);
 
@@ -133,8 +133,8 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// The unit of the sender's timestamps. ZEGOCLOUD's pages specified seconds until 2025-09-11 and specify
-/// milliseconds since, but still have samples in seconds.
+/// The unit of the sender's timestamps. ZEGOCLOUD's pages specified seconds until 2025-09-11 and
+/// specify milliseconds since, but still have samples in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampUnit {
     /// 10 digits are seconds, 13 are milliseconds.
@@ -204,14 +204,14 @@ impl<'a> VerifiedCallback<'a> {
         self.timestamp
     }
 
-    /// The twenty signature bytes. They identify a callback, because the signed parts are joined without a
-    /// separator and the same signature can stand for two ways to split them.
+    /// The twenty signature bytes. They identify a callback, because the signed parts are joined
+    /// without a separator and the same signature can stand for two ways to split them.
     pub fn signature(&self) -> Signature {
         self.signature
     }
 
-    /// All members except the four signed ones, in the order received. No name equals that of a signed
-    /// field in any letter case, so none of these fields contains the signature.
+    /// All members except the four signed ones, in the order received. No name equals that of a
+    /// signed field in any letter case, so none of these fields contains the signature.
     pub fn fields(&self) -> &[Field<'a>] {
         &self.fields
     }

@@ -1,9 +1,9 @@
 //! Bytes to `UnverifiedCallback`. All leniency in parsing is here and in `form`.
 //!
-//! ZEGOCLOUD's pages say "JSON" and "perform UrlDecode on it". The latter is left over from a remark
-//! about a form-encoded variant that support can enable. Three encodings are therefore distinguished,
-//! by their bytes and never by the `Content-Type`, which is not documented. A JSON body is never
-//! URL-decoded, because group and user IDs may contain `%` and `+`.
+//! ZEGOCLOUD's pages say "JSON" and "perform UrlDecode on it". The latter is left over from a
+//! remark about a form-encoded variant that support can enable. Three encodings are therefore
+//! distinguished, by their bytes and never by the `Content-Type`, which is not documented. A JSON
+//! body is never URL-decoded, because group and user IDs may contain `%` and `+`.
 //!
 //! Every encoding is converted to the text of one JSON object, which is then parsed in one way.
 
@@ -20,8 +20,8 @@ use super::{Field, RawCallback, SIGNED, UnverifiedCallback};
 /// Why a body is not a callback.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Neither one JSON object nor a form. The text gives the reason and never quotes the body, which
-    /// may contain a live signature.
+    /// Neither one JSON object nor a form. The text gives the reason and never quotes the body,
+    /// which may contain a live signature.
     #[error("the body is neither one JSON object nor a form: {0}")]
     NotACallback(Cow<'static, str>),
     /// A signed field is repeated, so it is unknown which value was signed.
@@ -75,8 +75,9 @@ fn skip_whitespace(body: &[u8]) -> &[u8] {
     body.get(whitespace..).unwrap_or_default()
 }
 
-/// Decodes once. Encoders that encode `:` and `,` (those of form fields) write a space as `+` and a plus
-/// as `%2B`. Encoders that do not encode them (those of whole URLs) do not encode a plus either.
+/// Decodes once. Encoders that encode `:` and `,` (those of form fields) write a space as `+` and a
+/// plus as `%2B`. Encoders that do not encode them (those of whole URLs) do not encode a plus
+/// either.
 fn percent_decoded(body: &[u8]) -> Cow<'_, [u8]> {
     let plus_is_a_plus = body.iter().any(|byte| b":,".contains(byte));
     if plus_is_a_plus || !body.contains(&b'+') {
@@ -89,8 +90,8 @@ fn percent_decoded(body: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(percent_decode(&spaces).collect())
 }
 
-/// Replaces invalid UTF-8 by U+FFFD: a callback with invalid UTF-8 may be authentic, though it cannot be
-/// published.
+/// Replaces invalid UTF-8 by U+FFFD: a callback with invalid UTF-8 may be authentic, though it
+/// cannot be published.
 fn utf8(bytes: Cow<'_, [u8]>) -> (Cow<'_, str>, bool) {
     match bytes {
         Cow::Borrowed(bytes) => {
@@ -120,8 +121,8 @@ impl<'a> Json<'a> {
     ///
     /// [`Malformed`], if the text is not one JSON object or repeats a signed field.
     pub fn decode(&'a self) -> Result<UnverifiedCallback<'a>, Malformed> {
-        // The parser's error gives the expected token and its position. It quotes only values of a wrong type, and
-        // members may have values of any type.
+        // The parser's error gives the expected token and its position. It quotes only values of a
+        // wrong type, and members may have values of any type.
         let Members(members) = serde_json::from_str(&self.text)
             .map_err(|error| Malformed::NotACallback(error.to_string().into()))?;
         let mut signed = [const { Found::Nothing }; SIGNED.len()];
@@ -151,8 +152,8 @@ impl<'a> Json<'a> {
 
 /// The members found under the name of one signed field.
 ///
-/// Other ZEGO products write `Nonce` and `AppId`, and may share our URL. A member with the exact name
-/// counts; one with other letter case only if there is no exact one.
+/// Other ZEGO products write `Nonce` and `AppId`, and may share our URL. A member with the exact
+/// name counts; one with other letter case only if there is no exact one.
 enum Found<'a> {
     Nothing,
     OtherCase(&'a RawValue),
@@ -186,8 +187,8 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    // For anything else the parser would build an error with text and position, which costs more than
-    // parsing a string.
+    // For anything else the parser would build an error with text and position, which costs more
+    // than parsing a string.
     if !value.get().starts_with('"') {
         return None;
     }
@@ -195,8 +196,8 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     Some(text)
 }
 
-/// A string, or the characters of a number as received: a nonce has up to 19 digits, more than a float
-/// can represent, and the signature covers characters.
+/// A string, or the characters of a number as received: a nonce has up to 19 digits, more than a
+/// float can represent, and the signature covers characters.
 fn text_or_number(value: &RawValue) -> Option<Cow<'_, str>> {
     match value.get().as_bytes() {
         [b'0'..=b'9' | b'-', ..] => Some(Cow::Borrowed(value.get())),
@@ -227,8 +228,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::with_capacity(USUAL_MEMBERS);
-        // As raw text, names are checked against JSON's grammar, and values of any depth or size are
-        // skipped without recursion or conversion.
+        // As raw text, names are checked against JSON's grammar, and values of any depth or size
+        // are skipped without recursion or conversion.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             let Name(name) = serde_json::from_str(name.get()).map_err(A::Error::custom)?;
             members.push(Field { name, value });
@@ -237,8 +238,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// A member's name. It is parsed as bytes, because serde_json refuses a lone surrogate in a string, and
-/// one in the name of an unknown field must not lose the event.
+/// A member's name. It is parsed as bytes, because serde_json refuses a lone surrogate in a string,
+/// and one in the name of an unknown field must not lose the event.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
@@ -260,8 +261,8 @@ impl<'de> Visitor<'de> for NameVisitor {
         Ok(lossy(name))
     }
 
-    /// With escapes decoded. A lone surrogate then is three bytes that are not UTF-8, of which only the
-    /// first is 0xED; one U+FFFD replaces the three.
+    /// With escapes decoded. A lone surrogate then is three bytes that are not UTF-8, of which only
+    /// the first is 0xED; one U+FFFD replaces the three.
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
         let mut name = String::with_capacity(bytes.len());
         for chunk in bytes.utf8_chunks() {

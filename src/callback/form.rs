@@ -1,7 +1,7 @@
 //! A form-encoded body to the text of one JSON object.
 //!
-//! ZEGOCLOUD's support can switch an account to forms. Older receivers of ZEGO's callbacks show arrays
-//! as repeated fields; other senders write `name[]=`, `name[0]=` or one JSON array.
+//! ZEGOCLOUD's support can switch an account to forms. Older receivers of ZEGO's callbacks show
+//! arrays as repeated fields; other senders write `name[]=`, `name[0]=` or one JSON array.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -109,9 +109,9 @@ impl Member<'_> {
         }
     }
 
-    /// The elements that a value adds to its array. Only a plain `new_user_ids=` may contain an array; in
-    /// other spellings and under unknown names, brackets are ordinary characters, which an ID may
-    /// contain.
+    /// The elements that a value adds to its array. Only a plain `new_user_ids=` may contain an
+    /// array; in other spellings and under unknown names, brackets are ordinary characters, which
+    /// an ID may contain.
     fn elements<'v>(&self, value: &'v Value<'_>) -> Cow<'v, str> {
         match inside_brackets(&value.text) {
             Some(elements) if self.name == ARRAY && value.spelling == Spelling::Plain => {

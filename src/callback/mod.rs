@@ -1,12 +1,12 @@
 //! Decodes and authenticates callbacks. Pure: no I/O, no clock, no metrics.
 //!
 //! A body passes through three types, each made from the one before: [`RawCallback`] (bytes),
-//! [`UnverifiedCallback`] (fields that are not authenticated), [`VerifiedCallback`] (signed by someone
-//! who knows the secret). Later modules take a `VerifiedCallback`, so an unauthenticated field cannot
-//! reach Kafka.
+//! [`UnverifiedCallback`] (fields that are not authenticated), [`VerifiedCallback`] (signed by
+//! someone who knows the secret). Later modules take a `VerifiedCallback`, so an unauthenticated
+//! field cannot reach Kafka.
 //!
-//! The sender's signature covers the secret, the timestamp and the nonce, and nothing else: only these
-//! three are verified in a `VerifiedCallback`. See "Threats" in the README.
+//! The sender's signature covers the secret, the timestamp and the nonce, and nothing else: only
+//! these three are verified in a `VerifiedCallback`. See "Threats" in the README.
 
 mod authenticate;
 mod decode;
@@ -22,7 +22,8 @@ pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback,
 pub use decode::{Json, Malformed};
 pub use secrets::{EntryPosition, Secrets, SecretsError};
 
-/// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and nonce.
+/// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
+/// nonce.
 const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
 
 /// The body of a request, unparsed.
@@ -30,7 +31,8 @@ const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
 pub struct RawCallback {
     /// The bytes, unchanged. They contain a live signature: never log them.
     pub body: Bytes,
-    /// The `Content-Type` header as received. It has no influence and is only kept for dead letters.
+    /// The `Content-Type` header as received. It has no influence and is only kept for dead
+    /// letters.
     pub content_type: Option<Bytes>,
     /// When the last byte of the body arrived, in milliseconds since 1970-01-01 UTC.
     pub received_at: i64,

@@ -53,11 +53,11 @@ impl fmt::Display for EntryPosition {
 }
 
 impl Secrets {
-    /// Parses `appid=secret` pairs separated by commas. The same appid twice is a rotation: both secrets
-    /// are valid.
+    /// Parses `appid=secret` pairs separated by commas. The same appid twice is a rotation: both
+    /// secrets are valid.
     ///
-    /// Whitespace around an entry, an appid or a secret is ignored. An empty entry is an error, because an
-    /// unset variable in `$NEW,$OLD` leaves one.
+    /// Whitespace around an entry, an appid or a secret is ignored. An empty entry is an error,
+    /// because an unset variable in `$NEW,$OLD` leaves one.
     ///
     /// # Errors
     ///
@@ -136,7 +136,8 @@ impl Secrets {
         secrets.map(Vec::as_slice)
     }
 
-    /// The secret that stands in for those of an unknown application, so that the check takes as long.
+    /// The secret that stands in for those of an unknown application, so that the check takes as
+    /// long.
     pub(super) fn dummy(&self) -> &[Zeroizing<String>] {
         &self.dummy
     }

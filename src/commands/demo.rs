@@ -95,8 +95,8 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     shown
 }
 
-/// Sends one callback after another and prints every record of the topic, including those of callbacks
-/// that other clients send.
+/// Sends one callback after another and prints every record of the topic, including those of
+/// callbacks that other clients send.
 async fn show(
     signer: &Signer,
     url: &Uri,

@@ -23,7 +23,8 @@ use crate::log::Chain;
 use crate::server::ServerError;
 use crate::spool;
 
-/// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to Kafka
+/// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to
+/// Kafka
 #[derive(Debug, Parser)]
 #[command(
     name = "zim2kafka",

@@ -30,7 +30,8 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     } = args;
     let embedded = embedded_kafka.then(|| embed(&serve)).transpose()?;
     let mut settings = settings(&serve, embedded.as_ref(), stop)?;
-    // Before the ports are bound: an older process may still have both, and only the spool is waited for.
+    // Before the ports are bound: an older process may still have both, and only the spool is
+    // waited for.
     if let Some(spool) = serve.spool.settings(&serve.deadlines)? {
         tokio::select! {
             spool = open_spool(spool) => settings.spool = Some(spool?),
@@ -97,11 +98,13 @@ fn settings(
     })
 }
 
-/// Open files apart from the callback port's connections: those of the admin port, Kafka and the spool.
+/// Open files apart from the callback port's connections: those of the admin port, Kafka and the
+/// spool.
 const OTHER_OPEN_FILES: u64 = MAX_ADMIN_CONNECTIONS as u64 + 256;
 
-/// The limits of connections, for which the limit of open files is raised. If that is not possible, fewer
-/// connections are allowed: one that cannot be accepted is worse than one that waits for its slot.
+/// The limits of connections, for which the limit of open files is raised. If that is not possible,
+/// fewer connections are allowed: one that cannot be accepted is worse than one that waits for its
+/// slot.
 pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
     let mut limits = arguments.limits()?;
     let wanted = limits.connections as u64 + OTHER_OPEN_FILES;

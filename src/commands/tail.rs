@@ -78,8 +78,8 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     }
 }
 
-/// One JSON object on one line. Keys, headers and dead letters are strings; the value of an event is
-/// embedded as JSON, with its digits unchanged.
+/// One JSON object on one line. Keys, headers and dead letters are strings; the value of an event
+/// is embedded as JSON, with its digits unchanged.
 fn line(topic: &str, record: &Consumed) -> String {
     let headers: serde_json::Map<String, Value> = (record.headers.iter())
         .map(|(name, value)| (name.clone(), text(value)))
@@ -123,8 +123,8 @@ fn text(bytes: &[u8]) -> Value {
     Value::from(String::from_utf8_lossy(bytes))
 }
 
-/// Removes the line breaks between the tokens of a JSON text. Fields that are published as received may
-/// hold some; strings cannot.
+/// Removes the line breaks between the tokens of a JSON text. Fields that are published as received
+/// may hold some; strings cannot.
 fn on_one_line(json: &str) -> String {
     json.chars()
         .filter(|char| !matches!(char, '\n' | '\r'))

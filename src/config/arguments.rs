@@ -214,7 +214,8 @@ pub struct TopicArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Spool")]
 pub struct SpoolArgs {
-    /// Folder of the spool, on a persistent disk; without it, an event that Kafka does not take in time is answered 503
+    /// Folder of the spool, on a persistent disk; without it, an event that Kafka does not take in
+    /// time is answered 503
     #[arg(long, env = "ZIM2KAFKA_SPOOL_DIR", value_name = "FOLDER")]
     pub spool_dir: Option<PathBuf>,
     /// Most bytes that the spool may use; beyond it new events are answered 503

@@ -1,8 +1,8 @@
 //! The settings, from flags and environment variables.
 //!
-//! Every setting is a variable. All but secrets and Kafka properties are also flags; every user of a
-//! machine can read the flags of its processes. An empty variable counts as not set,
-//! because compose files pass unset variables that way.
+//! Every setting is a variable. All but secrets and Kafka properties are also flags; every user of
+//! a machine can read the flags of its processes. An empty variable counts as not set, because
+//! compose files pass unset variables that way.
 //!
 //! This module fills the settings of the modules below it and knows all of them. It is the only
 //! reader of the environment, apart from `failpoint`.
@@ -59,7 +59,8 @@ fn invalid(variable: &'static str, problem: impl fmt::Display) -> ConfigError {
     ConfigError { variable, problem }
 }
 
-/// The lowest limit of the spool: enough for SQLite's own pages and a few records of the largest size.
+/// The lowest limit of the spool: enough for SQLite's own pages and a few records of the largest
+/// size.
 const SPOOL_MAX_BYTES_MIN: usize = 4 * 1024 * 1024;
 
 /// The longest deadline.
@@ -265,7 +266,8 @@ fn name_the_variable(
     error
 }
 
-/// Returns a warning for each unknown `ZIM2KAFKA_*` variable that is set, with the nearest known name.
+/// Returns a warning for each unknown `ZIM2KAFKA_*` variable that is set, with the nearest known
+/// name.
 pub fn unknown_variables(command: &clap::Command) -> Vec<String> {
     let set = env::vars_os().filter(|(_, value)| !value.is_empty());
     let set = set.filter_map(|(name, _)| name.into_string().ok());

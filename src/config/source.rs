@@ -49,8 +49,9 @@ impl<T> Source<T> {
 
     /// Checks the files, and parses them if they have changed.
     ///
-    /// A change is parsed once two checks in a row have found the same: a single check may see a file
-    /// that is half written, or only one of two that belong together. `now` parses them in any case.
+    /// A change is parsed once two checks in a row have found the same: a single check may see a
+    /// file that is half written, or only one of two that belong together. `now` parses them in any
+    /// case.
     pub fn check(&mut self, now: bool) -> Option<Result<T, ConfigError>> {
         let contents = read(&self.files);
         let found = match &contents {

@@ -148,8 +148,8 @@ impl Delivery {
     }
 
     /// Whether an event that arrived now would probably become durable: no event has waited longer
-    /// than `answer_deadline`, and the spool works or a connected broker has the topic. Dead letters do not
-    /// count, since their problems must not turn events away.
+    /// than `answer_deadline`, and the spool works or a connected broker has the topic. Dead
+    /// letters do not count, since their problems must not turn events away.
     pub fn can_persist(&self, answer_deadline: Duration, topic_found: bool) -> bool {
         let spool_works = (self.spooler.lock().as_ref()).is_some_and(Spooler::is_working);
         let kafka_works = topic_found && self.status.is_up();
@@ -172,8 +172,8 @@ impl Delivery {
         Arc::clone(self.damage.wait().await)
     }
 
-    /// Ends both lanes, even if records still wait, and closes the spool. Blocks until librdkafka and
-    /// the spooler have ended: about a second, or longer if librdkafka waits for DNS.
+    /// Ends both lanes, even if records still wait, and closes the spool. Blocks until librdkafka
+    /// and the spooler have ended: about a second, or longer if librdkafka waits for DNS.
     pub fn stop(&self) {
         self.events.stop();
         self.dead_letters.stop();

@@ -16,9 +16,9 @@ use crate::metrics::Metrics;
 /// How long a failed producer may take to report on its purged records.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause between two iterations, in which records and reports accumulate. Waking a thread for each of
-/// them costs more than the rest of a callback. A single record that arrives while the publisher
-/// waits is handed over at once.
+/// The pause between two iterations, in which records and reports accumulate. Waking a thread for
+/// each of them costs more than the rest of a callback. A single record that arrives while the
+/// publisher waits is handed over at once.
 const LOOP_PAUSE_MIN: Duration = Duration::from_micros(500);
 
 /// The pause doubles up to this while there is nothing to hand over and no ticket to resolve.
@@ -133,8 +133,8 @@ impl Publisher {
                     Err(SendError::Full) if !self.queue.wait_for_interruption(FULL_RETRY_PAUSE) => {
                         current.producer.poll();
                         self.queue.notify_acked();
-                        // A producer can fail one record locally (for example, if its topic is known to be
-                        // missing) and still take the next one, which would overtake.
+                        // A producer can fail one record locally (for example, if its topic is
+                        // known to be missing) and still take the next one, which would overtake.
                         if self.queue.has_failed() {
                             return return_unsent(at, "the producer has failed");
                         }

@@ -249,8 +249,8 @@ impl Worker {
         self.spool.tidy()
     }
 
-    /// Writes the rows of both lanes in one transaction. Without rows, checks after a failure whether
-    /// a write would succeed now.
+    /// Writes the rows of both lanes in one transaction. Without rows, checks after a failure
+    /// whether a write would succeed now.
     fn write_batch(&mut self, [events, dead_letters]: [Vec<Row>; 2]) -> Result<(), spool::Error> {
         if events.is_empty() && dead_letters.is_empty() {
             return self.probe();

@@ -30,8 +30,8 @@ pub enum Durability {
 ///
 /// # Panics
 ///
-/// If the ticket is resolved already. Each record leaves its queue once, and a dead letter takes over
-/// the ticket of its event, so that would be a bug.
+/// If the ticket is resolved already. Each record leaves its queue once, and a dead letter takes
+/// over the ticket of its event, so that would be a bug.
 pub(super) fn settle(ticket: &Ticket, settled: Settled) {
     if settled == Settled::Refused {
         tracing::error!(

@@ -69,8 +69,8 @@ pub enum JoinType {
 impl<'a> GroupJoined<'a> {
     /// Whether `name` is a name of this event on any version of its page since 2025-06.
     ///
-    /// From 2025-06-30 to 2025-07-24 the page said `group_destroy` by mistake, which is another event. Only
-    /// this one has `join_type` and `new_user_ids`.
+    /// From 2025-06-30 to 2025-07-24 the page said `group_destroy` by mistake, which is another
+    /// event. Only this one has `join_type` and `new_user_ids`.
     pub(super) fn has_name(name: &str, callback: &VerifiedCallback<'_>) -> bool {
         let has = |wanted| callback.fields().iter().any(|field| field.name == wanted);
         match name {
@@ -118,9 +118,9 @@ impl<'a> GroupJoined<'a> {
         Ok(event)
     }
 
-    /// The id: equal for equal content, also if that is resent or replayed. The text is canonical (RFC
-    /// 8785): arrays keep their order, `serde_json` escapes strings in the same way, and a timestamp of at
-    /// most thirteen digits is written as an integer in both.
+    /// The id: equal for equal content, also if that is resent or replayed. The text is canonical
+    /// (RFC 8785): arrays keep their order, `serde_json` escapes strings in the same way, and a
+    /// timestamp of at most thirteen digits is written as an integer in both.
     fn id(&self) -> Uuid {
         let name = (
             self.appid,
@@ -225,8 +225,8 @@ impl Extra<'_> {
         self.0.is_empty()
     }
 
-    /// Ordinary parsers take the last one of a repeated name, and strict parsers refuse a record that
-    /// repeats one.
+    /// Ordinary parsers take the last one of a repeated name, and strict parsers refuse a record
+    /// that repeats one.
     fn keep_last_of_each_name(&mut self) {
         if self.0.len() < 2 {
             return;
@@ -255,8 +255,8 @@ impl Serialize for Extra<'_> {
     }
 }
 
-/// The inviting user. `Apply` has none: until 2025-06-26 the page said that the field repeats the joining
-/// user, and since then that it is invalid.
+/// The inviting user. `Apply` has none: until 2025-06-26 the page said that the field repeats the
+/// joining user, and since then that it is invalid.
 fn operator<'a>(
     join_type: JoinType,
     field: Option<&'a Field<'a>>,

@@ -37,8 +37,8 @@ impl Unpublishable {
     }
 }
 
-/// The callback that asks whether a chat message may be sent. The sender holds the message back until
-/// it is answered, for at most 2.5 s (ZEGOCLOUD's page "Message not sent yet").
+/// The callback that asks whether a chat message may be sent. The sender holds the message back
+/// until it is answered, for at most 2.5 s (ZEGOCLOUD's page "Message not sent yet").
 pub const BEFORE_SEND_MESSAGE: &str = "before_send_msg";
 
 /// Reads a callback as an event.

@@ -17,8 +17,8 @@ use crate::callback::VerifiedCallback;
 /// letter.
 pub const MAX_RECORD_BYTES: usize = 900_000;
 
-/// The longest group ID that becomes the key of a dead letter. ZEGOCLOUD's have at most 32 bytes, and a
-/// dead letter must fit whatever its body contains.
+/// The longest group ID that becomes the key of a dead letter. ZEGOCLOUD's have at most 32 bytes,
+/// and a dead letter must fit whatever its body contains.
 const MAX_DEAD_LETTER_KEY_BYTES: usize = 1024;
 
 /// The namespace of the ids of dead letters: `UUIDv5(DNS, "dead-letter.zim2kafka")`.
@@ -55,7 +55,8 @@ pub struct Times {
     pub received: i64,
 }
 
-/// The queue, publisher and topic that a record travels through. The numbers are stored in the spool.
+/// The queue, publisher and topic that a record travels through. The numbers are stored in the
+/// spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// Records of events.
@@ -124,7 +125,8 @@ impl Record {
             .map(|key| Bytes::from(key.into_owned()));
         let raw = callback.raw();
         Self::of_dead_letter(
-            // Copied, because the body is a slice of the connection's read buffer, which must not live on.
+            // Copied, because the body is a slice of the connection's read buffer, which must not
+            // live on.
             Bytes::copy_from_slice(&raw.body),
             raw.content_type.clone(),
             key,
@@ -209,8 +211,8 @@ impl Record {
     }
 }
 
-/// A UUID of version 5, like `Uuid::new_v5`, but with a SHA-1 that uses the processor's instructions;
-/// the one in `uuid` takes several times as long.
+/// A UUID of version 5, like `Uuid::new_v5`, but with a SHA-1 that uses the processor's
+/// instructions; the one in `uuid` takes several times as long.
 pub(super) fn name_based_id(namespace: Uuid, name: &[u8]) -> Uuid {
     let hash: [u8; 20] = Sha1::new()
         .chain_update(namespace)

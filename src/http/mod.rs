@@ -130,8 +130,8 @@ pub(crate) async fn serve(
             None => {}
         })
         .http1_only();
-    // The streams enforce the deadline of heads, because they can distinguish a slow head from an idle
-    // connection.
+    // The streams enforce the deadline of heads, because they can distinguish a slow head from an
+    // idle connection.
     server
         .http_builder()
         .http1()

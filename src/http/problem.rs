@@ -45,8 +45,8 @@ impl Problem {
         }
     }
 
-    /// The outcome of the callback. Requests to another path or with another method are not callbacks,
-    /// and their outcome is not used.
+    /// The outcome of the callback. Requests to another path or with another method are not
+    /// callbacks, and their outcome is not used.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => Outcome::Malformed,

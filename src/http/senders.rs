@@ -39,8 +39,8 @@ impl FromStr for Networks {
             let part = part.trim();
             let alone = || Some(part.parse::<IpAddr>().ok()?.into());
             let network = part.parse::<IpNet>().ok().or_else(alone)?;
-            // 10.1.2.3/8 may be a typo of 10.1.2.3/32, and would admit more than intended. IPv4-mapped
-            // addresses are compared as IPv4, so a network of them would match nothing.
+            // 10.1.2.3/8 may be a typo of 10.1.2.3/32, and would admit more than intended.
+            // IPv4-mapped addresses are compared as IPv4, so a network of them would match nothing.
             let is_mapped =
                 matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
             (network.trunc() == network && !is_mapped).then_some(network)
@@ -71,9 +71,9 @@ impl SenderSettings {
             .is_some_and(|sender| allowed.contain(sender))
     }
 
-    /// The address that a request was sent from: the nearest one that is not a trusted proxy, beginning
-    /// with the connection and followed by what trusted proxies have appended. `None` if one of them
-    /// appended something that is not an address.
+    /// The address that a request was sent from: the nearest one that is not a trusted proxy,
+    /// beginning with the connection and followed by what trusted proxies have appended. `None` if
+    /// one of them appended something that is not an address.
     fn sender(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let mut sender = peer;
         // Several fields form one list, in their order.

@@ -37,8 +37,8 @@ pub enum CertificateError {
 }
 
 impl Certificate {
-    /// Parses two PEM texts: the certificate with its chain, in the order in which they are sent, and
-    /// the key of the first.
+    /// Parses two PEM texts: the certificate with its chain, in the order in which they are sent,
+    /// and the key of the first.
     ///
     /// # Errors
     ///

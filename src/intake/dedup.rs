@@ -1,7 +1,7 @@
 //! The deduplication window: the last accepted callbacks and their tickets.
 //!
-//! The key is the twenty signature bytes and the digest of the body, not timestamp and nonce: digits can
-//! move between those two without changing the signature.
+//! The key is the twenty signature bytes and the digest of the body, not timestamp and nonce:
+//! digits can move between those two without changing the signature.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -13,8 +13,8 @@ use sha1::{Digest, Sha1};
 use crate::callback::Signature;
 use crate::delivery::{Settled, Ticket};
 
-/// The size of the deduplication window. Pending events are never removed, so many of them can make it
-/// larger.
+/// The size of the deduplication window. Pending events are never removed, so many of them can make
+/// it larger.
 pub const DEDUP_WINDOW_EVENTS: usize = 100_000;
 
 /// Distinguishes two bodies.
@@ -43,8 +43,8 @@ struct Seen {
 }
 
 impl DedupWindow {
-    /// The ticket of the same callback, if it was accepted before and is durable or pending. A refused
-    /// one counts as new.
+    /// The ticket of the same callback, if it was accepted before and is durable or pending. A
+    /// refused one counts as new.
     pub(super) fn find(&self, signature: Signature, body: BodyDigest) -> Option<Arc<Ticket>> {
         let found = self.index.find(self.hash(signature), |&position| {
             self.at(position).is_some_and(|event| {
@@ -72,8 +72,8 @@ impl DedupWindow {
             body,
             ticket,
         });
-        // Two for each new one, so that the window shrinks again after many were pending at once; not
-        // more, since all of the oldest may be pending.
+        // Two for each new one, so that the window shrinks again after many were pending at once;
+        // not more, since all of the oldest may be pending.
         for _ in 0..2 {
             if self.events.len() > DEDUP_WINDOW_EVENTS
                 && let Some(oldest) = self.remove_oldest()

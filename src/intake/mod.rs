@@ -91,8 +91,8 @@ impl Intake {
         self.secrets.store(Arc::new(secrets));
     }
 
-    /// Accepts one callback: decodes it, authenticates it, turns it into a record and adds that to its
-    /// queue, unless it is only a question or has been accepted before.
+    /// Accepts one callback: decodes it, authenticates it, turns it into a record and adds that to
+    /// its queue, unless it is only a question or has been accepted before.
     ///
     /// # Errors
     ///
@@ -136,8 +136,8 @@ impl Intake {
         }
     }
 
-    /// Finds stale callbacks. The sender retries for 62 s and may or may not sign each attempt anew, so
-    /// the tolerance is a matter of minutes.
+    /// Finds stale callbacks. The sender retries for 62 s and may or may not sign each attempt
+    /// anew, so the tolerance is a matter of minutes.
     fn check_age<'a>(
         &self,
         callback: &'a VerifiedCallback<'a>,
@@ -156,9 +156,9 @@ impl Intake {
 
     /// Adds the record to its queue, unless the same callback has been accepted before.
     ///
-    /// Lookup, numbering and insertion happen under one lock; otherwise a concurrent resend could be
-    /// numbered too. The record is therefore made first, even for the rare resend that does not need it.
-    /// Earlier steps change neither the window nor the queue.
+    /// Lookup, numbering and insertion happen under one lock; otherwise a concurrent resend could
+    /// be numbered too. The record is therefore made first, even for the rare resend that does not
+    /// need it. Earlier steps change neither the window nor the queue.
     fn enqueue_once(
         &self,
         callback: &VerifiedCallback<'_>,

@@ -1,8 +1,8 @@
 //! Detects that the configured secrets are probably wrong.
 //!
 //! A wrong secret loses every event: the sender is refused six times and drops it. That is easy to
-//! get wrong, because ZEGOCLOUD's console shows a ServerSecret beside the CallbackSecret, and one of
-//! its pages names the wrong one.
+//! get wrong, because ZEGOCLOUD's console shows a ServerSecret beside the CallbackSecret, and one
+//! of its pages names the wrong one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 /// The time in which failures are counted, in ms: about as long as the sender retries one event.
 const WINDOW_MS: i64 = 60_000;
 
-/// The failures that cause a warning. The sender tries one event five times within the window, so one
-/// lost event is enough.
+/// The failures that cause a warning. The sender tries one event five times within the window, so
+/// one lost event is enough.
 const FAILURES_MIN: u32 = 5;
 
 /// Counts callbacks that fail the signature check since the last authentic one.
@@ -46,8 +46,8 @@ impl SecretCheck {
         self.count(now, |window| window.malformed += 1);
     }
 
-    /// A callback failed the signature check. Returns whether to log a warning: once, until a callback
-    /// is authentic.
+    /// A callback failed the signature check. Returns whether to log a warning: once, until a
+    /// callback is authentic.
     pub(super) fn record_unauthorized(&self, now: i64) -> bool {
         self.count(now, |window| {
             window.unauthorized += 1;

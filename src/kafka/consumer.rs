@@ -11,8 +11,8 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::producer::log;
 use super::{Error, KafkaSettings};
 
-/// A reader of all partitions of one topic. It joins no consumer group and commits no offsets, so it
-/// needs only the right to read and does not disturb other consumers.
+/// A reader of all partitions of one topic. It joins no consumer group and commits no offsets, so
+/// it needs only the right to read and does not disturb other consumers.
 pub struct Subscription {
     consumer: BaseConsumer<QuietContext>,
 }
@@ -71,7 +71,8 @@ impl Subscription {
                 return Err(KafkaError::MetadataFetch(error.into()).into());
             }
             for partition in found.partitions() {
-                // Looked up now and not at the first fetch, so that everything after this call is read.
+                // Looked up now and not at the first fetch, so that everything after this call is
+                // read.
                 let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout)?;
                 let offset = match start {
                     StartFrom::Beginning => low,

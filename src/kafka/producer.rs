@@ -152,10 +152,10 @@ pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
         .set("enable.idempotence", "true")
         .set("enable.gapless.guarantee", "true")
         // A broker checks the order of requests against what it remembers of a producer. If it has
-        // forgotten that (for example, the topic was deleted and created again), it accepts the second request
-        // although the first one failed, and librdkafka concludes that the first one succeeded too
-        // ("implicit ack"). One request at a time avoids this. benches/README.md has the cost
-        // and the alternatives.
+        // forgotten that (for example, the topic was deleted and created again), it accepts the
+        // second request although the first one failed, and librdkafka concludes that the first one
+        // succeeded too ("implicit ack"). One request at a time avoids this. benches/README.md has
+        // the cost and the alternatives.
         .set("max.in.flight.requests.per.connection", "1")
         // The largest value. Not 0, which means endless too: librdkafka computes its latency
         // statistics from this value.
@@ -216,8 +216,8 @@ impl ClientContext for DeliveryContext {
     }
 }
 
-/// Logs librdkafka's own lines. Every important one also arrives as an error or a report, so most are
-/// logged at debug level.
+/// Logs librdkafka's own lines. Every important one also arrives as an error or a report, so most
+/// are logged at debug level.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -227,8 +227,9 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// Whether Kafka rejects the record itself, permanently. Everything else counts as an outage: a missing
-/// topic, a missing right, and any code we do not know, because that must never drop an event.
+/// Whether Kafka rejects the record itself, permanently. Everything else counts as an outage: a
+/// missing topic, a missing right, and any code we do not know, because that must never drop an
+/// event.
 fn is_final(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),

@@ -80,8 +80,8 @@ const ACKS: &str = "an answer of 200 depends on acks=all";
 const RETRIES: &str = "a record is retried until Kafka has it";
 const TIMEOUT: &str = "a record must never be given up because of a timeout";
 
-/// Aliases in librdkafka of properties that we set too. If both names were set, it would be undefined
-/// which one counts.
+/// Aliases in librdkafka of properties that we set too. If both names were set, it would be
+/// undefined which one counts.
 const ALIASES: [(&str, &str); 2] = [
     ("queue.buffering.max.ms", "linger.ms"),
     ("compression.codec", "compression.type"),
@@ -118,8 +118,8 @@ impl Properties {
             if let Some(why) = refused(key) {
                 return Err(PropertyError::Refused(key.to_owned(), why));
             }
-            // The message of librdkafka may quote the value, and an unknown key may be a piece of a value
-            // that contained a `;`.
+            // The message of librdkafka may quote the value, and an unknown key may be a piece of a
+            // value that contained a `;`.
             match ClientConfig::new().set(key, value).create_native_config() {
                 Ok(_) => {}
                 Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
@@ -134,9 +134,9 @@ impl Properties {
         Self(properties).validated()
     }
 
-    /// Creates a producer without brokers, to check that these properties are compatible with each other,
-    /// with ours, with this build of librdkafka and with the files they name. librdkafka's message names
-    /// properties and files and shows no password.
+    /// Creates a producer without brokers, to check that these properties are compatible with each
+    /// other, with ours, with this build of librdkafka and with the files they name. librdkafka's
+    /// message names properties and files and shows no password.
     fn validated(self) -> Result<Self, PropertyError> {
         let producer: KafkaResult<BaseProducer> = producer::config(self.client()).create();
         match producer {

@@ -1,9 +1,9 @@
 //! Checks the right to write to a topic without writing to it.
 //!
-//! Kafka reports what a client may do with a topic (KIP-430, brokers from 2.3 on). rust-rdkafka does
-//! not expose that request, so this calls librdkafka directly. The obvious alternative, sending a
-//! record that is too large, would make brokers log an error at each start, and a broker without a
-//! limit would store it.
+//! Kafka reports what a client may do with a topic (KIP-430, brokers from 2.3 on). rust-rdkafka
+//! does not expose that request, so this calls librdkafka directly. The obvious alternative,
+//! sending a record that is too large, would make brokers log an error at each start, and a broker
+//! without a limit would store it.
 #![expect(
     unsafe_code,
     reason = "librdkafka's C functions; no pointer leaves this file"
@@ -25,8 +25,8 @@ use rdkafka::bindings::{
 };
 use rdkafka::client::{Client, ClientContext};
 
-/// Whether Kafka allows this client to write to the topic. `None` if it does not report that, as old
-/// brokers and some compatible ones. Blocks for at most `timeout`.
+/// Whether Kafka allows this client to write to the topic. `None` if it does not report that, as
+/// old brokers and some compatible ones. Blocks for at most `timeout`.
 pub(super) fn may_write<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
@@ -36,8 +36,8 @@ pub(super) fn may_write<C: ClientContext>(
     let mut names: [*const c_char; 1] = [name.as_ptr()];
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client outlives the call. Everything created here is destroyed here, once.
-    // DescribeTopics copies the names and the options, and the queue delivers only this event. What the
-    // event lends is read before the event is destroyed.
+    // DescribeTopics copies the names and the options, and the queue delivers only this event. What
+    // the event lends is read before the event is destroyed.
     unsafe {
         let kafka = client.native_ptr();
         let options =
@@ -69,9 +69,9 @@ pub(super) fn may_write<C: ClientContext>(
 ///
 /// The event must come from librdkafka and must not be destroyed yet.
 unsafe fn read(event: *mut rd_kafka_event_t) -> Option<bool> {
-    // SAFETY: each pointer is checked before it is followed, and the counts are librdkafka's own. The
-    // operations are read as numbers, because a number that the enum does not know is not a valid value
-    // of it.
+    // SAFETY: each pointer is checked before it is followed, and the counts are librdkafka's own.
+    // The operations are read as numbers, because a number that the enum does not know is not a
+    // valid value of it.
     unsafe {
         let result = rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {

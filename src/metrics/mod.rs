@@ -1,8 +1,8 @@
 //! The metrics for Prometheus: one registry, one method for each fact.
 //!
-//! Names, labels and buckets are a contract with dashboards and alerts. Labels come from closed sets
-//! and never from a request. Every series exists from the start, so that `rate` works from the first
-//! event on.
+//! Names, labels and buckets are a contract with dashboards and alerts. Labels come from closed
+//! sets and never from a request. Every series exists from the start, so that `rate` works from the
+//! first event on.
 
 mod connections;
 mod spool;
@@ -316,8 +316,8 @@ impl Default for Metrics {
     }
 }
 
-/// A callback that has arrived and is not yet answered. If the sender closes the connection before the
-/// answer, it has no outcome.
+/// A callback that has arrived and is not yet answered. If the sender closes the connection before
+/// the answer, it has no outcome.
 #[derive(Debug)]
 pub struct Arrival<'a> {
     metrics: &'a Metrics,
@@ -346,8 +346,8 @@ impl Drop for Arrival<'_> {
     }
 }
 
-/// The series of a metric, in the order of the enum whose variants are its label's values. A lookup by
-/// the label's text would cost a hash, a lock and a shared count with every callback.
+/// The series of a metric, in the order of the enum whose variants are its label's values. A lookup
+/// by the label's text would cost a hash, a lock and a shared count with every callback.
 #[derive(Debug, Clone)]
 struct Labelled<T>(Vec<T>);
 

@@ -73,8 +73,8 @@ impl SpoolMetrics {
         }
     }
 
-    /// A spool was opened that may use this many bytes. If it was damaged, `lost` records could not be
-    /// recovered.
+    /// A spool was opened that may use this many bytes. If it was damaged, `lost` records could not
+    /// be recovered.
     pub fn opened(&self, max_bytes: u64, lost: Option<usize>) {
         self.max_bytes
             .set(i64::try_from(max_bytes).unwrap_or(i64::MAX));
@@ -84,8 +84,8 @@ impl SpoolMetrics {
         }
     }
 
-    /// The contents of the spool: records, how many of them Kafka has rejected permanently, bytes, and when
-    /// the oldest of the others arrived, in ms since 1970-01-01 UTC.
+    /// The contents of the spool: records, how many of them Kafka has rejected permanently, bytes,
+    /// and when the oldest of the others arrived, in ms since 1970-01-01 UTC.
     pub fn set_contents(&self, records: i64, refused: i64, bytes: u64, oldest: Option<i64>) {
         self.records.set(records);
         self.refused.set(refused);

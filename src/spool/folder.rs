@@ -77,8 +77,8 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Creates a file, or takes an existing one, that only this user can read. SQLite gives its WAL the
-    /// same mode.
+    /// Creates a file, or takes an existing one, that only this user can read. SQLite gives its WAL
+    /// the same mode.
     pub(super) fn create(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.file(name);
         let file = private().open(&path)?;
@@ -105,8 +105,8 @@ impl Folder {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let mut file = private().truncate(true).open(&path)?;
-            // Random bytes: a file system could store a hole, or bytes that compress, in no space. The
-            // system's, because those of a crate take several times as long in a debug build.
+            // Random bytes: a file system could store a hole, or bytes that compress, in no space.
+            // The system's, because those of a crate take several times as long in a debug build.
             let mut random = [0; 64 * 1024];
             let mut left = RESERVE_BYTES;
             while left > 0 {

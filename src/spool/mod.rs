@@ -102,8 +102,8 @@ pub struct Spool {
     store: Store,
     /// Whether the reserve file is allocated; if not, when that was last tried.
     reserve: Result<(), Instant>,
-    /// Whether the WAL holds what an earlier run wrote and this run could not sync again. A later sync
-    /// would not make that durable, nor anything written behind it.
+    /// Whether the WAL holds what an earlier run wrote and this run could not sync again. A later
+    /// sync would not make that durable, nor anything written behind it.
     wal_in_doubt: bool,
     /// Whether the WAL may hold the remains of a failed write.
     wal_has_remains: bool,
@@ -117,13 +117,14 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool with the contents that earlier runs have left, and reads all of it once. Waits
-    /// up to 30 s for another process to release it. Damaged files are moved aside, and every record
-    /// that can still be read is kept. Blocks.
+    /// Opens the spool with the contents that earlier runs have left, and reads all of it once.
+    /// Waits up to 30 s for another process to release it. Damaged files are moved aside, and every
+    /// record that can still be read is kept. Blocks.
     ///
     /// # Errors
     ///
-    /// If another process holds the lock, a newer version wrote it, or it cannot be read or written.
+    /// If another process holds the lock, a newer version wrote it, or it cannot be read or
+    /// written.
     pub fn open(settings: &SpoolSettings) -> Result<Self, Error> {
         Self::open_within(settings, LOCK_TIMEOUT)
     }
@@ -327,8 +328,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Nothing is appended while the reserve file is missing. Its space is only for deletions; otherwise a
-    /// full disk would stay full.
+    /// Nothing is appended while the reserve file is missing. Its space is only for deletions;
+    /// otherwise a full disk would stay full.
     fn ensure_reserve(&mut self) -> Result<(), Error> {
         match self.reserve {
             Ok(()) => return Ok(()),
@@ -351,8 +352,8 @@ impl Spool {
             );
         }
         drop(self.store.truncate_wal());
-        // The contents of the WAL may need space in the file before the WAL can be used again. If even
-        // that fails, the deletions will report it.
+        // The contents of the WAL may need space in the file before the WAL can be used again. If
+        // even that fails, the deletions will report it.
         drop(self.store.checkpoint());
     }
 }

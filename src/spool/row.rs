@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::event::{Header, Kind, Lane, Record, Times};
 
-/// All columns but `refused`, which may change, in the order that [`insert`] and [`read`] use. People
-/// can read `kind`, `record_key` and `value` too.
+/// All columns but `refused`, which may change, in the order that [`insert`] and [`read`] use.
+/// People can read `kind`, `record_key` and `value` too.
 pub(super) const COLUMNS: &str = "number, lane, kind, event_id, record_key, timestamp, \
      callback_timestamp, received_at, headers, value, crc";
 

@@ -69,8 +69,8 @@ impl From<rusqlite::Error> for Error {
             | (_, Some(ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_FSYNC)) => {
                 Self::Unwritable(error.into())
             }
-            // The file was opened for writing, so read-only comes from a damaged header. SQLite calls
-            // SQL errors unknown, and our SQL fits the tables that we made.
+            // The file was opened for writing, so read-only comes from a damaged header. SQLite
+            // calls SQL errors unknown, and our SQL fits the tables that we made.
             (
                 Some(
                     ErrorCode::DatabaseCorrupt
@@ -104,8 +104,8 @@ impl Error {
     }
 }
 
-/// `None` if the data is damaged or missing. Any other error ends the recovery, because the data may be
-/// readable later.
+/// `None` if the data is damaged or missing. Any other error ends the recovery, because the data
+/// may be readable later.
 pub(super) fn readable<T>(read: rusqlite::Result<T>) -> Result<Option<T>, Error> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -144,11 +144,12 @@ impl Store {
         let journal: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // SQLite's own checkpoint would restart the WAL at its beginning and overwrite what is there.
-        // A crash in between leaves old and new frames side by side, which looks like damage.
+        // SQLite's own checkpoint would restart the WAL at its beginning and overwrite what is
+        // there. A crash in between leaves old and new frames side by side, which looks like
+        // damage.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        // For the same reason: pages that do not fit into the cache would be written to the WAL early,
-        // and again when they change once more.
+        // For the same reason: pages that do not fit into the cache would be written to the WAL
+        // early, and again when they change once more.
         connection.pragma_update(None, "cache_spill", false)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
@@ -190,7 +191,7 @@ impl Store {
         let verdict: String =
             (self.connection).query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if verdict != "ok" {
-            return Err(Error::Damaged(verdict.into()));
+            return Err(Error::Damaged(verdict.replace('\n', " ").into()));
         }
         let mut contents = self.contents()?;
         if contents.refused > 0 {
@@ -265,8 +266,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes rows in one transaction: one at least, and no further one after this time. Returns how
-    /// many of the numbers are done, once that is synced.
+    /// Deletes rows in one transaction: one at least, and no further one after this time. Returns
+    /// how many of the numbers are done, once that is synced.
     pub(super) fn delete(&mut self, numbers: &[u64], time: Duration) -> Result<usize, Error> {
         let began = Instant::now();
         let (mut done, mut deleted) = (0, 0);
@@ -309,8 +310,8 @@ impl Store {
             .pragma_update(None, "user_version", FORMAT)?)
     }
 
-    /// Reads the rows of a lane that follow a number, in order: one at least, and no further one once
-    /// one of the limits on number, bytes and time is reached.
+    /// Reads the rows of a lane that follow a number, in order: one at least, and no further one
+    /// once one of the limits on number, bytes and time is reached.
     pub(super) fn read(
         &self,
         lane: Lane,
@@ -347,8 +348,8 @@ impl Store {
         }
     }
 
-    /// Truncates what a failed write left after the last commit; the next start would treat it as damage.
-    /// Needs no free space.
+    /// Truncates what a failed write left after the last commit; the next start would treat it as
+    /// damage. Needs no free space.
     pub(super) fn truncate_wal(&self) -> Result<(), Error> {
         const HEADER_BYTES: u64 = 32;
         const FRAME_BYTES: u64 = 24 + PAGE_BYTES;

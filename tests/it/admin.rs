@@ -79,7 +79,8 @@ async fn the_status_page_is_html_that_needs_nothing_from_elsewhere() {
     app.stop().await.expect("it stops in order");
 }
 
-/// The first mention of something that a browser would fetch from another host, or as a further file.
+/// The first mention of something that a browser would fetch from another host, or as a further
+/// file.
 fn from_elsewhere(page: &str) -> Option<&str> {
     const FETCHES: [&str; 9] = [
         "http://", "https://", "\"//", "'//", "<link", "<iframe", "<img", "@import", "url(",

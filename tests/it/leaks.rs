@@ -1,5 +1,5 @@
-//! Nothing that is a secret is ever shown: not in a log at any level, not in an answer, not in a metric.
-//! And nobody who can post can write a line of the log.
+//! Nothing that is a secret is ever shown: not in a log at any level, not in an answer, not in a
+//! metric. And nobody who can post can write a line of the log.
 
 use crate::support::process::{Ended, Service, request, run, say};
 

@@ -1,4 +1,5 @@
-//! The one integration binary: every test from outside, against a real Apache Kafka where it takes one.
+//! The one integration binary: every test from outside, against a real Apache Kafka where it takes
+//! one.
 
 #![allow(
     clippy::indexing_slicing,

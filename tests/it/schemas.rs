@@ -113,9 +113,9 @@ const IDENTITY: [&str; 6] = [
     "timestamp",
 ];
 
-/// The id by the contract's words, with neither the service's code nor its crate for UUIDs: version 5
-/// (RFC 9562) over the canonical text. Of strings, whole numbers and null, what serde_json writes is
-/// canonical (RFC 8785).
+/// The id by the contract's words, with neither the service's code nor its crate for UUIDs: version
+/// 5 (RFC 9562) over the canonical text. Of strings, whole numbers and null, what serde_json writes
+/// is canonical (RFC 8785).
 fn event_id(record: &Value) -> String {
     const NAMESPACE: [u8; 16] =
         *b"\x37\xf2\x8e\x8f\x6d\xdb\x5c\xb8\xbd\x0d\xc8\xee\x87\xb5\x00\x92";

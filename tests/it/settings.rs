@@ -10,8 +10,8 @@ use zim2kafka::config::variables;
 use crate::support::app::callback;
 use crate::support::process::{Ended, Service, request, run, taken};
 
-/// `serve` up to the point where it would listen: the admin port is taken, so that every setting has
-/// been judged when it ends with exit code 1.
+/// `serve` up to the point where it would listen: the admin port is taken, so that every setting
+/// has been judged when it ends with exit code 1.
 fn serve(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     let (_port, address) = taken();
     let always = [

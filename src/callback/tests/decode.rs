@@ -223,7 +223,8 @@ fn object() -> impl Strategy<Value = String> {
         .prop_map(|members| Value::Object(Map::from_iter(members)).to_string())
 }
 
-/// Bodies that get further than noise does: they begin like each of the forms, and hold their signs.
+/// Bodies that get further than noise does: they begin like each of the forms, and hold their
+/// signs.
 fn nearly_a_body() -> impl Strategy<Value = Vec<u8>> {
     let beginning = prop_oneof![
         Just(""),

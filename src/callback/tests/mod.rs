@@ -11,8 +11,8 @@ use super::*;
 /// The secrets of every fixture.
 const SECRETS: &str = "1=secret";
 
-/// The fields that the signature is made of or found by, as a literal: a test that took the room's own
-/// list would not notice if it lost one.
+/// The fields that the signature is made of or found by, as a literal: a test that took the room's
+/// own list would not notice if it lost one.
 const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
 
 fn raw(body: impl Into<Vec<u8>>) -> RawCallback {

@@ -60,8 +60,8 @@ pub(super) struct Summary {
 }
 
 impl Load {
-    /// Posts until the count, the duration or a signal ends it. Then waits for unfinished callbacks and
-    /// their retries, unless a signal came.
+    /// Posts until the count, the duration or a signal ends it. Then waits for unfinished callbacks
+    /// and their retries, unless a signal came.
     pub(super) async fn run(self, stop: &Stop) -> Summary {
         let began = Instant::now();
         let sender = Arc::new(Sender {
@@ -84,7 +84,8 @@ impl Load {
             }
             let ready = async {
                 tokio::time::sleep_until(began + due).await;
-                // Acquired here too, so that a load without a rate does not sign callbacks in advance.
+                // Acquired here too, so that a load without a rate does not sign callbacks in
+                // advance.
                 drop(sender.slots.acquire().await);
                 Arc::clone(&unfinished).acquire_owned().await
             };

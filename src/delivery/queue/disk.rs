@@ -40,8 +40,8 @@ impl Queue {
         }
     }
 
-    /// The rows that can be deleted, in the order in which they were settled. They stay in this list
-    /// until they are [deleted](Self::mark_deleted), because its length bounds what is read.
+    /// The rows that can be deleted, in the order in which they were settled. They stay in this
+    /// list until they are [deleted](Self::mark_deleted), because its length bounds what is read.
     pub(in crate::delivery) fn deletable_rows(&self) -> Vec<u64> {
         self.lock().deletable.clone()
     }

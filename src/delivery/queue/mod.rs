@@ -1,9 +1,9 @@
 //! The ordered queue of one lane: it numbers records, holds their tickets, and decides what
 //! the publisher and the spooler do next.
 //!
-//! Every accepted record gets the next number, and the publisher hands records to Kafka in the order
-//! of their numbers. The queue itself does not send, sleep or do I/O: its rules are plain state
-//! behind one lock, so they can be tested, and checked against a model, without a broker.
+//! Every accepted record gets the next number, and the publisher hands records to Kafka in the
+//! order of their numbers. The queue itself does not send, sleep or do I/O: its rules are plain
+//! state behind one lock, so they can be tested, and checked against a model, without a broker.
 //!
 //! ```text
 //!   window                         backlog            tail
@@ -39,8 +39,8 @@ use crate::spool::Backlog;
 pub(super) use state::BATCH_RECORDS;
 use state::{Entry, QueueState, RECORD_OVERHEAD_BYTES, STALL_TIMEOUT_MAX};
 
-/// The bytes that records of a lane may take while they are in memory only, their overhead included.
-/// A full queue refuses a record before it numbers it.
+/// The bytes that records of a lane may take while they are in memory only, their overhead
+/// included. A full queue refuses a record before it numbers it.
 pub const MAX_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
 /// With this many rows to delete, the spooler is woken, and nothing more is read from disk until it
@@ -82,14 +82,14 @@ pub(super) enum Step {
 pub(super) struct Sequence(AtomicU64);
 
 impl Sequence {
-    /// Starts behind the lane's last number on disk, and behind every number that an earlier run can
-    /// have given before `now`: it would have had to accept a million records per millisecond. A
-    /// deleted row may still be found by a recovery, and must not pass for another record of the same
-    /// number.
+    /// Starts behind the lane's last number on disk, and behind every number that an earlier run
+    /// can have given before `now`: it would have had to accept a million records per millisecond.
+    /// A deleted row may still be found by a recovery, and must not pass for another record of the
+    /// same number.
     ///
-    /// The lanes' numbers are far apart because rows are stored by number. The few dead letters of a
-    /// long outage are then stored together, and reading or deleting them touches no page of events.
-    /// Events come last, where SQLite fills its pages.
+    /// The lanes' numbers are far apart because rows are stored by number. The few dead letters of
+    /// a long outage are then stored together, and reading or deleting them touches no page of
+    /// events. Events come last, where SQLite fills its pages.
     pub(super) fn after(lane: Lane, last: Option<u64>, now: SystemTime) -> Self {
         let lane = match lane {
             Lane::Events => 1 << 62,
@@ -155,8 +155,8 @@ impl Queue {
         self
     }
 
-    /// Numbers the record and adds it. From here on it belongs to the queue, even if nobody waits for
-    /// the ticket any more.
+    /// Numbers the record and adds it. From here on it belongs to the queue, even if nobody waits
+    /// for the ticket any more.
     ///
     /// # Errors
     ///

@@ -76,8 +76,8 @@ impl Queue {
         }
     }
 
-    /// Takes out a record that Kafka rejects permanently. With a disk, a dead letter that is not on it
-    /// yet stays in the queue until it is, because no further topic would take it.
+    /// Takes out a record that Kafka rejects permanently. With a disk, a dead letter that is not on
+    /// it yet stays in the queue until it is, because no further topic would take it.
     fn refuse_in(&self, state: &mut QueueState, number: u64) -> Option<Removed> {
         let is_last = self.dead_letters.is_none() && self.disk.is_some();
         if is_last
@@ -92,8 +92,8 @@ impl Queue {
         state.settle(number)
     }
 
-    /// Resolves the tickets of records acknowledged since the last call. Not under the lock, because
-    /// whatever this notifies may enter another queue.
+    /// Resolves the tickets of records acknowledged since the last call. Not under the lock,
+    /// because whatever this notifies may enter another queue.
     pub(in crate::delivery) fn notify_acked(&self) {
         let acked = std::mem::take(&mut self.lock().acked);
         for (record, ticket) in acked {
@@ -105,12 +105,13 @@ impl Queue {
         }
     }
 
-    /// Makes a dead letter of a record that Kafka rejects permanently. A rejected dead letter stays in the
-    /// spool, or is refused if there is none.
+    /// Makes a dead letter of a record that Kafka rejects permanently. A rejected dead letter stays
+    /// in the spool, or is refused if there is none.
     fn dead_letter(&self, refused: Removed, reason: &str) {
         self.metrics.rejected();
         let row = refused.on_disk.then_some(refused.number);
-        // An event on disk has been answered and has no ticket; its dead letter needs one to be counted.
+        // An event on disk has been answered and has no ticket; its dead letter needs one to be
+        // counted.
         let ticket = refused.ticket.unwrap_or_default();
         let event_id = refused.record.event_id;
         if let Some(dead_letters) = &self.dead_letters {

@@ -11,16 +11,17 @@ use crate::event::Record;
 use crate::kafka::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
 use crate::spool::{Backlog, Row};
 
-/// The memory that a record takes besides its own bytes: its entry, its ticket, its headers' handles.
+/// The memory that a record takes besides its own bytes: its entry, its ticket, its headers'
+/// handles.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 1024;
 
 /// The most records that are handed over under one lock. The publisher then asks whether the
 /// producer has failed, because records sent after a failure could overtake.
 pub(in crate::delivery) const BATCH_RECORDS: usize = 100;
 
-/// With records in flight and no acknowledgement for this long, the producer is replaced: the brokers
-/// may have new addresses, and "stuck without an error" is a known state of Kafka clients. A single
-/// leaderless partition does not cause this, since others still acknowledge.
+/// With records in flight and no acknowledgement for this long, the producer is replaced: the
+/// brokers may have new addresses, and "stuck without an error" is a known state of Kafka clients.
+/// A single leaderless partition does not cause this, since others still acknowledge.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
@@ -186,8 +187,8 @@ impl QueueState {
         batch
     }
 
-    /// Whether there is an entry at `next`, after moving one from the tail into the window if that is
-    /// allowed: never past the backlog.
+    /// Whether there is an entry at `next`, after moving one from the tail into the window if that
+    /// is allowed: never past the backlog.
     fn advance(&mut self) -> bool {
         if self.next < self.window.len() {
             return true;
@@ -208,8 +209,8 @@ impl QueueState {
         self.window.push_back(entry);
     }
 
-    /// Settled entries behind the front count too. That bounds the window's memory and how much a new
-    /// producer repeats.
+    /// Settled entries behind the front count too. That bounds the window's memory and how much a
+    /// new producer repeats.
     fn is_full(&self) -> bool {
         self.window.len() >= MAX_IN_FLIGHT_RECORDS || self.window_bytes >= MAX_IN_FLIGHT_BYTES
     }

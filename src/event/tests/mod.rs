@@ -73,7 +73,8 @@ fn header<'a>(record: &'a Record, name: &str) -> &'a str {
     std::str::from_utf8(value).expect("the header is text")
 }
 
-/// All but `group_join` and `before_send_msg`, which is answered before anybody asks for its meaning.
+/// All but `group_join` and `before_send_msg`, which is answered before anybody asks for its
+/// meaning.
 const OTHER_CALLBACKS: [&str; 16] = [
     "user_action",
     "group_create",

@@ -1,5 +1,5 @@
-//! Connects the limits of connections with axum-server: its listener yields streams that hold a slot,
-//! watch their time limits, and know their requests.
+//! Connects the limits of connections with axum-server: its listener yields streams that hold a
+//! slot, watch their time limits, and know their requests.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -95,8 +95,8 @@ impl AddrListener<Stream, Peer> for Listener {
     }
 
     fn get_local_addr(&self) -> io::Result<Peer> {
-        // axum-server asks once and accepts an error: only `Handle::listening`, which is not used here,
-        // needs the address.
+        // axum-server asks once and accepts an error: only `Handle::listening`, which is not used
+        // here, needs the address.
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -201,8 +201,8 @@ where
     }
 }
 
-/// Calls a port's handler with each request and its connection, and marks in the connection when the
-/// request begins and ends.
+/// Calls a port's handler with each request and its connection, and marks in the connection when
+/// the request begins and ends.
 #[derive(Clone)]
 pub(in crate::http) struct TrackedService<H> {
     pub(in crate::http) handler: H,
@@ -218,8 +218,8 @@ impl<H: Handler> Service<Request<Incoming>> for TrackedService<H> {
         Poll::Ready(Ok(()))
     }
 
-    // hyper-util's adapter calls this on the first poll of its future, so the handler runs from here
-    // on, and with it the deadline of the body.
+    // hyper-util's adapter calls this on the first poll of its future, so the handler runs from
+    // here on, and with it the deadline of the body.
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         self.connection.head_received();
         TrackedAnswer {
@@ -243,8 +243,8 @@ impl<F: Future<Output = Response>> Future for TrackedAnswer<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // A panic is a bug, and should fail its own request only. That is safe: no code panics under a
-        // lock that is shared, halfway through a change.
+        // A panic is a bug, and should fail its own request only. That is safe: no code panics
+        // under a lock that is shared, halfway through a change.
         let polled = catch_unwind(AssertUnwindSafe(|| this.answer.poll(cx)));
         let answer =
             ready!(polled.unwrap_or_else(|_| Poll::Ready(Problem::Panicked.into_response())));

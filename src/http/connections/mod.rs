@@ -1,9 +1,9 @@
-//! The connections of a port: how many there may be, how long the other side may take, and which one
-//! is closed if a new one needs its slot.
+//! The connections of a port: how many there may be, how long the other side may take, and which
+//! one is closed if a new one needs its slot.
 //!
 //! A connection is either being served, because its request is complete, or waited for. One that is
-//! being served is never closed. One that is waited for has a time limit. If all slots are taken, the
-//! connection waited for longest is closed, idle ones first.
+//! being served is never closed. One that is waited for has a time limit. If all slots are taken,
+//! the connection waited for longest is closed, idle ones first.
 
 mod listener;
 
@@ -38,8 +38,8 @@ pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection counts as idle after this time only: its request may be on the way.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a new connection waits before it looks for a slot again, if nothing notifies it. Becoming
-/// idle does not notify, so that a client can send its next request first.
+/// How long a new connection waits before it looks for a slot again, if nothing notifies it.
+/// Becoming idle does not notify, so that a client can send its next request first.
 const ADMIT_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The connections of one port.
@@ -67,8 +67,9 @@ struct Table {
 /// Connections by the time since which the service waits for the other side.
 ///
 /// An entry may be outdated: a connection that has moved on since is requeued only when a search
-/// comes to it, so that ordinary requests do not lock the table. Its correct position is never before its
-/// entry, because only becoming idle could move it forward, and [`Connection::mark_idle`] requeues.
+/// comes to it, so that ordinary requests do not lock the table. Its correct position is never
+/// before its entry, because only becoming idle could move it forward, and
+/// [`Connection::mark_idle`] requeues.
 type WaitQueue = BTreeMap<(Instant, u64), Arc<Connection>>;
 
 /// The two wait queues.
@@ -201,8 +202,8 @@ enum Admission {
 }
 
 impl Table {
-    /// Displaces the connection that has been idle for longest or, if none is idle, the one that the
-    /// service has waited for longest. Does nothing if all are being served.
+    /// Displaces the connection that has been idle for longest or, if none is idle, the one that
+    /// the service has waited for longest. Does nothing if all are being served.
     fn displace_one(&mut self) {
         loop {
             let idle = self.longest_waiting(QueueKind::Idle);
@@ -262,7 +263,8 @@ impl Table {
 }
 
 impl ConnectionState {
-    /// The queue in which this connection belongs, and since when. `None` if it cannot be displaced.
+    /// The queue in which this connection belongs, and since when. `None` if it cannot be
+    /// displaced.
     fn queue_key(&self) -> Option<(QueueKind, Instant)> {
         let kind = match self.phase {
             _ if self.is_displaced || self.has_stayed || self.is_closed => return None,
@@ -280,8 +282,8 @@ struct Slot {
 }
 
 impl Slot {
-    /// Decides what happens while no bytes come from the other side. If that is to wait, the waker is
-    /// called if the slot is needed.
+    /// Decides what happens while no bytes come from the other side. If that is to wait, the waker
+    /// is called if the slot is needed.
     fn expiry(&self, waker: &Waker) -> Expiry {
         let mut state = self.connection.state.lock();
         if state.is_displaced {
@@ -293,8 +295,8 @@ impl Slot {
         }
         let now = Instant::now();
         let idle = self.connection.port.limits.idle;
-        // Nothing is polled when the connection becomes idle, so check within the shortest time that
-        // an idle connection can have.
+        // Nothing is polled when the connection becomes idle, so check within the shortest time
+        // that an idle connection can have.
         let again = now + idle;
         let (until, reason) = match state.phase {
             Phase::Idle => (state.since + idle, CloseReason::Idle),
@@ -357,9 +359,9 @@ impl Connection {
         }
     }
 
-    /// Takes note of bytes from the other side. The first ones after a silence begin a request. They
-    /// may also complete one, which is only known once they are parsed, so a displaced connection
-    /// stays.
+    /// Takes note of bytes from the other side. The first ones after a silence begin a request.
+    /// They may also complete one, which is only known once they are parsed, so a displaced
+    /// connection stays.
     fn bytes_received(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if state.phase == Phase::Idle {

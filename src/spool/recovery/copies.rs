@@ -24,7 +24,8 @@ pub(super) struct WorkingCopy {
     pub(super) unused: BTreeSet<u32>,
 }
 
-/// Copies the damaged spool as SQLite reads it and, if the WAL is damaged, also with all of the WAL.
+/// Copies the damaged spool as SQLite reads it and, if the WAL is damaged, also with all of the
+/// WAL.
 pub(super) fn make_copies(folder: &Folder) -> io::Result<Vec<WorkingCopy>> {
     let (bytes, is_complete) = read_wal(folder)?;
     let wal = Wal::read(&bytes, is_complete);
@@ -64,8 +65,9 @@ impl WorkingCopy {
         })
     }
 
-    /// Opens the copy with a new first page in place of its own. That page lists the tables and where
-    /// they begin, which is the same in all spools. Pages that the file is too short for are empty.
+    /// Opens the copy with a new first page in place of its own. That page lists the tables and
+    /// where they begin, which is the same in all spools. Pages that the file is too short for are
+    /// empty.
     pub(super) fn open(&self) -> Result<Connection, Error> {
         let failed = Error::io("cannot copy the damaged file");
         let template = self.path.with_extension("template");

@@ -1,8 +1,8 @@
 //! Reads the rows of a damaged spool without the pages that lead to them.
 //!
-//! Without this, one damaged byte in the root page of the table would lose the whole spool. Figures, with
-//! one damaged page at each position of eight files, are in the message of the commit that moved the
-//! module here.
+//! Without this, one damaged byte in the root page of the table would lose the whole spool.
+//! Figures, with one damaged page at each position of eight files, are in the message of the commit
+//! that moved the module here.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -16,9 +16,9 @@ use crate::spool::{Row, row};
 /// The first byte of a page that holds rows of a table.
 const LEAF_PAGE: u8 = 0x0d;
 
-/// Reads every leaf page of the table, including those that no intact page refers to: each is put in the
-/// place of the root page, so that SQLite takes it for the whole table. A parser of our own could
-/// disagree with SQLite.
+/// Reads every leaf page of the table, including those that no intact page refers to: each is put
+/// in the place of the root page, so that SQLite takes it for the whole table. A parser of our own
+/// could disagree with SQLite.
 pub(super) fn read_leaves(
     copy: &WorkingCopy,
     mut found: impl FnMut(Row) -> Result<(), Error>,

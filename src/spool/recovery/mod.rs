@@ -1,8 +1,8 @@
 //! Recovery of a damaged spool: the damaged files are moved aside, and every record that can still
 //! be read goes into a new file, in order.
 //!
-//! A crash during recovery loses nothing: until the new file is complete and synced, the damaged one
-//! stays in place, and the next start begins again.
+//! A crash during recovery loses nothing: until the new file is complete and synced, the damaged
+//! one stays in place, and the next start begins again.
 
 mod copies;
 mod leaves;
@@ -51,15 +51,15 @@ pub(crate) struct RecoveryReport {
 /// Whether SQLite would ignore a part of the WAL, because that part is damaged or because the
 /// database file is gone.
 ///
-/// Before it is trusted, the WAL is written to disk again: after a failed sync the system's cache may
-/// hold what the disk does not, and report it as synced.
+/// Before it is trusted, the WAL is written to disk again: after a failed sync the system's cache
+/// may hold what the disk does not, and report it as synced.
 pub(super) fn wal_is_damaged(folder: &Folder) -> io::Result<bool> {
     let (bytes, is_complete) = read_wal(folder)?;
     if is_complete && !bytes.is_empty() {
         let file = OpenOptions::new().write(true).open(folder.file(WAL_FILE))?;
         match file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()) {
-            // On file systems where each write takes new space, a full disk must still not prevent a
-            // start.
+            // On file systems where each write takes new space, a full disk must still not prevent
+            // a start.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -146,10 +146,14 @@ impl RecoveryReport {
         } else {
             "at least "
         };
-        let numbers = lost.iter().take(LOGGED_NUMBERS_MAX).map(u64::to_string);
-        let numbers = numbers.collect::<Vec<_>>().join(" ");
+        let numbers = lost.iter().take(LOGGED_NUMBERS_MAX);
+        let numbers: String = numbers.map(|number| format!(" {number}")).collect();
+        let numbers = match numbers.as_str() {
+            "" => numbers,
+            _ => format!(" (the first numbers:{numbers})"),
+        };
         tracing::error!(
-            "the spool was damaged: recovered {recovered} records, lost {at_least}{} (the first numbers: {numbers}). The damaged files are in {}; check the disk",
+            "the spool was damaged: recovered {recovered} records, lost {at_least}{}{numbers}. The damaged files are in {}; check the disk",
             lost.len(),
             self.moved_to.display()
         );

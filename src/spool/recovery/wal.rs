@@ -1,6 +1,6 @@
-//! A reader of SQLite's write-ahead log, because SQLite ignores damage in it: at the first frame with
-//! a wrong checksum it takes the WAL for ended, as after a write that a crash interrupted, and drops
-//! every commit behind it without an error.
+//! A reader of SQLite's write-ahead log, because SQLite ignores damage in it: at the first frame
+//! with a wrong checksum it takes the WAL for ended, as after a write that a crash interrupted, and
+//! drops every commit behind it without an error.
 //!
 //! The format is that of <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
@@ -32,8 +32,8 @@ pub(in crate::spool) struct Wal<'a> {
 }
 
 impl<'a> Wal<'a> {
-    /// Reads the bytes of a WAL file. If some of them could not be read (`is_complete` is false), frames
-    /// behind the last commit are damage, and not a write that a crash interrupted.
+    /// Reads the bytes of a WAL file. If some of them could not be read (`is_complete` is false),
+    /// frames behind the last commit are damage, and not a write that a crash interrupted.
     pub(in crate::spool) fn read(wal: &'a [u8], is_complete: bool) -> Self {
         let Some((header, frames)) = wal.split_at_checked(HEADER) else {
             return Self::default();
@@ -73,15 +73,15 @@ fn most_common_salts(frames: &[&[u8]]) -> Pair {
     most.map_or((0, 0), |(salts, _)| salts)
 }
 
-/// Where the frames with these salts end. Frames behind them are older: SQLite has restarted the WAL at
-/// its beginning since, with other salts.
+/// Where the frames with these salts end. Frames behind them are older: SQLite has restarted the
+/// WAL at its beginning since, with other salts.
 fn end(frames: &[&[u8]], salts: Pair) -> usize {
     let last = frames.iter().rposition(|frame| pair(frame, 8) == salts);
     last.map_or(0, |last| last + 1)
 }
 
-/// How many frames SQLite reads, up to the last commit, and where the frames behind damage end; 0 if
-/// there is no damage.
+/// How many frames SQLite reads, up to the last commit, and where the frames behind damage end; 0
+/// if there is no damage.
 fn extent(header: &[u8], frames: &[&[u8]]) -> (usize, usize) {
     let salts = pair(header, 16);
     let end = end(frames, salts);
@@ -94,8 +94,8 @@ fn extent(header: &[u8], frames: &[&[u8]]) -> (usize, usize) {
             (true, true) => sum = expected,
             // The checksum does not cover the salts, and no older frame continues this sum.
             (false, true) => return (committed, end.max(at + 1)),
-            // A write that a crash interrupted has nothing behind it and is not a commit. Damage to the
-            // last frames looks the same and is treated as such a write.
+            // A write that a crash interrupted has nothing behind it and is not a commit. Damage to
+            // the last frames looks the same and is treated as such a write.
             (_, false) if end > at + 1 || belongs && is_commit(frame) => return (committed, end),
             (_, false) => break,
         }

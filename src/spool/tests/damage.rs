@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Flips single bytes all over a file. Each record is then read back unchanged or named as lost, and not
-/// more are lost than one page holds.
+/// Flips single bytes all over a file. Each record is then read back unchanged or named as lost,
+/// and not more are lost than one page holds.
 fn survives_flips(original: &Path, name: &str, numbers: std::ops::Range<u64>, size: usize) {
     let length = fs::metadata(original.join(name))
         .expect("it is there")

@@ -42,8 +42,8 @@ fn rows(numbers: impl IntoIterator<Item = u64>, size: usize) -> Vec<Row> {
     numbers.into_iter().map(row).collect()
 }
 
-/// In memory, where there is such a place: hundreds of spools are opened here, each with its reserve, and
-/// no test here is about syncs.
+/// In memory, where there is such a place: hundreds of spools are opened here, each with its
+/// reserve, and no test here is about syncs.
 fn new_folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = match memory.is_dir() {

@@ -1,5 +1,5 @@
-//! What callback number `n` of a run says. It is computed from the seed each time it is needed, so that
-//! a million of them need not be kept.
+//! What callback number `n` of a run says. It is computed from the seed each time it is needed, so
+//! that a million of them need not be kept.
 
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
@@ -79,7 +79,8 @@ impl Plan {
         body.to_string().into_bytes()
     }
 
-    /// By ZEGOCLOUD's page: SHA-1, in lower-case hex, of the sorted and joined secret, timestamp, nonce.
+    /// By ZEGOCLOUD's page: SHA-1, in lower-case hex, of the sorted and joined secret, timestamp,
+    /// nonce.
     fn sign(&self, timestamp: &str, nonce: &str) -> String {
         let mut parts = [self.secret.as_str(), timestamp, nonce];
         parts.sort_unstable();

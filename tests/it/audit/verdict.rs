@@ -25,7 +25,8 @@ pub(crate) struct Report {
     pub(crate) altered: u64,
     /// In a topic, and never sent.
     pub(crate) invented: u64,
-    /// B's request began after A's 2xx, both of one group, and B's first occurrence stands before A's.
+    /// B's request began after A's 2xx, both of one group, and B's first occurrence stands before
+    /// A's.
     pub(crate) inversions: u64,
     /// Occurrences after the first.
     pub(crate) duplicates: u64,
@@ -146,8 +147,8 @@ fn answers(log: &Log, report: &mut Report) {
     report.p99_answer_ms = times.get(times.len() * 99 / 100).copied().unwrap_or(0);
 }
 
-/// Within a group: in the order of the first request of each, none may stand before one that had been
-/// answered 2xx by then.
+/// Within a group: in the order of the first request of each, none may stand before one that had
+/// been answered 2xx by then.
 fn order(log: &Log, first: &HashMap<u64, (i32, i64)>, report: &mut Report) {
     let mut groups: HashMap<u32, Vec<u64>> = HashMap::new();
     for (number, sent) in (0..).zip(&log.sent) {

@@ -1,5 +1,5 @@
-//! Structured-random bodies over real HTTP: nothing panics, nothing fails, and nothing without a valid
-//! signature is answered 2xx.
+//! Structured-random bodies over real HTTP: nothing panics, nothing fails, and nothing without a
+//! valid signature is answered 2xx.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

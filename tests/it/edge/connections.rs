@@ -19,8 +19,8 @@ fn cut(reason: &str) -> String {
     format!("zim2kafka_connections_cut_total{{reason=\"{reason}\"}}")
 }
 
-/// How long the service keeps the connection. What begins a limit reaches the service before we know, so a
-/// time that must not be too short is counted from before it.
+/// How long the service keeps the connection. What begins a limit reaches the service before we
+/// know, so a time that must not be too short is counted from before it.
 async fn kept(wire: &mut Wire, since: Instant) -> Duration {
     timeout(PATIENCE, wire.end()).await.expect("it ends");
     since.elapsed()

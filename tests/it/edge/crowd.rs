@@ -55,8 +55,8 @@ async fn silent(to: SocketAddr) -> Duration {
     began.elapsed()
 }
 
-/// Many connect at once, and the system's queue of those is short. With the moment before it: the service
-/// may know of a connection before we do.
+/// Many connect at once, and the system's queue of those is short. With the moment before it: the
+/// service may know of a connection before we do.
 async fn connect(to: SocketAddr) -> (Instant, TcpStream) {
     let connecting = async {
         loop {
@@ -70,8 +70,8 @@ async fn connect(to: SocketAddr) -> (Instant, TcpStream) {
     timeout(PATIENCE, connecting).await.expect("it listens")
 }
 
-/// Posts one callback after another, each on a connection of its own, until it is done. How long each
-/// took, in order.
+/// Posts one callback after another, each on a connection of its own, until it is done. How long
+/// each took, in order.
 async fn honest(to: SocketAddr, done: &AtomicBool) -> Vec<Duration> {
     let mut took = Vec::new();
     while !done.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! The callback port as the internet meets it: those who are slow, silent, many, or up to something.
+//! The callback port as the internet meets it: those who are slow, silent, many, or up to
+//! something.
 
 mod bodies;
 mod connections;

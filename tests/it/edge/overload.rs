@@ -112,7 +112,8 @@ async fn callbacks_beyond_the_memory_limit_are_refused_at_once_and_the_others_pu
     );
     assert!(!is_full() || after < Duration::from_secs(1));
 
-    // librdkafka's mock keeps 5 MiB of a partition, so the groups that are there still are looked at.
+    // librdkafka's mock keeps 5 MiB of a partition, so the groups that are there still are looked
+    // at.
     let records = Kafka::at(&brokers).read_until("joined", 1, PATIENCE);
     for record in records {
         let event: Value = serde_json::from_slice(&record.value).expect("JSON");

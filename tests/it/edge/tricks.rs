@@ -1,5 +1,5 @@
-//! Requests that two readers may read in two ways: what stands before us and we ourselves must agree
-//! where one ends and the next begins, or nothing that follows on the connection may count.
+//! Requests that two readers may read in two ways: what stands before us and we ourselves must
+//! agree where one ends and the next begins, or nothing that follows on the connection may count.
 
 use serde_json::json;
 use tokio::time::timeout;

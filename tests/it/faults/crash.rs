@@ -54,7 +54,8 @@ async fn a_rolling_restart_loses_and_refuses_nothing() {
         load_for(Duration::from_millis(500)).await;
         let stopped = Instant::now();
         blocking(|| {
-            // The new one starts while the old one still has the port and the spool, and waits for them.
+            // The new one starts while the old one still has the port and the spool, and waits for
+            // them.
             let mut old = run.service.take().expect("it is started");
             old.process.signal("TERM");
             old.process.logs("stopping");

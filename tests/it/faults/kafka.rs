@@ -62,8 +62,8 @@ const WINDOW: f64 = 10_000.0;
 
 const REPLAYED: &str = "zim2kafka_spool_replayed_records_total";
 
-/// Lets what waits go out while live load goes on. Returns how long that took from when Kafka was back,
-/// and how many records a second from the first one on.
+/// Lets what waits go out while live load goes on. Returns how long that took from when Kafka was
+/// back, and how many records a second from the first one on.
 fn drain(run: &Run, back: Instant) -> (Duration, u64) {
     let before = run.metric(REPLAYED);
     run.wait_for("the first record is replayed", |run| {

@@ -19,7 +19,8 @@ const PARTITIONS: i32 = 6;
 /// Three brokers, and a run on them that is ready.
 fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
     let cluster = MockCluster::new(3).expect("it starts");
-    // From version 10 on, the mock's answer tells the leader, and it falls over where there is none.
+    // From version 10 on, the mock's answer tells the leader, and it falls over where there is
+    // none.
     let (least, most) = (Some(0), Some(9));
     (cluster.apiversion(RDKafkaApiKey::Produce, least, most)).expect("it knows the request");
     for topic in topics() {
@@ -70,8 +71,8 @@ async fn no_error_of_a_produce_request_loses_or_inverts_anything() {
         (E::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED, 3),
         (E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, 3),
         (E::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, 3),
-        // Final, but said of a batch: its members are sent alone and taken. Once, since a second one
-        // would hit a record that is alone, which is then refused with reason.
+        // Final, but said of a batch: its members are sent alone and taken. Once, since a second
+        // one would hit a record that is alone, which is then refused with reason.
         (E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, 1),
         (E::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, 1),
         (E::RD_KAFKA_RESP_ERR_INVALID_RECORD, 1),

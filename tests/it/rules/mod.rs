@@ -1,7 +1,7 @@
 //! The rules of the code base, checked by reading the sources.
 //!
-//! A rule is a function from a source to the lines that break it. Each is also tried on a source that
-//! breaks it, because a rule that nothing can break checks nothing.
+//! A rule is a function from a source to the lines that break it. Each is also tried on a source
+//! that breaks it, because a rule that nothing can break checks nothing.
 
 mod imports;
 

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{Scene, send, spool_all, stop, users};
 use crate::support::app::callback;
 
-/// Changes one byte in the middle of what a user's record is stored as, wherever it is in the file: the
-/// log repeats a page as often as a row is added to it.
+/// Changes one byte in the middle of what a user's record is stored as, wherever it is in the file:
+/// the log repeats a page as often as a row is added to it.
 fn damage(file: &Path, user: &str) {
     let bytes = fs::read(file).expect("it can be read");
     let needle = format!("\"new_user_ids\":[\"{user}\"]");

@@ -1,7 +1,7 @@
-//! The spool from outside: what is answered when the disk is slow, fails or is full, what is on disk by
-//! then, and what the next start makes of it. Syncs are counted, held up and failed where the program
-//! calls them (`support::disk`), because a process that is killed says nothing about them: the system
-//! keeps what was written, synced or not.
+//! The spool from outside: what is answered when the disk is slow, fails or is full, what is on
+//! disk by then, and what the next start makes of it. Syncs are counted, held up and failed where
+//! the program calls them (`support::disk`), because a process that is killed says nothing about
+//! them: the system keeps what was written, synced or not.
 
 mod damaged;
 mod failing;
@@ -26,8 +26,8 @@ use crate::support::start::broker_down;
 const TOPIC: &str = "joined";
 const DEAD_LETTER_TOPIC: &str = "dead";
 
-/// Every callback is answered within so long, whatever the disk does: the deadline's 2 s, and what a
-/// busy machine adds.
+/// Every callback is answered within so long, whatever the disk does: the deadline's 2 s, and what
+/// a busy machine adds.
 const ANSWERED: Duration = Duration::from_secs(3);
 
 /// A folder on a disk under test, and a Kafka that can go away at once.

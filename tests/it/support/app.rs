@@ -284,7 +284,8 @@ impl App {
         }
     }
 
-    /// Everything in the topic of events, once `count` are there; each is checked against its schema.
+    /// Everything in the topic of events, once `count` are there; each is checked against its
+    /// schema.
     pub(crate) async fn records(&self, count: usize) -> Vec<TestRecord> {
         let records = self.read(&self.topic, count).await;
         records.iter().for_each(schema::check);

@@ -203,7 +203,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// On an embedded Kafka, signing with [`super::app::SECRET`] unless the variables say otherwise.
+    /// On an embedded Kafka, signing with [`super::app::SECRET`] unless the variables say
+    /// otherwise.
     pub(crate) fn embedded(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = [&["--embedded-kafka"], arguments].concat();
         let mut service = Self::start(&arguments, variables);
@@ -341,8 +342,8 @@ pub(crate) fn say(to: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// An address that is free now, and that no outgoing connection takes while its service is down: below
-/// the ports that systems choose for those.
+/// An address that is free now, and that no outgoing connection takes while its service is down:
+/// below the ports that systems choose for those.
 pub(crate) fn free_address() -> String {
     loop {
         let address = format!("127.0.0.1:{}", rand::random_range(10_000..15_000));

@@ -28,8 +28,8 @@ pub(crate) async fn alone() -> Permit {
     permit(LIGHT_LOADS).await
 }
 
-/// For a test with a few hundred callbacks a second, which waits most of its time. Other light loads
-/// run beside it.
+/// For a test with a few hundred callbacks a second, which waits most of its time. Other light
+/// loads run beside it.
 pub(crate) async fn light_load() -> Permit {
     permit(1).await
 }

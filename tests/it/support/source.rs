@@ -7,7 +7,8 @@ use std::path::Path;
 pub(crate) struct Source {
     /// Such as `src/http/mod.rs`.
     pub(crate) path: String,
-    /// The program alone: no comments, what stands in quotes blanked out, no `#[cfg(test)]` modules.
+    /// The program alone: no comments, what stands in quotes blanked out, no `#[cfg(test)]`
+    /// modules.
     pub(crate) code: String,
     /// As it stands in the file.
     pub(crate) text: String,

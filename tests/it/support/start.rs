@@ -1,10 +1,10 @@
 //! Starting programs, and what must not happen at that moment.
 //!
 //! Between its fork and its exec a child has every open file of ours, listening sockets too: a port
-//! that is closed just then stays taken. A broker of librdkafka's mock cluster that goes down closes
-//! its port and binds it again at once, and ends the whole process where it cannot. Between the two, the
-//! system may also give the port to somebody else's outgoing connection. `clippy.toml` sees to it that
-//! no test goes past this file.
+//! that is closed just then stays taken. A broker of librdkafka's mock cluster that goes down
+//! closes its port and binds it again at once, and ends the whole process where it cannot. Between
+//! the two, the system may also give the port to somebody else's outgoing connection. `clippy.toml`
+//! sees to it that no test goes past this file.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -28,8 +28,8 @@ impl Start for Command {
     #[expect(clippy::disallowed_methods, reason = "this is where it is allowed")]
     fn start(&mut self) -> io::Result<Child> {
         let _forking = FORKING.read().unwrap_or_else(PoisonError::into_inner);
-        // `spawn` returns a moment before the child has closed our files. The child closes its end of
-        // this pipe with them, and then the read ends.
+        // `spawn` returns a moment before the child has closed our files. The child closes its end
+        // of this pipe with them, and then the read ends.
         let (mut ours, childs) = io::pipe()?;
         let child = self.spawn();
         drop(childs);
@@ -54,8 +54,8 @@ pub(crate) fn broker_down<C: ClientContext>(cluster: &MockCluster<'_, C>, broker
     cluster.broker_down(broker).expect("there is one");
 }
 
-/// A connection that this broker has accepted. While it is there, the system gives the port to nobody
-/// else. None if the broker is down already.
+/// A connection that this broker has accepted. While it is there, the system gives the port to
+/// nobody else. None if the broker is down already.
 fn accepted(address: &str) -> Option<TcpStream> {
     // ApiVersions, version 0, with a correlation id and without a client id.
     const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];

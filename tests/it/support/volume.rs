@@ -36,8 +36,8 @@ impl Volume {
         Self::new(bytes, ENOSPC, mount)
     }
 
-    /// One whose owner may use no more, by a quota: nothing else tells so, and least of all the room that
-    /// the system says is left.
+    /// One whose owner may use no more, by a quota: nothing else tells so, and least of all the
+    /// room that the system says is left.
     pub(crate) fn with_quota(bytes: u64) -> Self {
         Self::new(bytes, EDQUOT, |_, _| false)
     }

@@ -323,8 +323,8 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 proptest! {
-    /// Within a generation numbers are handed over in order, nothing is in flight with a record that is sent
-    /// alone, and once everything is reported, all tickets are resolved.
+    /// Within a generation numbers are handed over in order, nothing is in flight with a record
+    /// that is sent alone, and once everything is reported, all tickets are resolved.
     #[test]
     fn nothing_is_lost_and_nothing_overtakes(steps in prop::collection::vec(action(), 1..120)) {
         let (queue, dead) = queues();

@@ -18,7 +18,8 @@ use crate::support::proxy::Proxy;
 /// compiler.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 
-/// One or more brokers. They end when this is dropped, and at the latest with the process. What every cluster can do is on [`Kafka`], which this derefs to.
+/// One or more brokers. They end when this is dropped, and at the latest with the process. What
+/// every cluster can do is on [`Kafka`], which this derefs to.
 pub(crate) struct Cluster {
     kafka: Kafka,
     brokers: Vec<Broker>,
@@ -34,7 +35,8 @@ impl Cluster {
     /// That there is no Kafka to be had (the message says how to provide one), or that it does not
     /// start (with its log).
     pub(crate) fn try_start(brokers: usize, jvm: Jvm) -> Result<Cluster, String> {
-        // A start keeps every core busy. Two at once would only take longer, and run into deadlines.
+        // A start keeps every core busy. Two at once would only take longer, and run into
+        // deadlines.
         static STARTING: Mutex<()> = Mutex::new(());
         let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempts = 3;

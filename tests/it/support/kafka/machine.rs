@@ -26,8 +26,8 @@ pub(crate) enum Jvm {
     /// Quick to start rather than quick in the long run: a broker lives for minutes, beside the
     /// tests.
     QuickStart,
-    /// What Kafka's own scripts start a broker with, for whoever measures. It is at its best after half a
-    /// minute under load.
+    /// What Kafka's own scripts start a broker with, for whoever measures. It is at its best after
+    /// half a minute under load.
     #[allow(dead_code, reason = "the benchmarks' only, which share this file")]
     Server,
 }

@@ -1,8 +1,8 @@
 //! A real Apache Kafka for the tests.
 //!
-//! [`kafka`] is the one that the tests of a run share; [`Cluster::exclusive`] is one that a test has
-//! to itself, to be stopped, frozen and started again. All are gone at the end, in whatever way the
-//! end comes (`tests/kafka/leash.sh`).
+//! [`kafka`] is the one that the tests of a run share; [`Cluster::exclusive`] is one that a test
+//! has to itself, to be stopped, frozen and started again. All are gone at the end, in whatever way
+//! the end comes (`tests/kafka/leash.sh`).
 //!
 //! Kafka comes from `ZIM2KAFKA_TEST_BROKERS` (the bootstrap servers of a plain cluster that tests
 //! may fill; it replaces the shared one), else from its jars by Maven, else from its image by

@@ -52,7 +52,8 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
 static PUT: Condvar = Condvar::new();
 
 impl Pool {
-    /// At most so many clusters with this many brokers: each runs on, and costs memory and CPU time.
+    /// At most so many clusters with this many brokers: each runs on, and costs memory and CPU
+    /// time.
     fn limit(brokers: usize) -> usize {
         if brokers > 1 { 1 } else { 3 }
     }

@@ -1,6 +1,7 @@
-//! A model check of the queue's rules: the real queue between a model of its clients, of the disk and
-//! of Kafka, under random schedules with failing producers, refused batches, lost and late reports, and
-//! kills. Then the same search against deliberately broken rules, each of which it must find.
+//! A model check of the queue's rules: the real queue between a model of its clients, of the disk
+//! and of Kafka, under random schedules with failing producers, refused batches, lost and late
+//! reports, and kills. Then the same search against deliberately broken rules, each of which it
+//! must find.
 
 mod parts;
 mod world;
