@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let kafka = embed(&serve)?;
     let secret = hex::encode(rand::random::<[u8; 16]>());
     let pair = format!("{APPID}={secret}");
-    let secrets = || Secrets::parse_list(&pair).map_err(|error| Failure::Failed(error.to_string()));
+    let secrets = || Secrets::parse_list(&pair).expect("a pair with a secret in hex is valid");
     let settings = ServerSettings {
         callbacks: serve
             .callback
@@ -55,7 +55,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         connections: connections(&serve.connections)?,
         certificate: None,
         reload: Reload::default(),
-        intake: serve.callback.intake(secrets()?),
+        intake: serve.callback.intake(secrets()),
         kafka: serve.kafka.settings_with(kafka.brokers(), None)?,
         spool: None,
         inspect_topics: false,
@@ -71,7 +71,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let uri: Uri = url
         .parse()
         .map_err(|_| Failure::Failed("the callback path is not a valid URL".to_owned()))?;
-    let signer = Signer::new(&secrets()?, None)?;
+    let signer = Signer::new(&secrets(), None)?;
     let admin = reachable(address(&listeners.admin)?);
     print_introduction(admin, &settings.kafka, &url, &pair, &signer);
 

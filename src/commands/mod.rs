@@ -91,6 +91,16 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// A topic cannot be read.
+    #[error(
+        "cannot read the topic {topic}: {source}; check ZIM2KAFKA_KAFKA_BROKERS and the right Read"
+    )]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// Why.
+        source: kafka::Error,
+    },
     /// A system call failed.
     #[error("{0}")]
     System(&'static str, #[source] io::Error),

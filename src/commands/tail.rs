@@ -50,11 +50,18 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let is_stopping = Arc::new(AtomicBool::new(false));
     let should_stop = Arc::clone(&is_stopping);
     let printing = blocking(move || {
-        let subscription = Subscription::start(&settings, &topic, start, START_TIMEOUT)
-            .map_err(|error| Failure::Failed(format!("cannot read the topic {topic}: {error}")))?;
+        let unreadable = |source| Failure::Topic {
+            topic: topic.clone(),
+            source,
+        };
+        let subscription =
+            Subscription::start(&settings, &topic, start, START_TIMEOUT).map_err(unreadable)?;
         let mut left = args.count.unwrap_or(u64::MAX);
         while left > 0 && !should_stop.load(Ordering::Relaxed) {
-            if let Some(record) = subscription.next(Duration::from_millis(200))? {
+            if let Some(record) = subscription
+                .next(Duration::from_millis(200))
+                .map_err(unreadable)?
+            {
                 let text = if args.pretty {
                     pretty(&topic, &record)
                 } else {
