@@ -4,6 +4,7 @@
 //! it takes few lines. An event that Kafka takes in time never touches the spool, so its cost does
 //! not matter much.
 
+mod error;
 mod folder;
 mod inspection;
 mod recovery;
@@ -15,11 +16,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use error::Error;
 pub use folder::RESERVE_BYTES;
 use folder::{Folder, LOCK_TIMEOUT};
 pub use inspection::inspect;
 pub(crate) use recovery::RecoveryReport;
-pub use store::Error;
 use store::{PAGE_BYTES, Store};
 
 use crate::event::{Lane, Record};

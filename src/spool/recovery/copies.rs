@@ -10,8 +10,9 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
 
 use super::wal::{Page, Wal};
+use crate::spool::error::Error;
 use crate::spool::folder::Folder;
-use crate::spool::store::{Error, PAGE_BYTES, Store};
+use crate::spool::store::{PAGE_BYTES, Store};
 use crate::spool::{DATABASE_FILE, WAL_FILE};
 
 /// The folder of the copies. The name is kept for compatibility with earlier versions.

@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt;
 use rusqlite::{Connection, OpenFlags};
 
 use super::copies::WorkingCopy;
-use crate::spool::store::{Error, PAGE_BYTES, readable};
+use crate::spool::error::{Error, readable};
+use crate::spool::store::PAGE_BYTES;
 use crate::spool::{Row, row};
 
 /// The first byte of a page that holds rows of a table.

@@ -17,8 +17,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
+use super::error::{Error, readable};
 use super::folder::Folder;
-use super::store::{Error, Store, readable};
+use super::store::Store;
 use super::{DATABASE_FILE, Row, WAL_FILE, row};
 use crate::event::Lane;
 use copies::{COPIES_FOLDER, WorkingCopy, make_copies, read_wal};
