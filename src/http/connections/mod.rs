@@ -433,3 +433,6 @@ impl Connection {
         self.port.retry.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;
