@@ -79,7 +79,7 @@ enum Role {
         #[arg(long)]
         rate: Option<f64>,
     },
-    /// Measure the cost of each stage of a callback by itself
+    /// Measure the cost of each stage of a callback alone
     Stages,
     /// Measure how the cost grows
     Growth,

@@ -1,4 +1,4 @@
-//! The cost of each stage of a callback by itself, on one otherwise idle thread.
+//! The cost of each stage of a callback alone, on one otherwise idle thread.
 
 use std::hint::black_box;
 use std::sync::Arc;
