@@ -3,6 +3,7 @@
 //! [`read`] lists the known events. Every other authentic callback becomes a dead letter.
 
 mod group_joined;
+mod murmur2;
 mod record;
 
 use std::borrow::Cow;
@@ -10,6 +11,7 @@ use std::borrow::Cow;
 use crate::callback::VerifiedCallback;
 
 pub use group_joined::{GroupJoined, JoinType};
+pub use murmur2::key_hash;
 pub use record::{Header, Kind, Lane, MAX_RECORD_BYTES, Reason, Record, Times};
 
 /// The meaning of an authentic callback.
