@@ -6,7 +6,9 @@
 
 mod error;
 mod folder;
+mod gap;
 mod inspection;
+mod reader;
 mod recovery;
 mod row;
 mod store;
@@ -20,6 +22,11 @@ pub use error::Error;
 pub use folder::RESERVE_BYTES;
 use folder::{Folder, LOCK_TIMEOUT};
 pub use inspection::inspect;
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "delivery does not use it yet")
+)]
+pub(crate) use reader::{RowHead, Scan, SpoolReader};
 pub(crate) use recovery::RecoveryReport;
 use store::{PAGE_BYTES, Store};
 
@@ -100,6 +107,8 @@ impl Row {
 #[derive(Debug)]
 pub struct Spool {
     settings: SpoolSettings,
+    // Before the store, which truncates the WAL when it is the last to close.
+    reader: Option<SpoolReader>,
     store: Store,
     /// Whether the reserve file is allocated; if not, when that was last tried.
     reserve: Result<(), Instant>,
@@ -114,7 +123,7 @@ pub struct Spool {
     contents: store::Contents,
     recovery: Option<RecoveryReport>,
     // Last, so that the lock outlives the file.
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl Spool {
@@ -143,9 +152,11 @@ impl Spool {
                     "cannot use the folder; it must exist or be creatable, and be writable",
                 )(error),
             };
-        let folder = Folder::claim(&settings.folder, lock_timeout).map_err(failed)?;
+        let folder = Folder::claim(&settings.folder, lock_timeout);
+        let folder = Arc::new(folder.map_err(failed)?);
         recovery::finish(&folder).map_err(failed)?;
         let (store, contents, recovery) = open(&folder)?;
+        let reader = SpoolReader::open(&folder, &store)?;
         let reserve = match folder.allocate_reserve() {
             true => Ok(()),
             false => Err(Instant::now()),
@@ -154,6 +165,7 @@ impl Spool {
         Ok(Self {
             settings: settings.clone(),
             wal_in_doubt: store.wal_bytes() > 0,
+            reader: Some(reader),
             store,
             reserve,
             // On a full disk, opening may have been a write that failed.
@@ -190,6 +202,13 @@ impl Spool {
         }
     }
 
+    /// The connection that reads, for another thread; to be dropped before the spool. `None` if it
+    /// was taken before.
+    #[cfg_attr(not(test), expect(dead_code, reason = "delivery does not use it yet"))]
+    pub(crate) fn take_reader(&mut self) -> Option<SpoolReader> {
+        self.reader.take()
+    }
+
     /// How many records are on disk, and how many of them Kafka rejects permanently.
     pub fn records(&self) -> (i64, i64) {
         (self.store.records(), self.refused)
@@ -223,7 +242,7 @@ impl Spool {
         // The WAL may hold what is deleted by now.
         match self.store.checkpoint() {
             Err(Error::Unwritable(_)) => Ok(false),
-            checkpoint => checkpoint.and_then(|()| Ok(fits(self.store.used_bytes()?))),
+            checkpoint => checkpoint.and_then(|_| Ok(fits(self.store.used_bytes()?))),
         }
     }
 
@@ -287,11 +306,11 @@ impl Spool {
 
     /// Returns space to the disk once the spool is nearly empty.
     pub(crate) fn tidy(&mut self) -> Result<(), Error> {
-        if !std::mem::take(&mut self.written) {
+        if self.store.checkpoint_pauses() || !std::mem::take(&mut self.written) {
             return Ok(());
         }
-        let mut tidied = Ok(());
-        if self.store.records() == 0 {
+        let mut tidied = Ok(true);
+        if self.store.records() == 0 || self.store.checkpoint_is_due() {
             tidied = self.store.checkpoint();
         }
         let tolerated_free_pages = match self.reserve {
@@ -299,15 +318,17 @@ impl Spool {
             Err(_) => 0,
         };
         let is_nearly_empty = self.store.used_pages()? < COMPACT_USED_PAGES_MAX;
-        if tidied.is_ok() && is_nearly_empty && self.store.free_pages()? > tolerated_free_pages {
+        let is_due = matches!(tidied, Ok(true)) && is_nearly_empty;
+        if is_due && self.store.free_pages()? > tolerated_free_pages {
             tidied = self.store.compact();
         }
         self.note_write(tidied.is_err());
-        self.written = false;
+        // After a read that prevented it, the next call tries again.
+        self.written = matches!(tidied, Ok(false));
         match tidied {
             // It can wait until there is free space.
             Err(Error::Unwritable(_)) => Ok(()),
-            tidied => tidied,
+            tidied => tidied.map(drop),
         }
     }
 
@@ -323,7 +344,7 @@ impl Spool {
     fn ensure_appendable(&mut self) -> Result<(), Error> {
         self.ensure_reserve()?;
         if self.wal_in_doubt {
-            self.store.checkpoint()?;
+            self.store.empty_wal()?;
             self.wal_in_doubt = false;
         }
         Ok(())
@@ -373,7 +394,7 @@ fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<RecoveryRepor
         let contents = store.examine()?;
         match store.checkpoint() {
             // A full disk must not prevent a start: what is on disk can be published and deleted.
-            Err(Error::Unwritable(_)) | Ok(()) => Ok((store, contents)),
+            Err(Error::Unwritable(_)) | Ok(_) => Ok((store, contents)),
             Err(error) => Err(error),
         }
     };

@@ -1,18 +1,20 @@
 //! The records on disk, in SQLite: append a batch, read forward, delete.
 //!
-//! One connection, used by one thread at a time. Every commit syncs the write-ahead log (WAL) once
-//! (`synchronous=FULL`) and returns only after that.
+//! The only connection that writes, used by one thread at a time. Every commit syncs the write-ahead
+//! log (WAL) once (`synchronous=FULL`) and returns only after that.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::error::Error;
-use super::{Backlog, Row, row};
+use super::gap::Gap;
+use super::{Backlog, Row, gap, row};
 use crate::event::{Lane, Record};
 
 /// The file's format: what it is, and the version of its tables. The version is in two of the four
@@ -28,8 +30,17 @@ fn newer_version(format_found: i64) -> Option<u8> {
     (2..=u8::MAX).find(|version| format(*version) == format_found)
 }
 
+/// SQLite's access to the system with which only this process can use the file. Its connections
+/// share the index of the WAL in memory. The default shares it with other processes in a mapped
+/// file, `spool.db-shm`, which cannot grow on a full disk and ends the process if the disk cannot
+/// read it.
+pub(super) const VFS: &str = "unix-excl";
+
 /// A longer WAL is copied into the file and truncated.
 const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The pause after a checkpoint that a read has prevented.
+const CHECKPOINT_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1";
 
@@ -42,10 +53,13 @@ pub(super) struct Store {
     connection: Connection,
     wal: PathBuf,
     records: i64,
+    /// When a read prevented a checkpoint, until one succeeds.
+    checkpoint_prevented: Cell<Option<Instant>>,
+    gap: Gap,
 }
 
 /// The contents of the file when it was opened.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Contents {
     /// By lane.
     pub(super) backlogs: [Backlog; 2],
@@ -57,9 +71,7 @@ impl Store {
     /// Opens the file and, if it is new, creates its tables. Checks nothing else.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut connection = Connection::open_with_flags(path, flags)?;
-        // Otherwise SQLite shares an index of the WAL with other processes in a mapped file.
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let mut connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
         let journal: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -70,9 +82,7 @@ impl Store {
         // For the same reason: pages that do not fit into the cache would be written to the WAL
         // early, and again when they change once more.
         connection.pragma_update(None, "cache_spill", false)?;
-        connection.pragma_update(None, "cell_size_check", true)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        configure(&mut connection)?;
         let synchronous = pragma(&connection, "synchronous")?;
         if (journal.as_str(), synchronous) != ("wal", 2) {
             let found = format!("journal {journal}, synchronous {synchronous}");
@@ -101,6 +111,8 @@ impl Store {
             connection,
             wal,
             records: 0,
+            checkpoint_prevented: Cell::new(None),
+            gap: Gap::default(),
         })
     }
 
@@ -123,7 +135,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        let rows = contents.backlogs.map(|backlog| backlog.rows as i64);
+        let rows = (contents.backlogs.each_ref()).map(|backlog| backlog.rows as i64);
         self.records = rows.iter().sum::<i64>() + contents.refused;
         Ok(contents)
     }
@@ -145,10 +157,11 @@ impl Store {
                 Lane::DeadLetters => dead_letters,
             };
             backlog.last = Some(number);
-            match next.get::<_, bool>(11)? {
-                true => contents.refused += 1,
-                false => backlog.rows += 1,
+            if next.get::<_, bool>(11)? {
+                contents.refused += 1;
+                continue;
             }
+            backlog.rows += 1;
         }
         Ok(contents)
     }
@@ -224,9 +237,9 @@ impl Store {
 
     /// Writes the format again, which changes nothing.
     pub(super) fn probe(&self) -> Result<(), Error> {
-        Ok(self
-            .connection
-            .pragma_update(None, "user_version", FORMAT)?)
+        (self.connection).pragma_update(None, "user_version", FORMAT)?;
+        self.limit_wal();
+        Ok(())
     }
 
     /// Reads the rows of a lane that follow a number, in order: one at least, and no further one
@@ -259,12 +272,30 @@ impl Store {
         Ok(records)
     }
 
-    /// Copies a long WAL into the file. If that fails, nothing is lost: commits are durable in the
-    /// WAL, and the next commit tries again.
+    /// Copies a long WAL into the file, after a commit. If that fails, nothing is lost: commits are
+    /// durable in the WAL, and the next commit tries again.
     fn limit_wal(&self) {
-        if self.wal_bytes() > WAL_BYTES_MAX {
+        let is_prevented = self.checkpoint_prevented.get().is_some();
+        if is_prevented {
+            // The WAL may have been copied but not truncated. This commit was then written over the
+            // WAL's beginning, and old frames behind it would look like damage after a crash.
+            drop(self.truncate_wal());
+        }
+        if (is_prevented || self.wal_bytes() > WAL_BYTES_MAX) && !self.checkpoint_pauses() {
             drop(self.checkpoint());
         }
+    }
+
+    /// Whether a read has prevented a checkpoint a moment ago, so that another attempt would
+    /// probably wait in vain.
+    pub(super) fn checkpoint_pauses(&self) -> bool {
+        (self.checkpoint_prevented.get())
+            .is_some_and(|prevented| prevented.elapsed() < CHECKPOINT_RETRY_PAUSE)
+    }
+
+    /// Whether a checkpoint was prevented and none has succeeded since.
+    pub(super) fn checkpoint_is_due(&self) -> bool {
+        self.checkpoint_prevented.get().is_some()
     }
 
     /// Truncates what a failed write left after the last commit; the next start would treat it as
@@ -295,20 +326,49 @@ impl Store {
         drop(self.connection.set_db_config(setting, true));
     }
 
-    /// Copies the WAL into the file and truncates it.
-    pub(super) fn checkpoint(&self) -> Result<(), Error> {
-        let busy: i64 =
-            (self.connection).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        match busy {
-            0 => Ok(()),
-            _ => Err(Error::Failed("cannot checkpoint the WAL", "busy".into())),
+    /// Copies the WAL into the file and truncates it. False if a read did not end in time; nothing
+    /// is lost then, and a later attempt completes it.
+    pub(super) fn checkpoint(&self) -> Result<bool, Error> {
+        const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let checkpoint = || (self.connection).query_row(CHECKPOINT, [], |row| row.get(0));
+        let busy: i64 = self.gap.during(checkpoint)?;
+        self.checkpoint_prevented
+            .set((busy != 0).then(Instant::now));
+        Ok(busy == 0)
+    }
+
+    /// Like [`Store::checkpoint`], if what follows needs an empty WAL.
+    pub(super) fn empty_wal(&self) -> Result<(), Error> {
+        match self.checkpoint()? {
+            true => Ok(()),
+            false => Err(Error::Failed(
+                "cannot checkpoint the WAL",
+                "a read has not ended in time".into(),
+            )),
         }
     }
 
-    /// Returns unused space to the disk. Takes as long as copying what is left.
-    pub(super) fn compact(&self) -> Result<(), Error> {
-        self.connection.execute_batch("VACUUM")?;
+    /// Returns unused space to the disk. Takes as long as copying what is left. False if a read did
+    /// not end in time.
+    pub(super) fn compact(&self) -> Result<bool, Error> {
+        match self.connection.execute_batch("VACUUM") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                return Ok(false);
+            }
+            done => done?,
+        }
         self.checkpoint()
+    }
+
+    /// What a reader needs so as not to prevent checkpoints.
+    pub(super) fn gap(&self) -> Gap {
+        self.gap.clone()
+    }
+
+    /// For tests that do what no method does.
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// How many rows there are.
@@ -361,6 +421,14 @@ pub(super) fn read_ahead(path: &Path) {
     let mut piece = vec![0; PIECE_BYTES];
     // SQLite will meet and report a read error too.
     while file.read(&mut piece).is_ok_and(|read| read > 0) {}
+}
+
+/// The settings that both connections need.
+pub(super) fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
+    gap::wait_for_locks(connection)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

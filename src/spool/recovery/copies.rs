@@ -72,7 +72,7 @@ impl WorkingCopy {
     pub(super) fn open(&self) -> Result<Connection, Error> {
         let failed = Error::io("cannot copy the damaged file");
         let template = self.path.with_extension("template");
-        Store::open(&template)?.checkpoint()?;
+        Store::open(&template)?.empty_wal()?;
         let mut template = fs::read(&template).map_err(failed)?;
         let copy = OpenOptions::new().write(true).open(&self.path);
         let copy = copy.map_err(failed)?;

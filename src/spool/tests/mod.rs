@@ -294,3 +294,4 @@ fn a_file_of_a_newer_version_is_left_alone() {
 }
 
 mod damage;
+mod reader;

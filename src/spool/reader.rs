@@ -1,0 +1,186 @@
+//! The connection that only reads.
+//!
+//! It may live on another thread than [`super::Spool`], and waits for nothing that the spool does:
+//! a reader of SQLite's WAL takes only locks in memory, which no write, sync or checkpoint holds
+//! while it waits for the disk. Only to let a checkpoint in, a read begins up to 5 ms later. It
+//! writes nothing, so it also works on a disk that takes no writes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
+
+use super::error::Error;
+use super::folder::Folder;
+use super::gap::Gap;
+use super::store::{self, Store};
+use super::{DATABASE_FILE, MAX_READ_BYTES, MAX_READ_RECORDS, TIME_SLICE, row};
+use crate::event::{Lane, Record};
+
+/// Reads the records of an open spool. To be dropped before it: only the last connection that
+/// closes can truncate the WAL, and this one never writes.
+#[derive(Debug)]
+pub(crate) struct SpoolReader {
+    connection: Connection,
+    gap: Gap,
+    // Last, so that the lock outlives the connection.
+    _folder: Arc<Folder>,
+}
+
+/// The columns of a row that can be read without its value and headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowHead<'a> {
+    pub(crate) number: u64,
+    pub(crate) lane: Lane,
+    pub(crate) key: Option<&'a [u8]>,
+}
+
+/// The result of [`SpoolReader::scan`].
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// The records that were wanted, in the order of their numbers.
+    pub(crate) records: Vec<(u64, Record)>,
+    /// The last number that was looked at, that of a refused row included; `None` if there is no
+    /// row behind the start of the scan.
+    pub(crate) end: Option<u64>,
+    /// Whether the scan reached the end of the table.
+    pub(crate) complete: bool,
+}
+
+/// What ends a scan, once it has looked at one row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) records: usize,
+    /// The bytes after which no further record is taken.
+    pub(super) bytes: usize,
+    pub(super) time: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    records: MAX_READ_RECORDS,
+    bytes: MAX_READ_BYTES,
+    time: TIME_SLICE,
+};
+
+impl SpoolReader {
+    /// Opens a second connection to the file of this store.
+    pub(super) fn open(folder: &Arc<Folder>, store: &Store) -> Result<Self, Error> {
+        let connection = connect(&folder.file(DATABASE_FILE))?;
+        let reader = Self {
+            connection,
+            gap: store.gap(),
+            _folder: Arc::clone(folder),
+        };
+        // Opens the WAL and reads the schema now, not while the disk may hang.
+        let one_row = Limits {
+            time: Duration::ZERO,
+            ..LIMITS
+        };
+        reader.scan_within(None, one_row, |_| false)?;
+        Ok(reader)
+    }
+
+    /// Looks at the rows of both lanes that follow a number, in the order of their numbers, and
+    /// reads those that are `wanted`. Ends at the limits of a read, at the end of a time slice, or
+    /// at the end of the table, but looks at one row at least. Refused rows are skipped.
+    ///
+    /// `wanted` runs within a read transaction, which delays checkpoints: it must not block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if a wanted row has been altered, else SQLite's.
+    #[cfg_attr(not(test), expect(dead_code, reason = "delivery does not use it yet"))]
+    pub(crate) fn scan(
+        &mut self,
+        after: Option<u64>,
+        wanted: impl FnMut(RowHead<'_>) -> bool,
+    ) -> Result<Scan, Error> {
+        self.scan_within(after, LIMITS, wanted)
+    }
+
+    /// Like [`SpoolReader::scan`], with other limits.
+    pub(super) fn scan_within(
+        &self,
+        after: Option<u64>,
+        limits: Limits,
+        mut wanted: impl FnMut(RowHead<'_>) -> bool,
+    ) -> Result<Scan, Error> {
+        self.gap.leave();
+        let began = Instant::now();
+        // SQLite stores 0 and 1 in the head of a row, so `refused` can be read without the pages of
+        // the value that precedes it. The condition on it is not in SQL, because then a long run of
+        // refused rows could not be interrupted.
+        let mut heads = self.connection.prepare_cached(
+            "SELECT number, lane, record_key, refused FROM records NOT INDEXED
+             WHERE number > ?1 ORDER BY number",
+        )?;
+        let mut whole = self.connection.prepare_cached(&format!(
+            "SELECT {} FROM records NOT INDEXED WHERE number = ?1",
+            row::COLUMNS
+        ))?;
+        let mut scan = Scan {
+            records: Vec::new(),
+            end: None,
+            complete: false,
+        };
+        let mut size = 0;
+        // The read transaction lasts until these rows are dropped, so both statements read the same
+        // state of the file.
+        let mut rows = heads.query([after.map_or(-1, |number| number as i64)])?;
+        loop {
+            let Some(next) = rows.next()? else {
+                scan.complete = true;
+                break;
+            };
+            let number = next.get::<_, i64>(0)? as u64;
+            scan.end = Some(number);
+            let altered = || Error::Damaged(format!("record {number} has been altered").into());
+            let (head, refused) = read_head(next, number).ok_or_else(altered)?;
+            if !refused && wanted(head) {
+                let found = whole.query_row([number as i64], row::read).optional()?;
+                let record = found.and_then(|(_, record)| record.ok());
+                let record = record.ok_or_else(altered)?;
+                size += record.size();
+                scan.records.push((number, record));
+            }
+            if scan.records.len() >= limits.records
+                || size >= limits.bytes
+                || began.elapsed() >= limits.time
+            {
+                break;
+            }
+        }
+        Ok(scan)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let mut connection =
+        Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_ONLY, store::VFS)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    store::configure(&mut connection)?;
+    Ok(connection)
+}
+
+/// The head of a row, and whether the row is refused. `None` if a column has been altered.
+fn read_head<'a>(row: &'a SqlRow<'_>, number: u64) -> Option<(RowHead<'a>, bool)> {
+    let lane = match row.get_ref(1).ok()? {
+        ValueRef::Integer(0) => Lane::Events,
+        ValueRef::Integer(1) => Lane::DeadLetters,
+        _ => return None,
+    };
+    let key = match row.get_ref(2).ok()? {
+        ValueRef::Null => None,
+        ValueRef::Blob(key) => Some(key),
+        _ => return None,
+    };
+    let refused = match row.get_ref(3).ok()? {
+        ValueRef::Integer(0) => false,
+        ValueRef::Integer(1) => true,
+        _ => return None,
+    };
+    Some((RowHead { number, lane, key }, refused))
+}
