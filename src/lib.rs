@@ -65,6 +65,7 @@
 //! | records of a lane that its producer holds | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
 //! | acknowledged records whose tickets are not resolved yet | [`kafka::MAX_IN_FLIGHT_RECORDS`]: the publisher resolves them after each batch |
 //! | records read from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
+//! | distinct keys of records on disk that are tracked | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
 //! | the deduplication window | [`intake::DEDUP_WINDOW_EVENTS`], and pending callbacks |
 

@@ -8,6 +8,7 @@ mod error;
 mod folder;
 mod gap;
 mod inspection;
+mod keys;
 mod reader;
 mod recovery;
 mod row;
@@ -22,6 +23,8 @@ pub use error::Error;
 pub use folder::RESERVE_BYTES;
 use folder::{Folder, LOCK_TIMEOUT};
 pub use inspection::inspect;
+pub(crate) use keys::KeyRows;
+pub use keys::MAX_TRACKED_KEYS;
 #[cfg_attr(
     not(test),
     expect(unused_imports, reason = "delivery does not use it yet")
@@ -200,6 +203,13 @@ impl Spool {
             Lane::Events => events,
             Lane::DeadLetters => dead_letters,
         }
+    }
+
+    /// The keys of the events that earlier runs have left and that are not refused. To be taken
+    /// once: empty after that.
+    #[cfg_attr(not(test), expect(dead_code, reason = "delivery does not use it yet"))]
+    pub(crate) fn keys(&mut self) -> KeyRows {
+        std::mem::take(&mut self.contents.keys)
     }
 
     /// The connection that reads, for another thread; to be dropped before the spool. `None` if it

@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::error::Error;
 use super::gap::Gap;
+use super::keys::KeyRows;
 use super::{Backlog, Row, gap, row};
 use crate::event::{Lane, Record};
 
@@ -65,6 +66,7 @@ pub(super) struct Contents {
     pub(super) backlogs: [Backlog; 2],
     /// Rows that Kafka has rejected.
     pub(super) refused: i64,
+    pub(super) keys: KeyRows,
 }
 
 impl Store {
@@ -162,6 +164,9 @@ impl Store {
                 continue;
             }
             backlog.rows += 1;
+            if let (Lane::Events, Some(key)) = (record.lane(), &record.key) {
+                contents.keys.add(key);
+            }
         }
         Ok(contents)
     }

@@ -2,6 +2,7 @@
 
 use super::super::reader::Limits;
 use super::*;
+use crate::event::key_hash;
 
 const NO_LIMITS: Limits = Limits {
     records: usize::MAX,
@@ -302,4 +303,43 @@ fn a_file_with_an_index_of_the_wal_is_ignored() {
             assert_eq!(all(&reader).last(), Some(&120));
         }
     }
+}
+
+#[test]
+fn the_keys_are_those_of_the_events_on_disk_also_after_a_recovery() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    assert_eq!(spool.keys(), KeyRows::default());
+    spool.write(&rows(0..300, 200)).expect("it is written");
+    spool.mark_refused(&[0]).expect("it marks");
+    delete(&mut spool, 10..20);
+    drop(spool);
+    let expected = |numbers: &mut dyn Iterator<Item = u64>| {
+        let mut rows = hashbrown::HashMap::new();
+        for record in numbers.map(|number| record(number, 0)) {
+            if let (Lane::Events, Some(key)) = (record.lane(), record.key) {
+                *rows.entry(key_hash(&key)).or_insert(0) += 1;
+            }
+        }
+        KeyRows { rows, untracked: 0 }
+    };
+    let mut spool = open(folder.path());
+    // Refused rows are tried again after a start.
+    let keys = spool.keys();
+    assert_eq!(keys, expected(&mut (0..10).chain(20..300)));
+    assert_eq!(keys.rows.len(), 7);
+    assert_eq!(spool.keys(), KeyRows::default(), "they are taken once");
+    drop(spool);
+    // A page of rows.
+    let pages = length(folder.path(), DATABASE_FILE) / 4096;
+    let mut file = fs::read(folder.path().join(DATABASE_FILE)).expect("it can be read");
+    let leaf = (10..pages as usize).find(|page| file[page * 4096] == 0x0d);
+    let leaf = leaf.expect("there are leaf pages");
+    file[leaf * 4096 + 200..(leaf + 1) * 4096].fill(0);
+    fs::write(folder.path().join(DATABASE_FILE), file).expect("it can be written");
+    let mut spool = open(folder.path());
+    let lost = spool.recovery().map_or(0, |recovery| recovery.lost.len());
+    assert!(lost > 0);
+    let numbers = contents(&spool).into_keys();
+    assert_eq!(spool.keys(), expected(&mut numbers.into_iter()));
 }
