@@ -6,15 +6,16 @@
 //! between two paths is a race. The publisher takes records from their queue in order; if Kafka
 //! takes too long, the spooler also writes them to disk.
 
+mod producers;
 mod publisher;
 mod queue;
+mod reader;
 mod spooler;
 mod ticket;
 mod wakeup;
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -23,20 +24,23 @@ use tokio::sync::SetOnce;
 use crate::event::{Lane, Record};
 use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::metrics::Metrics;
-use crate::spool::{self, Backlog, Spool};
+use crate::spool::{self, Backlog, KeyRows, Spool};
+use producers::Producers;
 use publisher::Publisher;
 use queue::{Disk, Sequence};
-pub use queue::{Full, MAX_QUEUE_BYTES, Queue};
+pub use queue::{Full, MAX_LOADED_BYTES, MAX_LOADED_RECORDS, MAX_QUEUE_BYTES, Queue};
+use reader::Reader;
 use spooler::Spooler;
 pub use ticket::{Durability, Settled, Ticket};
-use wakeup::Wakeup;
+use wakeup::Wakeups;
 
 /// Both lanes, running.
 pub struct Delivery {
     events: Arc<Queue>,
     dead_letters: Arc<Queue>,
     status: Arc<BrokerStatus>,
-    publishers: Mutex<Vec<JoinHandle<()>>>,
+    publisher: Mutex<Option<Publisher>>,
+    reader: Mutex<Option<Reader>>,
     spooler: Mutex<Option<Spooler>>,
     damage: Arc<SetOnce<Arc<spool::Error>>>,
 }
@@ -64,71 +68,74 @@ impl Delivery {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let status = Arc::new(BrokerStatus::new(Some(Arc::clone(metrics))));
-        let dead_letter_status = Arc::new(BrokerStatus::new(None));
-        let wakeup = Arc::new(Wakeup::default());
-        let queue = |lane, status: &Arc<BrokerStatus>, dead_letters| {
-            let backlog =
-                (spool.as_ref()).map_or_else(Backlog::default, |spool| spool.backlog(lane));
+        let wakeups = Arc::new(Wakeups::default());
+        let mut spool = spool;
+        let reader = spool.as_mut().and_then(Spool::take_reader);
+        let keys = spool.as_mut().map_or_else(KeyRows::default, Spool::keys);
+        let queue = |lane, keys, dead_letters| {
+            let backlog = (spool.as_ref())
+                .map_or_else(Backlog::default, |spool: &Spool| spool.backlog(lane));
             let queue = Queue::new(
                 Sequence::after(lane, backlog.last, SystemTime::now()),
                 Arc::clone(metrics),
-                Arc::clone(status),
+                Arc::clone(&status),
+                Arc::clone(&wakeups),
                 dead_letters,
             );
             Arc::new(match &spool {
                 Some(spool) => {
-                    let disk = Disk {
-                        wakeup: Arc::clone(&wakeup),
-                        after: spool.settings().after,
-                    };
-                    queue.with_disk(disk, backlog)
+                    let after = spool.settings().after;
+                    queue.with_disk(Disk { after }, backlog, keys)
                 }
                 None => queue,
             })
         };
-        let dead_letters = queue(Lane::DeadLetters, &dead_letter_status, None);
-        let events = queue(Lane::Events, &status, Some(Arc::clone(&dead_letters)));
-        let publisher = |lane, queue: &Arc<Queue>, topic: &String, status: &Arc<BrokerStatus>| {
-            let publisher = Publisher {
-                lane,
-                queue: Arc::clone(queue),
-                topic: topic.clone(),
-                settings: settings.clone(),
-                status: Arc::clone(status),
-                metrics: Arc::clone(metrics),
-                wakeup: Arc::clone(&wakeup),
-            };
-            publisher.start()
-        };
+        let dead_letters = queue(Lane::DeadLetters, KeyRows::default(), None);
+        let events = queue(Lane::Events, keys, Some(Arc::clone(&dead_letters)));
+        let queues = vec![Arc::clone(&events), Arc::clone(&dead_letters)];
         let damage = Arc::new(SetOnce::new());
+        let on_damage = {
+            let damage = Arc::clone(&damage);
+            move |error| {
+                // Both the spooler and the reader may find some.
+                drop(damage.set(Arc::new(error)));
+            }
+        };
+        let reader = reader.map(|reader| {
+            Reader::start(reader, queues.clone(), Arc::clone(&wakeups), on_damage.clone())
+        });
+        let reader = (reader.transpose()).map_err(|error| StartError::Thread("reader", error))?;
         let spooler = spool.map(|spool| {
             let lost = spool.recovery().map(|recovery| recovery.lost.len());
             (metrics.spool()).opened(spool.settings().max_bytes, lost);
-            let queues = [Arc::clone(&events), Arc::clone(&dead_letters)];
-            let (damage, metrics) = (Arc::clone(&damage), Arc::clone(metrics));
-            let on_damage = move |error| {
-                // The only spooler ends with this, so nobody has set it before.
-                drop(damage.set(Arc::new(error)));
-            };
-            Spooler::start(spool, Arc::clone(&wakeup), queues, metrics, on_damage)
+            let (wakeups, metrics) = (Arc::clone(&wakeups), Arc::clone(metrics));
+            Spooler::start(spool, wakeups, queues.clone(), metrics, on_damage)
         });
         let spooler =
             (spooler.transpose()).map_err(|error| StartError::Thread("spooler", error))?;
-        let dead_letter_topic = &settings.dead_letter_topic;
-        let publishers = vec![
-            publisher(Lane::Events, &events, &settings.topic, &status)?,
-            publisher(
-                Lane::DeadLetters,
-                &dead_letters,
-                dead_letter_topic,
-                &dead_letter_status,
-            )?,
-        ];
+        let lane = |topic: &String, queue: &Arc<Queue>| producers::Lane {
+            topic: topic.clone(),
+            queue: Arc::clone(queue),
+        };
+        let producers = Producers::new(producers::Shared {
+            settings: settings.clone(),
+            lanes: vec![
+                lane(&settings.topic, &events),
+                lane(&settings.dead_letter_topic, &dead_letters),
+            ],
+            status: Arc::clone(&status),
+            metrics: Arc::clone(metrics),
+            wakeups: Arc::clone(&wakeups),
+        });
+        let producers = producers.map_err(StartError::Producer)?;
+        let publisher = Publisher::start(queues, producers, wakeups)
+            .map_err(|error| StartError::Thread("publisher", error))?;
         Ok(Self {
             events,
             dead_letters,
             status,
-            publishers: Mutex::new(publishers),
+            publisher: Mutex::new(Some(publisher)),
+            reader: Mutex::new(reader),
             spooler: Mutex::new(spooler),
             damage,
         })
@@ -172,20 +179,16 @@ impl Delivery {
         Arc::clone(self.damage.wait().await)
     }
 
-    /// Ends both lanes, even if records still wait, and closes the spool. Blocks until librdkafka
+    /// Ends all lanes, even if records still wait, and closes the spool. Blocks until librdkafka
     /// and the spooler have ended: about a second, or longer if librdkafka waits for DNS.
     pub fn stop(&self) {
-        self.events.stop();
-        self.dead_letters.stop();
-        // A publisher may wait for the spooler to read, so the spooler ends last.
-        let publishers = std::mem::take(&mut *self.publishers.lock());
-        for publisher in publishers {
-            publisher
-                .join()
-                .expect("a panic in a publisher ends the process");
+        if let Some(reader) = self.reader.lock().take() {
+            reader.stop();
         }
-        let spooler = self.spooler.lock().take();
-        if let Some(spooler) = spooler {
+        if let Some(publisher) = self.publisher.lock().take() {
+            publisher.stop();
+        }
+        if let Some(spooler) = self.spooler.lock().take() {
             spooler.stop();
         }
     }

@@ -1,5 +1,5 @@
 //! The spooler: one thread that writes to disk what Kafka does not take in time, and deletes what
-//! Kafka has acknowledged. Nothing else uses the open spool.
+//! Kafka has acknowledged. Nothing else writes to the spool.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::queue::Queue;
-use super::wakeup::{ReadRequest, Requests, SPOOLER_POLL_INTERVAL_MIN, Wakeup};
+use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeups};
 use crate::event::{Lane, MAX_RECORD_BYTES};
 use crate::failpoint;
 use crate::log::{Chain, LogThrottle};
@@ -31,7 +31,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The running spooler.
 pub(super) struct Spooler {
-    wakeup: Arc<Wakeup>,
+    wakeups: Arc<Wakeups>,
     is_working: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -41,15 +41,15 @@ impl Spooler {
     /// while the service runs; only a restart can then recover the spool.
     pub(super) fn start(
         spool: Spool,
-        wakeup: Arc<Wakeup>,
-        queues: [Arc<Queue>; 2],
+        wakeups: Arc<Wakeups>,
+        queues: Vec<Arc<Queue>>,
         metrics: Arc<Metrics>,
         on_damage: impl Fn(spool::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let is_working = Arc::new(AtomicBool::new(true));
         let mut worker = Worker {
             spool,
-            wakeup: Arc::clone(&wakeup),
+            wakeups: Arc::clone(&wakeups),
             queues,
             metrics,
             is_working: Arc::clone(&is_working),
@@ -61,12 +61,9 @@ impl Spooler {
         };
         let thread = thread::Builder::new()
             .name("spooler".to_owned())
-            .spawn(move || {
-                worker.run();
-                worker.wakeup.close();
-            })?;
+            .spawn(move || worker.run())?;
         Ok(Self {
-            wakeup,
+            wakeups,
             is_working,
             thread,
         })
@@ -79,7 +76,7 @@ impl Spooler {
 
     /// Writes and deletes one last time, and closes the spool.
     pub(super) fn stop(self) {
-        self.wakeup.stop();
+        self.wakeups.spooler.stop();
         self.thread
             .join()
             .expect("a panic in the spooler ends the process");
@@ -88,8 +85,9 @@ impl Spooler {
 
 struct Worker {
     spool: Spool,
-    wakeup: Arc<Wakeup>,
-    queues: [Arc<Queue>; 2],
+    wakeups: Arc<Wakeups>,
+    /// In the order of the lanes; that of dead letters is the last.
+    queues: Vec<Arc<Queue>>,
     metrics: Arc<Metrics>,
     is_working: Arc<AtomicBool>,
     on_damage: Box<dyn Fn(spool::Error) + Send>,
@@ -125,9 +123,9 @@ impl Worker {
     fn run(&mut self) {
         self.update_metrics();
         loop {
-            let requests = self.wakeup.wait(self.next_due());
-            let stop = requests.stop;
-            match self.tick(requests) {
+            let woken = self.wakeups.spooler.wait(self.next_due());
+            let stop = self.wakeups.spooler.is_stopped();
+            match self.tick(woken, stop) {
                 Ok(()) if stop => return,
                 Ok(()) => {}
                 Err(error @ spool::Error::Damaged(_)) => {
@@ -151,38 +149,41 @@ impl Worker {
 
     /// When the spooler has something to do next, unless it is woken.
     fn next_due(&self) -> Instant {
-        let [events, dead_letters] = self.queues.each_ref().map(|queue| queue.spool_due());
-        let retry = self.dead_letters_full.until;
-        let dead_letters = dead_letters.map(|due| retry.map_or(due, |retry| due.max(retry)));
+        let due = self.queues.iter().zip(Self::lanes()).map(|(queue, lane)| {
+            let due = queue.spool_due()?;
+            let retry = self.dead_letters_full.until;
+            Some(match lane {
+                Lane::DeadLetters => retry.map_or(due, |retry| due.max(retry)),
+                Lane::Events => due,
+            })
+        });
         let after = self.spool.settings().after;
         let idle = Instant::now() + after.clamp(SPOOLER_POLL_INTERVAL_MIN, DELETE_INTERVAL_MAX);
-        let due = [events, dead_letters].into_iter().flatten();
-        let next = due.fold(idle, Instant::min);
+        let next = due.flatten().fold(idle, Instant::min);
         self.failure.until.map_or(next, |until| next.max(until))
     }
 
-    /// Answers read requests, deletes acknowledged rows, and writes due rows.
-    fn tick(&mut self, requests: Requests) -> Result<(), spool::Error> {
-        let Requests {
-            woken, reads, stop, ..
-        } = requests;
-        self.read(reads)?;
+    fn lanes() -> [Lane; 2] {
+        [Lane::Events, Lane::DeadLetters]
+    }
+
+    /// Deletes acknowledged rows and writes due ones.
+    fn tick(&mut self, woken: bool, stop: bool) -> Result<(), spool::Error> {
         let now = Instant::now();
         // Deletions continue during a pause, because they free space.
         let pauses = self.failure.is_active(now) && !stop;
         let dead_letters_pause = pauses || self.dead_letters_full.is_active(now) && !stop;
-        let [events, dead_letters] = &self.queues;
-        let due_rows = |queue: &Queue, pauses: bool| {
-            let is_due = queue.spool_due().is_some_and(|due| due <= now || stop);
-            match is_due && !pauses {
-                true => queue.volatile_rows(SPOOL_BATCH_BYTES),
-                false => Vec::new(),
+        let due_rows = |(queue, lane): (&Arc<Queue>, Lane)| {
+            let pauses = match lane {
+                Lane::Events => pauses,
+                Lane::DeadLetters => dead_letters_pause,
+            };
+            match pauses {
+                true => Vec::new(),
+                false => queue.due_rows(now, SPOOL_BATCH_BYTES),
             }
         };
-        let rows = [
-            due_rows(events, pauses),
-            due_rows(dead_letters, dead_letters_pause),
-        ];
+        let rows: Vec<Vec<Row>> = self.queues.iter().zip(Self::lanes()).map(due_rows).collect();
         let nothing_to_write = rows.iter().all(Vec::is_empty);
         let is_woken =
             woken && (!pauses || self.queues.iter().any(|queue| queue.has_deletable_rows()));
@@ -197,18 +198,6 @@ impl Worker {
         });
         self.update_metrics();
         done
-    }
-
-    fn read(&self, requests: Vec<ReadRequest>) -> Result<(), spool::Error> {
-        for request in requests {
-            let records = self.spool.read(request.lane, request.after)?;
-            if records.is_empty() {
-                return Err(spool::Error::Damaged("records are missing".into()));
-            }
-            // A publisher that has ended needs no answer.
-            drop(request.reply.send(records));
-        }
-        Ok(())
     }
 
     /// Deletes rows that Kafka has acknowledged: a part of them, or at shutdown as many as there is
@@ -233,10 +222,12 @@ impl Worker {
             let mut rows = queue.deletable_rows();
             while !rows.is_empty() {
                 let deleted = self.spool.delete(&rows)?;
-                queue.mark_deleted(deleted);
-                rows.drain(..deleted);
+                let deleted: Vec<u64> = rows.drain(..deleted).collect();
+                for queue in &self.queues {
+                    queue.mark_deleted(&deleted);
+                }
                 if !rows.is_empty() && Instant::now() >= end {
-                    self.wakeup.wake();
+                    self.wakeups.spooler.wake();
                     break;
                 }
             }
@@ -251,10 +242,12 @@ impl Worker {
 
     /// Writes the rows of both lanes in one transaction. Without rows, checks after a failure
     /// whether a write would succeed now.
-    fn write_batch(&mut self, [events, dead_letters]: [Vec<Row>; 2]) -> Result<(), spool::Error> {
-        if events.is_empty() && dead_letters.is_empty() {
+    fn write_batch(&mut self, mut events: Vec<Vec<Row>>) -> Result<(), spool::Error> {
+        if events.iter().all(Vec::is_empty) {
             return self.probe();
         }
+        let dead_letters = events.pop().unwrap_or_default();
+        let events = events.concat();
         let size = |rows: &[Row]| rows.iter().map(|row| row.record.size()).sum::<usize>();
         let bytes = size(&events);
         if !events.is_empty() && !self.spool.has_space(Lane::Events, bytes)? {
@@ -275,9 +268,15 @@ impl Worker {
         self.spool.write(&rows)?;
         self.metrics.spool().synced();
         self.recovered();
-        for (queue, lane) in self.queues.iter().zip([Lane::Events, Lane::DeadLetters]) {
+        let replaced: Vec<u64> = rows.iter().filter_map(|row| row.replaces).collect();
+        for (queue, lane) in self.queues.iter().zip(Self::lanes()) {
             let written: Vec<Row> = rows.extract_if(.., |row| row.lane == lane).collect();
-            queue.mark_spooled(&written);
+            if !written.is_empty() {
+                queue.mark_spooled(&written);
+            }
+            if !replaced.is_empty() {
+                queue.mark_deleted(&replaced);
+            }
         }
         Ok(())
     }

@@ -1,24 +1,24 @@
-//! Whether Kafka can be reached, as a lane's own producer reports it.
+//! Whether Kafka can be reached, and how far away it is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
-use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
-use serde::Deserialize;
 
+use super::statistics::Statistics;
 use crate::log::LogThrottle;
 use crate::metrics::Metrics;
 
-/// Whether a lane's producer reaches a broker. It outlives the producers of its lane.
+/// What the main producer knows of its brokers. It outlives that producer.
 #[derive(Debug)]
 pub struct BrokerStatus {
     /// One of the constants below.
     reachability: AtomicU8,
     errors: LogThrottle<RDKafkaErrorCode>,
-    /// Set for the lane of events only, whose connection stands for that of the service.
+    /// `None` in tests.
     metrics: Option<Arc<Metrics>>,
+    round_trip_us: AtomicU64,
 }
 
 /// No connection has been up or has failed yet.
@@ -32,6 +32,7 @@ impl BrokerStatus {
             reachability: AtomicU8::new(UNKNOWN),
             errors: LogThrottle::default(),
             metrics,
+            round_trip_us: AtomicU64::new(0),
         }
     }
 
@@ -45,32 +46,26 @@ impl BrokerStatus {
         self.reachability.load(Ordering::Relaxed) == DOWN
     }
 
-    /// Reads librdkafka's statistics, which arrive every second. Only the brokers' states count.
-    pub(super) fn read_statistics(&self, json: &[u8]) {
-        #[derive(Deserialize)]
-        struct Statistics<'a> {
-            #[serde(borrow)]
-            brokers: BTreeMap<&'a str, Broker<'a>>,
+    /// The time from a request to its response when Kafka is not busy; zero until it was measured.
+    pub fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip_us.load(Ordering::Relaxed))
+    }
+
+    /// Takes the statistics of the main producer.
+    pub(super) fn take_statistics(&self, statistics: &Statistics) {
+        if let Some(round_trip) = statistics.round_trip {
+            let round_trip = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+            self.round_trip_us.store(round_trip, Ordering::Relaxed);
         }
-        #[derive(Deserialize)]
-        struct Broker<'a> {
-            state: &'a str,
-        }
-        if let Ok(statistics) = serde_json::from_slice::<Statistics<'_>>(json) {
-            let is_up = |broker: &Broker<'_>| matches!(broker.state, "UP" | "REAUTH");
-            let up = statistics.brokers.values().any(is_up);
-            // A client that has never connected may still be connecting.
-            if up || self.is_up() {
-                self.set_up(up);
-            }
+        let up = statistics.brokers_up > 0;
+        // A client that has never connected may still be connecting.
+        if up || self.is_up() {
+            self.set_up(up);
         }
     }
 
     /// Takes an error of the client, as opposed to one of a record.
-    pub(super) fn take_error(&self, error: &KafkaError, reason: &str) {
-        let code = error
-            .rdkafka_error_code()
-            .unwrap_or(RDKafkaErrorCode::Unknown);
+    pub(super) fn take_error(&self, code: RDKafkaErrorCode, reason: &str) {
         match code {
             RDKafkaErrorCode::AllBrokersDown => self.set_up(false),
             // Only one broker, or one address of a name: the others may work.

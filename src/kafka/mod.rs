@@ -3,9 +3,11 @@
 mod broker_status;
 mod consumer;
 mod embedded;
+mod events;
 mod producer;
 mod properties;
 mod rights;
+mod statistics;
 mod topics;
 
 use std::io;
@@ -17,8 +19,9 @@ pub use broker_status::BrokerStatus;
 pub use consumer::{Consumed, StartFrom, Subscription};
 pub use embedded::EmbeddedKafka;
 pub use producer::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
-pub(crate) use producer::{Producer, Report, SendError};
+pub(crate) use producer::{Ordering, Producer, Report, Reports, SendError};
 pub use properties::{Properties, PropertyError, REFUSED};
+pub(crate) use statistics::Statistics;
 pub use topics::{Inspection, Topics};
 
 /// The largest message that a producer hands to Kafka, in bytes. A topic must accept this size.

@@ -1,42 +1,52 @@
-//! The producer of a lane, and what its delivery reports mean.
+//! A librdkafka producer, and what its delivery reports mean.
 //!
 //! Not `FutureProducer`: if librdkafka's queue is full, that one sleeps 100 ms and retries while
 //! later records overtake (rust-rdkafka issue 468). Here one thread sends, and every report carries
 //! the record's number.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
 };
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
 
+use super::events::{Batch, Event, EventQueue};
+use super::statistics::Statistics;
 use super::{BrokerStatus, Error, KafkaSettings, MAX_MESSAGE_BYTES};
 use crate::event::Record;
-use crate::failpoint;
 
-/// The most records that a producer may hold, counted from its oldest unacknowledged one. This also
-/// bounds how many duplicates a crash or a new producer can cause.
+/// The most records of a lane that its producers may hold. This also bounds how many duplicates a
+/// crash or new producers can cause.
 pub const MAX_IN_FLIGHT_RECORDS: usize = 10_000;
 
-/// The bytes after which a producer takes no further record.
+/// The bytes after which the producers take no further record of a lane.
 pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 
+const ALL_BROKERS_DOWN: RDKafkaErrorCode = RDKafkaErrorCode::AllBrokersDown;
+
 /// What a producer reports about one record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Report<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report {
     /// Kafka stored it and returned its offset.
     Acked,
-    /// Kafka will never take this record, or another one of the same batch.
-    Rejected(&'a str),
+    /// Kafka will never take this record.
+    Rejected(String),
+    /// Kafka rejected a batch without naming a record. The culprit may be this record or another
+    /// one.
+    Suspect(String),
     /// Anything else: the record may be in the topic or not.
-    Failed(&'a str),
+    Failed(String),
+}
+
+/// Reports on records of one topic.
+pub(crate) struct Reports {
+    pub(crate) topic: String,
+    pub(crate) records: Vec<(u64, Report)>,
 }
 
 /// Why the producer did not take a record.
@@ -45,40 +55,74 @@ pub(crate) enum SendError {
     Full,
     /// No producer can take this record.
     Rejected(String),
-    /// This producer takes nothing any more.
+    /// This producer does not take it now: it has failed, or the topic is missing or forbidden.
     Failed(String),
+}
+
+/// How a producer keeps the order of what it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ordering {
+    /// A record may overtake another one of the same partition if Kafka refuses the first and takes
+    /// the second. Up to five requests are under way for each broker.
+    Relaxed,
+    /// Nothing overtakes. One request is under way for each broker, and the producer fails with the
+    /// first record that Kafka rejects.
+    Strict,
 }
 
 /// One librdkafka producer, used from its creation to its first failure.
 pub(crate) struct Producer {
-    inner: BaseProducer<DeliveryContext>,
+    // First, because it must be dropped before the client.
+    events: EventQueue,
+    inner: BaseProducer<Callbacks>,
+    status: Arc<BrokerStatus>,
+    is_main: bool,
 }
 
 impl Producer {
-    /// Creates a producer. `on_report` gets every report with the record's number, on the thread
-    /// that calls [`poll`](Self::poll).
+    /// Creates a producer. The main one stands for the service's connection to Kafka: it reports to
+    /// `status` whether brokers can be reached, and has statistics each second.
     pub(crate) fn new(
         settings: &KafkaSettings,
+        ordering: Ordering,
+        is_main: bool,
         status: &Arc<BrokerStatus>,
-        on_report: impl Fn(u64, Report<'_>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let context = DeliveryContext {
-            on_report: Box::new(on_report),
+        let mut config = config(settings.client(), ordering);
+        if !is_main {
+            config.set("statistics.interval.ms", "0");
+        }
+        let inner: BaseProducer<Callbacks> = config.create_with_context(Callbacks)?;
+        Ok(Self {
+            events: EventQueue::of(inner.client()),
+            inner,
             status: Arc::clone(status),
-            has_news: AtomicBool::new(false),
-        };
-        let inner = config(settings.client()).create_with_context(context)?;
-        Ok(Self { inner })
+            is_main,
+        })
     }
 
-    /// Delivers all reports and events that wait in librdkafka. Does not block.
-    pub(crate) fn poll(&self) {
-        loop {
-            // A poll without a timeout delivers at most one event; one event holds all reports of
-            // a request.
-            self.inner.poll(Duration::ZERO);
-            if !self.inner.context().has_news.swap(false, Ordering::Relaxed) {
-                return;
+    /// Passes on all reports and statistics that wait in librdkafka. Does not block.
+    pub(crate) fn poll(
+        &self,
+        mut on_reports: impl FnMut(Reports),
+        mut on_statistics: impl FnMut(Statistics),
+    ) {
+        while let Some(event) = self.events.poll() {
+            match event {
+                Event::Reports(batch) => on_reports(judge(batch)),
+                Event::Statistics(json) => {
+                    if let Some(statistics) = Statistics::parse(&json) {
+                        self.status.take_statistics(&statistics);
+                        on_statistics(statistics);
+                    }
+                }
+                Event::Error { code, .. } if code == ALL_BROKERS_DOWN && !self.is_main => {}
+                Event::Error { code, reason } => self.status.take_error(code, &reason),
+                Event::Log {
+                    level,
+                    facility,
+                    message,
+                } => log(level, &facility, &message),
             }
         }
     }
@@ -100,47 +144,79 @@ impl Producer {
             message = message.key(key.as_ref());
         }
         self.inner.send(message).map_err(|(error, _)| {
-            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            let code = error.rdkafka_error_code();
+            if code == Some(RDKafkaErrorCode::QueueFull) {
                 SendError::Full
-            } else if is_final(&error) {
+            } else if code.is_some_and(is_final) {
                 SendError::Rejected(error.to_string())
             } else {
-                SendError::Failed(self.cause(&error))
+                SendError::Failed(error.to_string())
             }
         })
+    }
+
+    /// The error after which this producer takes nothing any more.
+    pub(crate) fn fatal_error(&self) -> Option<String> {
+        let fatal = self.inner.client().fatal_error();
+        fatal.map(|(code, reason)| format!("{code}: {reason}"))
     }
 
     /// Takes back every record that Kafka has not acknowledged; each is then reported as failed.
     pub(crate) fn purge(&self) {
         self.inner.purge(PurgeConfig::default().queue().inflight());
     }
+}
 
-    /// The cause of a fatal error.
-    fn cause(&self, error: &KafkaError) -> String {
-        match self.inner.client().fatal_error() {
-            Some((code, reason)) => format!("{code}: {reason}"),
-            None => error.to_string(),
+/// What the reports on a batch say about each of its records.
+///
+/// If Kafka names the records that it rejects (KIP-467, brokers from 2.4 on), librdkafka gives the
+/// others `InvalidDifferentRecord`, and the named ones `InvalidRecord` or, if there is only one, the
+/// error of the batch. Otherwise all have the error of the batch. So it is known who is meant if
+/// any record has another error than the batch, or if the batch has only one record.
+fn judge(batch: Batch) -> Reports {
+    let differs = |code: RDKafkaErrorCode| code != batch.error;
+    let is_named = batch.records.len() == 1
+        || batch.records.iter().any(|record| differs(record.error)) && is_final(batch.error);
+    let report = |code: RDKafkaErrorCode, offset: i64| match code {
+        RDKafkaErrorCode::NoError if offset >= 0 => Report::Acked,
+        // librdkafka's conclusion and not Kafka's answer.
+        RDKafkaErrorCode::NoError => Report::Failed("acknowledged without an offset".to_owned()),
+        code => {
+            let reason = KafkaError::MessageProduction(code).to_string();
+            match is_final(code) {
+                true if is_named => Report::Rejected(reason),
+                true => Report::Suspect(reason),
+                false => Report::Failed(reason),
+            }
         }
+    };
+    let records = batch.records.iter();
+    let records = records.map(|record| (record.number, report(record.error, record.offset)));
+    Reports {
+        records: records.collect(),
+        topic: batch.topic,
     }
 }
 
 /// The configuration of every producer. The operator's properties, already in `client`, replace our
 /// defaults; [`REFUSED`](super::REFUSED) keeps out those that the promises depend on.
-pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
+pub(super) fn config(mut client: ClientConfig, ordering: Ordering) -> ClientConfig {
     let (messages, kilobytes) = (
         (2 * MAX_IN_FLIGHT_RECORDS).to_string(),
         (256 * 1024).to_string(),
     );
     for (key, default) in [
-        // The publisher hands over whole batches; lingering would only add latency.
+        // The publisher hands over many records at once; lingering would only add latency.
         ("linger.ms", "0"),
         ("compression.type", "lz4"),
+        // A record that is larger than this is sent alone, and then it is known which one Kafka
+        // rejects because of its size.
+        ("batch.size", "131072"),
         ("request.timeout.ms", "5000"),
-        ("socket.timeout.ms", "10000"),
         // Notice a cluster that moves within one minute instead of five.
         ("topic.metadata.refresh.interval.ms", "60000"),
         ("metadata.recovery.rebootstrap.trigger.ms", "60000"),
-        // The queue's window bounds what is in flight; librdkafka's queue only has to hold that.
+        // The queue bounds what is in flight; librdkafka's queue only has to hold that.
         ("queue.buffering.max.messages", &messages),
         ("queue.buffering.max.kbytes", &kilobytes),
     ] {
@@ -148,15 +224,15 @@ pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
             client.set(key, default);
         }
     }
+    set_socket_timeout(&mut client);
+    let (in_flight, gapless) = match ordering {
+        Ordering::Relaxed => ("5", "false"),
+        Ordering::Strict => ("1", "true"),
+    };
     client
         .set("enable.idempotence", "true")
-        .set("enable.gapless.guarantee", "true")
-        // A broker checks the order of requests against what it remembers of a producer. If it has
-        // forgotten that (for example, the topic was deleted and created again), it accepts the
-        // second request although the first one failed, and librdkafka concludes that the first one
-        // succeeded too ("implicit ack"). One request at a time avoids this. benches/README.md has
-        // the cost and the alternatives.
-        .set("max.in.flight.requests.per.connection", "1")
+        .set("enable.gapless.guarantee", gapless)
+        .set("max.in.flight.requests.per.connection", in_flight)
         // The largest value. Not 0, which means endless too: librdkafka computes its latency
         // statistics from this value.
         .set("message.timeout.ms", "2147483647")
@@ -166,52 +242,29 @@ pub(super) fn config(mut client: ClientConfig) -> ClientConfig {
     client
 }
 
-/// Passes on what librdkafka reports during a poll.
-struct DeliveryContext {
-    on_report: Box<dyn Fn(u64, Report<'_>) + Send + Sync>,
-    status: Arc<BrokerStatus>,
-    /// Whether a callback has run since the last look.
-    has_news: AtomicBool,
+/// Gives a request enough time to wait for all that are under way before it, each of which Kafka
+/// may answer only after `request.timeout.ms`. Otherwise a slow Kafka would cost connections too.
+fn set_socket_timeout(client: &mut ClientConfig) {
+    const LONGEST: u64 = 300_000;
+    let milliseconds = |key: &str| client.get(key).and_then(|value| value.parse::<u64>().ok());
+    let request = milliseconds("request.timeout.ms").unwrap_or(5000);
+    let enough = (6 * request).min(LONGEST);
+    let socket = milliseconds("socket.timeout.ms").map_or(enough, |set| set.max(enough));
+    client.set("socket.timeout.ms", socket.to_string());
 }
 
-impl ProducerContext for DeliveryContext {
+/// librdkafka's callbacks. All that matters arrives as an [`Event`].
+struct Callbacks;
+
+impl ProducerContext for Callbacks {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
-        failpoint::hit("reports");
-        self.has_news.store(true, Ordering::Relaxed);
-        let number = number as u64;
-        match result {
-            // A success without an offset is librdkafka's conclusion and not Kafka's answer.
-            Ok(message) if message.offset() < 0 => {
-                (self.on_report)(number, Report::Failed("acknowledged without an offset"));
-            }
-            Ok(_) => (self.on_report)(number, Report::Acked),
-            Err((error, _)) => {
-                let reason = error.to_string();
-                let report = match is_final(error) {
-                    true => Report::Rejected(&reason),
-                    false => Report::Failed(&reason),
-                };
-                (self.on_report)(number, report);
-            }
-        }
-    }
+    /// Only for reports that arrive while the producer is dropped, when nobody waits for them.
+    fn delivery(&self, _: &DeliveryResult<'_>, _: usize) {}
 }
 
-impl ClientContext for DeliveryContext {
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.has_news.store(true, Ordering::Relaxed);
-        self.status.read_statistics(statistics);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.has_news.store(true, Ordering::Relaxed);
-        self.status.take_error(&error, reason);
-    }
-
+impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.has_news.store(true, Ordering::Relaxed);
         log(level, facility, message);
     }
 }
@@ -230,14 +283,105 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 /// Whether Kafka rejects the record itself, permanently. Everything else counts as an outage: a
 /// missing topic, a missing right, and any code we do not know, because that must never drop an
 /// event.
-fn is_final(error: &KafkaError) -> bool {
+fn is_final(code: RDKafkaErrorCode) -> bool {
     matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::MessageBatchTooLarge
-                | RDKafkaErrorCode::InvalidTimestamp
-                | RDKafkaErrorCode::InvalidRecord,
-        )
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidTimestamp
+            | RDKafkaErrorCode::InvalidRecord
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::events::RecordReport;
+    use super::*;
+    use RDKafkaErrorCode::{
+        InvalidDifferentRecord, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge, NoError,
+        NotEnoughReplicas,
+    };
+
+    fn reports(error: RDKafkaErrorCode, records: &[(RDKafkaErrorCode, i64)]) -> Vec<Report> {
+        let records = records.iter().zip(0..);
+        let records = records.map(|(&(error, offset), number)| RecordReport {
+            number,
+            error,
+            offset,
+        });
+        let batch = Batch {
+            topic: "t".to_owned(),
+            error,
+            records: records.collect(),
+        };
+        let reports = judge(batch).records;
+        reports.into_iter().map(|(_, report)| report).collect()
+    }
+
+    fn short(report: &Report) -> &'static str {
+        match report {
+            Report::Acked => "acked",
+            Report::Rejected(_) => "rejected",
+            Report::Suspect(_) => "suspect",
+            Report::Failed(_) => "failed",
+        }
+    }
+
+    #[test]
+    fn a_rejection_counts_for_the_records_that_kafka_names() {
+        for (batch, records, expected) in [
+            (NoError, &[(NoError, 7), (NoError, -1)][..], &["acked", "failed"][..]),
+            // One record is named.
+            (
+                InvalidTimestamp,
+                &[(InvalidDifferentRecord, -1), (InvalidTimestamp, -1)],
+                &["failed", "rejected"],
+            ),
+            // Two, and all of them.
+            (
+                InvalidTimestamp,
+                &[(InvalidRecord, -1), (InvalidDifferentRecord, -1), (InvalidRecord, -1)],
+                &["rejected", "failed", "rejected"],
+            ),
+            (
+                InvalidTimestamp,
+                &[(InvalidRecord, -1), (InvalidRecord, -1)],
+                &["rejected", "rejected"],
+            ),
+            // None, unless there is only one.
+            (
+                InvalidRecord,
+                &[(InvalidRecord, -1), (InvalidRecord, -1)],
+                &["suspect", "suspect"],
+            ),
+            (
+                MessageSizeTooLarge,
+                &[(MessageSizeTooLarge, -1), (MessageSizeTooLarge, -1)],
+                &["suspect", "suspect"],
+            ),
+            (MessageSizeTooLarge, &[(MessageSizeTooLarge, -1)], &["rejected"]),
+            (NotEnoughReplicas, &[(NotEnoughReplicas, -1)], &["failed"]),
+        ] {
+            let reports = reports(batch, records);
+            let reports: Vec<_> = reports.iter().map(short).collect();
+            assert_eq!(reports, expected, "{batch:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_waits_longer_than_all_requests_under_way() {
+        let timeout = |properties: &[(&str, &str)]| {
+            let mut client = ClientConfig::new();
+            for (key, value) in properties {
+                client.set(*key, *value);
+            }
+            let config = config(client, Ordering::Relaxed);
+            config.get("socket.timeout.ms").map(str::to_owned)
+        };
+        assert_eq!(timeout(&[]).as_deref(), Some("30000"));
+        let short = [("socket.timeout.ms", "1000"), ("request.timeout.ms", "2000")];
+        assert_eq!(timeout(&short).as_deref(), Some("12000"));
+        assert_eq!(timeout(&[("socket.timeout.ms", "60000")]).as_deref(), Some("60000"));
+        assert_eq!(timeout(&[("request.timeout.ms", "100000")]).as_deref(), Some("300000"));
+    }
 }

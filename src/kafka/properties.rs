@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaConfRes;
 
-use super::{librdkafka_version, producer};
+use super::{Ordering, librdkafka_version, producer};
 
 /// An operator's librdkafka properties, checked against those that the promises depend on.
 #[derive(Clone, Default)]
@@ -138,7 +138,7 @@ impl Properties {
     /// other, with ours, with this build of librdkafka and with the files they name. librdkafka's
     /// message names properties and files and shows no password.
     fn validated(self) -> Result<Self, PropertyError> {
-        let producer: KafkaResult<BaseProducer> = producer::config(self.client()).create();
+        let producer: KafkaResult<BaseProducer> = producer::config(self.client(), Ordering::Relaxed).create();
         match producer {
             Ok(_) => Ok(self),
             Err(error) => Err(PropertyError::Unusable(error.to_string())),
@@ -242,7 +242,7 @@ mod tests {
     fn an_alias_of_a_property_that_we_set_too_replaces_our_value() {
         let properties = Properties::parse_list("queue.buffering.max.ms=7").expect("valid");
         assert_eq!(
-            producer::config(properties.client()).get("linger.ms"),
+            producer::config(properties.client(), Ordering::Relaxed).get("linger.ms"),
             Some("7")
         );
     }

@@ -25,11 +25,7 @@ use folder::{Folder, LOCK_TIMEOUT};
 pub use inspection::inspect;
 pub(crate) use keys::KeyRows;
 pub use keys::MAX_TRACKED_KEYS;
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "delivery does not use it yet")
-)]
-pub(crate) use reader::{RowHead, Scan, SpoolReader};
+pub(crate) use reader::SpoolReader;
 pub(crate) use recovery::RecoveryReport;
 use store::{PAGE_BYTES, Store};
 
@@ -207,14 +203,12 @@ impl Spool {
 
     /// The keys of the events that earlier runs have left and that are not refused. To be taken
     /// once: empty after that.
-    #[cfg_attr(not(test), expect(dead_code, reason = "delivery does not use it yet"))]
     pub(crate) fn keys(&mut self) -> KeyRows {
         std::mem::take(&mut self.contents.keys)
     }
 
     /// The connection that reads, for another thread; to be dropped before the spool. `None` if it
     /// was taken before.
-    #[cfg_attr(not(test), expect(dead_code, reason = "delivery does not use it yet"))]
     pub(crate) fn take_reader(&mut self) -> Option<SpoolReader> {
         self.reader.take()
     }
@@ -306,12 +300,6 @@ impl Spool {
         let written = self.store.probe();
         self.note_write(written.is_err());
         written
-    }
-
-    /// Reads the next rows of a lane, in order: at least one, if there is one.
-    pub(crate) fn read(&self, lane: Lane, after: Option<u64>) -> Result<Vec<(u64, Record)>, Error> {
-        let limits = (MAX_READ_RECORDS, MAX_READ_BYTES, TIME_SLICE);
-        self.store.read(lane, after, limits)
     }
 
     /// Returns space to the disk once the spool is nearly empty.

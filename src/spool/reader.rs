@@ -59,7 +59,7 @@ pub(super) struct Limits {
     pub(super) time: Duration,
 }
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     records: MAX_READ_RECORDS,
     bytes: MAX_READ_BYTES,
     time: TIME_SLICE,
@@ -92,7 +92,6 @@ impl SpoolReader {
     /// # Errors
     ///
     /// [`Error::Damaged`] if a wanted row has been altered, else SQLite's.
-    #[cfg_attr(not(test), expect(dead_code, reason = "delivery does not use it yet"))]
     pub(crate) fn scan(
         &mut self,
         after: Option<u64>,

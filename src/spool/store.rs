@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::error::Error;
 use super::gap::Gap;
 use super::keys::KeyRows;
 use super::{Backlog, Row, gap, row};
-use crate::event::{Lane, Record};
+use crate::event::Lane;
 
 /// The file's format: what it is, and the version of its tables. The version is in two of the four
 /// bytes, so that one damaged byte never looks like a newer version.
@@ -245,36 +245,6 @@ impl Store {
         (self.connection).pragma_update(None, "user_version", FORMAT)?;
         self.limit_wal();
         Ok(())
-    }
-
-    /// Reads the rows of a lane that follow a number, in order: one at least, and no further one
-    /// once one of the limits on number, bytes and time is reached.
-    pub(super) fn read(
-        &self,
-        lane: Lane,
-        after: Option<u64>,
-        (limit, bytes, time): (usize, usize, Duration),
-    ) -> Result<Vec<(u64, Record)>, Error> {
-        let began = Instant::now();
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {} FROM records INDEXED BY records_by_lane
-             WHERE lane = ?1 AND number > ?2 AND refused = 0 ORDER BY number LIMIT ?3",
-            row::COLUMNS
-        ))?;
-        let after = after.map_or(-1, |number| number as i64);
-        let mut rows = statement.query(params![lane as i64, after, limit as i64])?;
-        let (mut records, mut size) = (Vec::new(), 0);
-        while let Some(next) = rows.next()? {
-            let (number, record) = row::read(next)?;
-            let record = record
-                .map_err(|_| Error::Damaged(format!("record {number} has been altered").into()))?;
-            size += record.size();
-            records.push((number, record));
-            if size >= bytes || began.elapsed() >= time {
-                break;
-            }
-        }
-        Ok(records)
     }
 
     /// Copies a long WAL into the file, after a commit. If that fails, nothing is lost: commits are

@@ -1,36 +1,47 @@
-//! The queue as the spooler uses it: what to write to disk, what is there, what to delete.
+//! The queue as the spooler uses it: what to write to disk, and what to delete there.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::Queue;
-use crate::delivery::ticket::Durability;
+use super::state::{Entry, QueueState, RECORD_OVERHEAD_BYTES};
+use super::{MAX_UNDELETED_ROWS, Queue};
+use crate::delivery::ticket::{Durability, Ticket};
 use crate::event::{Lane, Record};
 use crate::spool::Row;
 
+/// If no row could be deleted for this long, reading goes on all the same. A disk that deletes
+/// nothing must not hold up what is on it; after a crash, more is then published again.
+const DELETION_OVERDUE: Duration = Duration::from_secs(2);
+
 impl Queue {
-    /// When the oldest record that is not durable is due to be written; `None` if all are durable.
+    /// When the first record is due to be written; `None` if all are durable.
     pub(in crate::delivery) fn spool_due(&self) -> Option<Instant> {
         let state = self.lock();
         let oldest = state.oldest_volatile()?;
-        match &self.disk {
-            Some(disk) if !self.is_late(&state) && !state.finishing => {
+        match self.disk {
+            Some(disk) if state.urgent.is_empty() && !state.finishing && !self.is_late() => {
                 oldest.checked_add(disk.after)
             }
             _ => Some(oldest),
         }
     }
 
-    /// The records that are not durable, in order, up to about this many bytes.
-    pub(in crate::delivery) fn volatile_rows(&self, limit: usize) -> Vec<Row> {
-        self.lock().volatile_rows(limit)
+    /// The records that are due to be written, in order, up to about this many bytes.
+    pub(in crate::delivery) fn due_rows(&self, now: Instant, limit: usize) -> Vec<Row> {
+        let state = self.lock();
+        let after = match self.disk {
+            Some(disk) if !state.finishing && !self.is_late() => disk.after,
+            _ => Duration::ZERO,
+        };
+        state.due_rows(now, after, limit)
     }
 
     /// Takes note that these rows are on disk, synced.
     pub(in crate::delivery) fn mark_spooled(&self, rows: &[Row]) {
         let mut state = self.lock();
         let durable = state.mark_spooled(rows);
-        self.wake_publisher(&mut state);
         drop(state);
+        self.wake_reader();
         for (record, ticket) in durable {
             let durability = match record.lane() {
                 Lane::Events => Durability::Spooled,
@@ -40,23 +51,27 @@ impl Queue {
         }
     }
 
-    /// The rows that can be deleted, in the order in which they were settled. They stay in this
-    /// list until they are [deleted](Self::mark_deleted), because its length bounds what is read.
+    /// The rows that can be deleted. They stay in this list until they are
+    /// [deleted](Self::mark_deleted), because its length bounds what is read.
     pub(in crate::delivery) fn deletable_rows(&self) -> Vec<u64> {
-        self.lock().deletable.clone()
+        self.lock().deletable.iter().copied().collect()
     }
 
     pub(in crate::delivery) fn has_deletable_rows(&self) -> bool {
         !self.lock().deletable.is_empty()
     }
 
-    /// Takes note that the first `count` deletable rows are deleted.
-    pub(in crate::delivery) fn mark_deleted(&self, count: usize) {
+    /// Takes note that these rows are not on disk any more. They may be rows of another lane.
+    pub(in crate::delivery) fn mark_deleted(&self, rows: &[u64]) {
         let mut state = self.lock();
-        let count = count.min(state.deletable.len());
-        state.deletable.drain(..count);
-        // The publisher may read on now.
-        self.wake_publisher(&mut state);
+        for number in rows {
+            if state.deletable.remove(number) {
+                state.last_deletion = Instant::now();
+            }
+            state.replaced.remove(number);
+        }
+        drop(state);
+        self.wake_reader();
     }
 
     /// Takes the rows that are to be marked as refused.
@@ -68,9 +83,83 @@ impl Queue {
     pub(in crate::delivery) fn return_unmarked_refused(&self, refused: &[u64]) {
         self.lock().unmarked_refused.extend(refused);
     }
+}
 
-    /// Adds records that were read from disk, in order.
-    pub(in crate::delivery) fn add_from_disk(&self, records: Vec<(u64, Record)>) {
-        self.lock().add_from_disk(records);
+impl QueueState {
+    fn due_rows(&self, now: Instant, after: Duration, limit: usize) -> Vec<Row> {
+        let is_due = |entry: &Entry| now.saturating_duration_since(entry.accepted) >= after;
+        let aged = self.fresh.iter().take_while(|(_, entry)| is_due(entry));
+        let aged = aged.map(|(number, entry)| (*number, entry));
+        let urgent = self.urgent.iter().filter_map(|number| {
+            let entry = self.fresh.get(number)?;
+            (!is_due(entry)).then_some((*number, entry))
+        });
+        let mut bytes = 0;
+        let fits = |(_, entry): &(u64, &Entry)| {
+            let fits = bytes < limit;
+            bytes += entry.cost();
+            fits
+        };
+        // Those that are due by their age come before all others.
+        let due = aged.chain(urgent).take_while(fits);
+        due.map(|(number, entry)| Row {
+            refused: entry.refused,
+            replaces: entry.replaces,
+            ..Row::new(number, Arc::clone(&entry.record))
+        })
+        .collect()
+    }
+
+    /// Returns the tickets of the records that have become durable with this.
+    fn mark_spooled(&mut self, rows: &[Row]) -> Vec<(Arc<Record>, Arc<Ticket>)> {
+        self.writes += 1;
+        let mut durable = Vec::new();
+        for row in rows {
+            self.last_row = self.last_row.max(row.number);
+            let Some(mut entry) = self.fresh.remove(&row.number) else {
+                // Settled during the write.
+                self.mark_deletable(row.number);
+                continue;
+            };
+            self.bytes -= row.record.size() + RECORD_OVERHEAD_BYTES;
+            self.urgent.remove(&row.number);
+            entry.replaces = None;
+            let ticket = entry.ticket.take();
+            durable.extend(ticket.map(|ticket| (Arc::clone(&row.record), ticket)));
+            if entry.refused {
+                if !row.refused {
+                    self.unmarked_refused.push(row.number);
+                }
+                continue;
+            }
+            self.put_on_disk(row.number, entry);
+        }
+        durable
+    }
+
+    /// A record with a producer stays in memory. Any other is read back when it is its turn.
+    fn put_on_disk(&mut self, number: u64, entry: Entry) {
+        let hash = entry.hash;
+        if self.is_ordered() {
+            self.keys.unhold(hash, number);
+            self.keys.add_row(hash, entry.is_sent());
+        }
+        if entry.is_sent() {
+            self.spooled.insert(number, entry);
+            return;
+        }
+        let at = self.partitions.of(hash);
+        if self.is_ordered() && !self.keys.is_tracked(hash) {
+            self.untracked_on_disk += 1;
+        } else {
+            self.partitions.at(at).on_disk += 1;
+        }
+        self.partitions.drop_to_disk(at, number);
+    }
+
+    pub(super) fn may_read(&self) -> bool {
+        let deletes = self.deletable.len() < MAX_UNDELETED_ROWS
+            || self.last_deletion.elapsed() >= DELETION_OVERDUE;
+        deletes && !self.finishing
     }
 }

@@ -1,26 +1,25 @@
-//! The ordered queue of one lane: it numbers records, holds their tickets, and decides what
-//! the publisher and the spooler do next.
+//! The queue of one lane: it numbers records, holds their tickets, and decides what the publisher,
+//! the spooler and the reader do next.
 //!
-//! Every accepted record gets the next number, and the publisher hands records to Kafka in the
-//! order of their numbers. The queue itself does not send, sleep or do I/O: its rules are plain
-//! state behind one lock, so they can be tested, and checked against a model, without a broker.
+//! A record goes to Kafka at once, unless it waits for one that must stand before it:
 //!
 //! ```text
-//!   window                         backlog            tail
-//! [ handed over │ to hand over ]  [ on disk only ]  [ in memory only ]
-//!   oldest ──────────────────────────────────────────────► newest
+//!             ┌────────────────────────────► a shard's producer
+//! accepted ───┤ key has rows on disk
+//!             └──► held ──► written to disk ──► read back, in order per key ──► backlog or run producer
 //! ```
 //!
-//! A record leaves the window at the front only, once it is settled. The front is therefore always
-//! the oldest record that Kafka does not have. Restarting from the front after a failure repeats as
-//! little as possible and never lets a later record of a group overtake an earlier one.
+//! If Kafka takes too long, the spooler writes a record to disk, and its callback is answered. From
+//! then on later records of its key wait until it is settled. A record of which the callback has
+//! not been answered has no order with others, so nothing waits for it.
 //!
-//! If records have waited too long, the spooler writes all that are not durable to disk, in order.
-//! Those of the tail then leave memory (they become the backlog), and the publisher reads them back
-//! in order. While Kafka is fast there is no backlog, and a record moves from the tail
-//! to the window.
+//! The queue itself does not send, sleep or do I/O: its rules are plain state behind one lock, so
+//! they can be tested, and checked against a model, without a broker.
 
+mod backlog;
 mod disk;
+mod keys;
+mod partitions;
 mod reports;
 mod state;
 
@@ -28,16 +27,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::ticket::{Durability, Settled, Ticket, settle};
-use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeup};
+use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeups};
 use crate::event::{Lane, Record};
 use crate::kafka::BrokerStatus;
+use crate::log::LogThrottle;
 use crate::metrics::Metrics;
-use crate::spool::Backlog;
-pub(super) use state::BATCH_RECORDS;
-use state::{Entry, QueueState, RECORD_OVERHEAD_BYTES, STALL_TIMEOUT_MAX};
+use crate::spool::{Backlog, KeyRows};
+pub(super) use backlog::{Missing, ReadPlan};
+pub use partitions::{MAX_LOADED_BYTES, MAX_LOADED_RECORDS};
+pub(super) use reports::Reported;
+use state::{QueueState, RECORD_OVERHEAD_BYTES};
 
 /// The bytes that records of a lane may take while they are in memory only, their overhead
 /// included. A full queue refuses a record before it numbers it.
@@ -47,34 +49,35 @@ pub const MAX_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// has deleted some: a crash would publish all of them again.
 const MAX_UNDELETED_ROWS: usize = 10_000;
 
-/// How often an idle publisher polls its producer, for connection changes and statistics.
-const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
-
 /// There is no space for another record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the queue is full: Kafka cannot be reached or accepts records too slowly; send it again")]
 pub struct Full;
 
-/// What the publisher does next.
+/// Names one producer, from its creation to its end.
+pub(super) type ProducerId = u32;
+
+/// Which producer a record goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Via {
+    /// One of the shards', chosen by the hash of the key.
+    Shard(u32),
+    /// The one for rows from disk, one of each key at a time.
+    Backlog,
+    /// The one for many rows of a key in a row, which lets nothing overtake.
+    Run,
+    /// The one for dead letters.
+    Side,
+    /// The same, alone: Kafka has rejected a batch with this record and has not named the culprit.
+    Suspect,
+}
+
+/// A record to be handed to a producer.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// Hand these records to the producer, in this order.
-    Send(Vec<(u64, Arc<Record>)>),
-    /// Call [`Queue::notify_acked`]: there is nothing to send, but tickets to resolve.
-    NotifyAcked,
-    /// Read what follows this number from disk (`None`: from the start) and pass it to
-    /// [`Queue::add_from_disk`].
-    Read { after: Option<u64> },
-    /// Poll the producer for reports.
-    Poll,
-    /// Replace the producer and start again from the front of the window.
-    RecreateProducer {
-        reason: String,
-        /// Whether the failed producer has settled any record.
-        progress: bool,
-    },
-    /// The lane is stopped.
-    Stop,
+pub(super) struct Outgoing {
+    pub(super) to: ProducerId,
+    pub(super) number: u64,
+    pub(super) record: Arc<Record>,
 }
 
 /// Numbers the records of a lane.
@@ -108,49 +111,54 @@ impl Sequence {
 }
 
 /// The disk as one queue uses it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Disk {
-    pub(super) wakeup: Arc<Wakeup>,
     /// How long Kafka may take before a record is also written to disk.
     pub(super) after: Duration,
 }
 
-/// The ordered queue of one lane.
+/// The queue of one lane.
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<QueueState>,
-    changed: Condvar,
     sequence: Sequence,
     metrics: Arc<Metrics>,
     status: Arc<BrokerStatus>,
+    wakeups: Arc<Wakeups>,
     disk: Option<Disk>,
     /// Takes the dead letters of refused records. `None` for the queue of dead letters itself.
     dead_letters: Option<Arc<Queue>>,
+    rejections: LogThrottle,
 }
 
 impl Queue {
-    /// An empty queue without a disk.
+    /// An empty queue without a disk. Records have an order unless they are dead letters.
     pub(super) fn new(
         sequence: Sequence,
         metrics: Arc<Metrics>,
         status: Arc<BrokerStatus>,
+        wakeups: Arc<Wakeups>,
         dead_letters: Option<Arc<Self>>,
     ) -> Self {
+        let is_ordered = dead_letters.is_some();
+        let state = QueueState::new(is_ordered, Backlog::default(), KeyRows::default());
         Self {
-            state: Mutex::new(QueueState::new(Backlog::default())),
-            changed: Condvar::new(),
+            state: Mutex::new(state),
             sequence,
             metrics,
             status,
+            wakeups,
             disk: None,
             dead_letters,
+            rejections: LogThrottle::default(),
         }
     }
 
     /// Adds a disk, with the records that earlier runs left on it.
     #[must_use]
-    pub(super) fn with_disk(mut self, disk: Disk, backlog: Backlog) -> Self {
-        self.state = Mutex::new(QueueState::new(backlog));
+    pub(super) fn with_disk(mut self, disk: Disk, backlog: Backlog, keys: KeyRows) -> Self {
+        let is_ordered = self.dead_letters.is_some();
+        self.state = Mutex::new(QueueState::new(is_ordered, backlog, keys));
         self.disk = Some(disk);
         self
     }
@@ -179,26 +187,22 @@ impl Queue {
         if state.bytes + cost > MAX_QUEUE_BYTES {
             return Err(Full);
         }
-        state.bytes += cost;
-        let mut entry = Entry::new(self.sequence.next(), record, Some(ticket));
-        entry.replaces = replaces;
-        state.tail.push_back(entry);
-        self.wake_publisher(&mut state);
-        let is_late = self.is_late(&state);
+        let waits = state.add(self.sequence.next(), record, ticket, replaces);
         drop(state);
-        if let Some(disk) = &self.disk
-            && (is_late || disk.after < SPOOLER_POLL_INTERVAL_MIN)
+        if !waits {
+            self.wakeups.publisher.wake();
+        }
+        if let Some(disk) = self.disk
+            && (waits || self.is_late() || disk.after < SPOOLER_POLL_INTERVAL_MIN)
         {
-            disk.wakeup.wake();
+            self.wakeups.spooler.wake();
         }
         Ok(())
     }
 
     /// Whether a new record is written to disk at once instead of waiting for Kafka first.
-    fn is_late(&self, state: &QueueState) -> bool {
-        state.backlog > 0
-            || self.status.is_down()
-            || self.disk.as_ref().is_some_and(|disk| disk.after.is_zero())
+    fn is_late(&self) -> bool {
+        self.status.is_down() || self.disk.is_some_and(|disk| disk.after.is_zero())
     }
 
     /// How long the oldest record that is not durable has waited.
@@ -207,139 +211,52 @@ impl Queue {
         oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed())
     }
 
-    /// Whether every record is durable and Kafka has answered for all that the producer holds.
+    /// Whether every record is durable and Kafka has answered for all that the producers hold.
     /// Records on disk may wait there.
     pub fn is_at_rest(&self) -> bool {
         let state = self.lock();
-        let in_flight = state.in_flight > 0 && !self.status.is_down();
+        let in_flight = state.in_flight() > 0 && !self.status.is_down();
         state.oldest_volatile().is_none() && !in_flight
     }
 
     /// Begins the shutdown: makes every record durable at once and reads nothing more from disk.
     pub fn finish(&self) {
         self.lock().finishing = true;
-        if let Some(disk) = &self.disk {
-            disk.wakeup.wake();
+        self.wakeups.spooler.wake();
+    }
+
+    /// What is to be handed over now, in this order. `route` names the producer to be used; `None`
+    /// if that one takes nothing now.
+    pub(super) fn hand_over(
+        &self,
+        now: Instant,
+        mut route: impl FnMut(Via) -> Option<ProducerId>,
+    ) -> Vec<Outgoing> {
+        let mut state = self.lock();
+        let before = state.in_flight();
+        let batch = state.hand_over(now, &mut route);
+        self.count_flight(before, state.in_flight());
+        batch
+    }
+
+    /// Sets the number of partitions of the topic, once it is known or has changed.
+    pub(super) fn set_partitions(&self, count: usize) {
+        self.lock().set_partitions(count);
+        self.wake_reader();
+    }
+
+    fn count_flight(&self, before: usize, after: usize) {
+        if after > before {
+            self.metrics.entered_flight(after - before);
+        } else {
+            self.metrics.left_flight(before - after);
         }
-    }
-
-    /// Ends the publisher, even if records still wait.
-    pub fn stop(&self) {
-        let mut state = self.lock();
-        state.stopping = true;
-        self.wake_publisher(&mut state);
-    }
-
-    /// Begins the generation of a new producer, which gets every unsettled record from the front.
-    pub(super) fn begin_generation(&self) -> u64 {
-        let mut state = self.lock();
-        self.metrics.left_flight(state.in_flight);
-        state.generation += 1;
-        state.next = 0;
-        state.in_flight = 0;
-        state.failure = None;
-        state.progress = false;
-        state.last_progress = Instant::now();
-        state.generation
-    }
-
-    /// Waits for something to do, for a short time at most. Does not wait while the producer holds
-    /// records, because only polling it brings their reports.
-    pub(super) fn next_step(&self) -> Step {
-        let mut state = self.lock();
-        let mut waited = false;
-        loop {
-            if state.stopping {
-                return Step::Stop;
-            }
-            if state.is_stalled() {
-                let silence = state.last_progress.elapsed();
-                state.stall_timeout = (state.stall_timeout * 2).min(STALL_TIMEOUT_MAX);
-                state.failure = Some(format!("no acknowledgement for {} s", silence.as_secs()));
-            }
-            if let Some(reason) = state.failure.take() {
-                return Step::RecreateProducer {
-                    reason,
-                    progress: state.progress,
-                };
-            }
-            let batch = state.hand_over();
-            if !batch.is_empty() {
-                self.metrics.entered_flight(batch.len());
-                return Step::Send(batch);
-            }
-            if !state.acked.is_empty() {
-                return Step::NotifyAcked;
-            }
-            if state.wants_backlog() {
-                return Step::Read {
-                    after: state.taken_to,
-                };
-            }
-            if state.in_flight > 0 || waited {
-                return Step::Poll;
-            }
-            state.publisher_waits = true;
-            (self.changed).wait_for(&mut state, IDLE_POLL_INTERVAL);
-            state.publisher_waits = false;
-            waited = true;
-        }
-    }
-
-    /// Takes back the last `count` records of a batch, which the producer did not take. The reason
-    /// ends this producer.
-    pub(super) fn return_unsent(&self, generation: u64, count: usize, reason: &str) {
-        let mut state = self.lock();
-        if generation == state.generation {
-            state.in_flight -= count;
-            self.metrics.left_flight(count);
-            state.failure.get_or_insert_with(|| reason.to_owned());
-        }
-    }
-
-    /// Whether the producer still has to report on records and the lane is not stopped.
-    pub(super) fn awaits_reports(&self) -> bool {
-        let state = self.lock();
-        state.in_flight > 0 && !state.stopping
-    }
-
-    /// Whether the producer has failed and must not be given anything more.
-    pub(super) fn has_failed(&self) -> bool {
-        self.lock().failure.is_some()
-    }
-
-    /// Waits for this time. True as soon as the lane is stopped.
-    pub(super) fn wait_for_stop(&self, pause: Duration) -> bool {
-        self.wait_until(pause, |state| state.stopping)
-    }
-
-    /// Waits for this time. True as soon as the publisher must leave its producer, because the lane
-    /// is stopped or the producer has failed or stalled.
-    pub(super) fn wait_for_interruption(&self, pause: Duration) -> bool {
-        self.wait_until(pause, |state| {
-            state.stopping || state.failure.is_some() || state.is_stalled()
-        })
-    }
-
-    fn wait_until(&self, pause: Duration, is_met: impl Fn(&QueueState) -> bool) -> bool {
-        let mut state = self.lock();
-        state.publisher_waits = true;
-        (self.changed).wait_while_for(&mut state, |state| !is_met(state), pause);
-        state.publisher_waits = false;
-        is_met(&state)
     }
 
     /// Resolves the ticket of a record that has become durable, and counts it.
     fn notify(&self, record: &Record, ticket: &Ticket, durability: Durability) {
         settle(ticket, Settled::Durable(durability, record.event_id));
         self.metrics.record_durable(record.kind);
-    }
-
-    fn wake_publisher(&self, state: &mut QueueState) {
-        // A wake-up is a system call, and a busy publisher does not need it.
-        if state.publisher_waits {
-            self.changed.notify_all();
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {

@@ -1,108 +1,139 @@
 //! Handles delivery reports: resolves tickets, sends records again, makes dead letters.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::state::{QueueState, Removed, STALL_TIMEOUT};
-use super::{MAX_UNDELETED_ROWS, Queue};
+use super::state::Removed;
+use super::{MAX_UNDELETED_ROWS, ProducerId, Queue};
 use crate::delivery::ticket::{Durability, Settled, settle};
 use crate::event::Lane;
 use crate::kafka::Report;
 
+/// What the reports on some records have changed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::delivery) struct Reported {
+    pub(in crate::delivery) acked: usize,
+    pub(in crate::delivery) failed: usize,
+    pub(in crate::delivery) rejected: usize,
+}
+
+impl AddAssign for Reported {
+    fn add_assign(&mut self, other: Self) {
+        self.acked += other.acked;
+        self.failed += other.failed;
+        self.rejected += other.rejected;
+    }
+}
+
 impl Queue {
-    /// Takes a producer's report about one record. Tickets are resolved
-    /// [later](Queue::notify_acked), many at once.
-    pub(in crate::delivery) fn report(&self, generation: u64, number: u64, report: Report<'_>) {
+    /// Takes a producer's reports, and resolves the tickets of what is acknowledged. Of a producer
+    /// that a record is not with any more, only an acknowledgement counts.
+    pub(in crate::delivery) fn report(
+        &self,
+        producer: ProducerId,
+        reports: Vec<(u64, Report)>,
+    ) -> Reported {
+        let (mut acked, mut rejected) = (Vec::new(), Vec::new());
+        let mut reported = Reported::default();
+        let now = Instant::now();
         let mut state = self.lock();
-        let is_current = generation == state.generation;
-        let is_alone = state.entry(number).is_some_and(|entry| entry.alone);
-        if is_current {
-            state.in_flight = state.in_flight.saturating_sub(1);
-            self.metrics.left_flight(1);
-        }
-        let mut acked = None;
-        let mut refused = None;
-        match report {
-            Report::Acked => {
-                state.stall_timeout = STALL_TIMEOUT;
-                if let Some(removed) = state.settle(number) {
-                    acked = Some(removed.handed_over);
-                    if removed.on_disk {
-                        state.deletable.push(number);
-                        self.metrics.spool().replayed();
+        let before = state.in_flight();
+        for (number, report) in reports {
+            match report {
+                Report::Acked => {
+                    reported.acked += 1;
+                    if let Some(removed) = state.settle(number) {
+                        if removed.on_disk {
+                            state.mark_deletable(number);
+                        }
+                        acked.push(removed);
                     }
-                    let ticket = removed.ticket;
-                    (state.acked).extend(ticket.map(|ticket| (removed.record, ticket)));
                 }
-            }
-            Report::Rejected(reason) | Report::Failed(reason) if is_current => {
-                // A rejection is fatal to a gapless producer, even of a batch of one record.
-                state.failure.get_or_insert_with(|| reason.to_owned());
-                if matches!(report, Report::Rejected(_)) {
-                    if is_alone {
-                        refused = self
-                            .refuse_in(&mut state, number)
-                            .map(|removed| (removed, reason));
-                    } else if let Some(entry) = state.entry(number) {
-                        entry.suspect = true;
+                Report::Rejected(reason) => {
+                    reported.rejected += 1;
+                    if state.is_with(producer, number) {
+                        let removed = self.refuse(&mut state, number);
+                        rejected.extend(removed.map(|removed| (removed, reason)));
+                    }
+                }
+                Report::Suspect(_) => {
+                    reported.rejected += 1;
+                    state.suspect(producer, number);
+                }
+                Report::Failed(_) => {
+                    if state.take_back(producer, number) {
+                        reported.failed += 1;
+                        state.pause_partition(number, now);
                     }
                 }
             }
-            Report::Rejected(_) | Report::Failed(_) => {}
         }
+        self.count_flight(before, state.in_flight());
         let deletions_due = state.deletable.len() >= MAX_UNDELETED_ROWS;
+        let wants_rows = self.disk.is_some() && state.wants_rows();
         drop(state);
-        if deletions_due && let Some(disk) = &self.disk {
-            disk.wakeup.wake();
+        if deletions_due {
+            self.wakeups.spooler.wake();
         }
-        if let Some(handed_over) = acked {
-            self.metrics.delivered(handed_over.elapsed());
+        if wants_rows {
+            self.wakeups.reader.wake();
         }
-        if let Some((removed, reason)) = refused {
-            self.dead_letter(removed, reason);
+        for removed in acked {
+            self.resolve_acked(removed);
         }
+        for (removed, reason) in rejected {
+            self.dead_letter(removed, &reason);
+        }
+        reported
     }
 
-    /// Removes a record that no producer accepts.
-    pub(in crate::delivery) fn refuse(&self, generation: u64, number: u64, reason: &str) {
+    /// Takes back everything that a producer has: it has ended.
+    pub(in crate::delivery) fn producer_lost(&self, producer: ProducerId) -> usize {
         let mut state = self.lock();
-        if generation == state.generation {
-            state.in_flight -= 1;
-            self.metrics.left_flight(1);
+        let before = state.in_flight();
+        let lost = state.take_back_all(producer);
+        self.count_flight(before, state.in_flight());
+        lost
+    }
+
+    /// Takes back a record that a producer did not take, because its queue is full.
+    pub(in crate::delivery) fn return_unsent(&self, producer: ProducerId, number: u64) {
+        let mut state = self.lock();
+        let before = state.in_flight();
+        state.take_back(producer, number);
+        self.count_flight(before, state.in_flight());
+    }
+
+    fn resolve_acked(&self, removed: Removed) {
+        if let Some(handed_over) = removed.handed_over {
+            self.metrics.delivered(handed_over.elapsed());
         }
-        let removed = self.refuse_in(&mut state, number);
-        drop(state);
-        if let Some(removed) = removed {
-            self.dead_letter(removed, reason);
+        if removed.on_disk {
+            self.metrics.spool().replayed();
+        }
+        let durability = match removed.record.lane() {
+            Lane::Events => Durability::Published,
+            Lane::DeadLetters => Durability::DeadLettered,
+        };
+        if let Some(ticket) = removed.ticket {
+            self.notify(&removed.record, &ticket, durability);
         }
     }
 
     /// Takes out a record that Kafka rejects permanently. With a disk, a dead letter that is not on
     /// it yet stays in the queue until it is, because no further topic would take it.
-    fn refuse_in(&self, state: &mut QueueState, number: u64) -> Option<Removed> {
+    fn refuse(&self, state: &mut super::QueueState, number: u64) -> Option<Removed> {
         let is_last = self.dead_letters.is_none() && self.disk.is_some();
-        if is_last
-            && let Some(entry) = state.entry(number)
-            && entry.record.is_some()
-            && !entry.on_disk
-        {
-            entry.refused = true;
+        if is_last && state.keep_refused(number) {
             self.metrics.rejected();
             return None;
         }
-        state.settle(number)
-    }
-
-    /// Resolves the tickets of records acknowledged since the last call. Not under the lock,
-    /// because whatever this notifies may enter another queue.
-    pub(in crate::delivery) fn notify_acked(&self) {
-        let acked = std::mem::take(&mut self.lock().acked);
-        for (record, ticket) in acked {
-            let durability = match record.lane() {
-                Lane::Events => Durability::Published,
-                Lane::DeadLetters => Durability::DeadLettered,
-            };
-            self.notify(&record, &ticket, durability);
+        let removed = state.settle(number)?;
+        if removed.on_disk {
+            state.replaced.insert(number);
         }
+        Some(removed)
     }
 
     /// Makes a dead letter of a record that Kafka rejects permanently. A rejected dead letter stays
@@ -115,7 +146,11 @@ impl Queue {
         let ticket = refused.ticket.unwrap_or_default();
         let event_id = refused.record.event_id;
         if let Some(dead_letters) = &self.dead_letters {
-            tracing::warn!("Kafka rejects record {event_id} ({reason}); it becomes a dead letter");
+            if self.rejections.is_due() {
+                tracing::warn!(
+                    "Kafka rejects record {event_id} ({reason}); it becomes a dead letter. Further rejected records are counted in zim2kafka_kafka_deliveries_total"
+                );
+            }
             let letter = refused.record.rejected(reason);
             // The event's row is deleted once the dead letter is durable, not before.
             let enqueued = dead_letters.enqueue_with(letter, Arc::clone(&ticket), row);

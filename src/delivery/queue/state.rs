@@ -1,124 +1,86 @@
 //! The rules of the queue as plain state: what may be handed over, what must go to disk, and what
 //! follows once a record is settled.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::MAX_UNDELETED_ROWS;
+use super::keys::{Keys, Next};
+use super::partitions::{Partition, Partitions};
+use super::{Outgoing, ProducerId, Via};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
-use crate::kafka::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
-use crate::spool::{Backlog, Row};
+use crate::spool::{Backlog, KeyRows};
 
 /// The memory that a record takes besides its own bytes: its entry, its ticket, its headers'
 /// handles.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 1024;
 
-/// The most records that are handed over under one lock. The publisher then asks whether the
-/// producer has failed, because records sent after a failure could overtake.
-pub(in crate::delivery) const BATCH_RECORDS: usize = 100;
+/// The most records that are handed over under one lock.
+const BATCH_RECORDS: usize = 500;
 
-/// With records in flight and no acknowledgement for this long, the producer is replaced: the
-/// brokers may have new addresses, and "stuck without an error" is a known state of Kafka clients.
-/// A single leaderless partition does not cause this, since others still acknowledge.
-pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-pub(super) const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-
-/// The state of a lane. Numbers rise from the front of the window, through the backlog, to the end
-/// of the tail.
+/// The state of a lane.
 #[derive(Debug)]
 pub(super) struct QueueState {
-    /// Records that a producer has been given, until those before them are settled too.
-    pub(super) window: VecDeque<Entry>,
-    /// The index in the window of the first record that the current producer has not been given.
-    pub(super) next: usize,
-    /// How many records follow the window that are on disk only.
-    pub(super) backlog: usize,
-    /// The newest records, in memory only.
-    pub(super) tail: VecDeque<Entry>,
-    /// The highest number that has been in the window.
-    pub(super) taken_to: Option<u64>,
-    /// Up to this number everything is settled or on disk.
-    pub(super) spooled_to: Option<u64>,
-    /// Bytes of the records that are not durable, overhead included.
-    pub(super) bytes: usize,
-    /// Bytes of the records in the window.
-    pub(super) window_bytes: usize,
-    /// Records that Kafka has acknowledged, with tickets still to be resolved.
-    pub(super) acked: Vec<(Arc<Record>, Arc<Ticket>)>,
+    /// Whether records of a key have an order.
+    is_ordered: bool,
+    /// Records in memory that are not durable, by number.
+    pub(super) fresh: BTreeMap<u64, Entry>,
+    /// Of these, the ones that are to be written to disk at once: they wait for rows of their key.
+    pub(super) urgent: BTreeSet<u64>,
+    /// Records on disk that are in memory too, by number.
+    pub(super) spooled: BTreeMap<u64, Entry>,
+    pub(super) keys: Keys,
+    pub(super) partitions: Partitions,
+
+    /// Rows on disk that are not in memory, of keys that are not tracked.
+    pub(super) untracked_on_disk: usize,
+    /// The highest number on disk.
+    pub(super) last_row: u64,
+    /// How often rows were written. A read that began before may not have seen them.
+    pub(super) writes: u64,
     /// Rows on disk that are settled and can be deleted.
-    pub(super) deletable: Vec<u64>,
+    pub(super) deletable: BTreeSet<u64>,
+    /// When the first of them became deletable, or some were last deleted.
+    pub(super) last_deletion: Instant,
+    /// Rows on disk whose dead letter is on its way.
+    pub(super) replaced: HashSet<u64>,
     /// Rows on disk that Kafka rejects and that are still to be marked so.
     pub(super) unmarked_refused: Vec<u64>,
 
-    /// The current producer's generation. Of an older one, only `Report::Acked` counts.
-    pub(super) generation: u64,
-    pub(super) in_flight: usize,
-    /// Whether the last record handed over is in flight alone, so that nothing may follow it yet.
-    pub(super) last_is_alone: bool,
-    pub(super) failure: Option<String>,
-    /// Whether the current producer has settled any record.
-    pub(super) progress: bool,
-    pub(super) last_progress: Instant,
-    pub(super) stall_timeout: Duration,
+    /// Bytes of the records that are not durable, overhead included.
+    pub(super) bytes: usize,
     /// The service is shutting down: nothing more is read from disk.
     pub(super) finishing: bool,
-    pub(super) stopping: bool,
-    pub(super) publisher_waits: bool,
 }
 
-/// A record in the queue.
+/// A record in memory.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) number: u64,
-    /// `None` once settled; the entry then only waits for those before it.
-    pub(super) record: Option<Arc<Record>>,
+    pub(super) record: Arc<Record>,
+    /// The hash of its key.
+    pub(super) hash: u32,
     /// `None` once durable.
     pub(super) ticket: Option<Arc<Ticket>>,
     pub(super) accepted: Instant,
-    pub(super) handed_over: Instant,
-    /// Kafka has rejected a batch that held this record. Kafka rejects whole batches, so the record
-    /// is sent again alone: only then is a rejection known to concern this record.
-    pub(super) suspect: bool,
-    /// Whether it was handed over alone and nothing has been since.
-    pub(super) alone: bool,
-    pub(super) on_disk: bool,
+    stage: Stage,
+    via: Via,
     /// Kafka rejects it permanently and no other topic is left. It waits to be written to disk.
     pub(super) refused: bool,
     /// The row of the event whose dead letter this is.
     pub(super) replaces: Option<u64>,
 }
 
-impl Entry {
-    pub(super) fn new(number: u64, record: Arc<Record>, ticket: Option<Arc<Ticket>>) -> Self {
-        let now = Instant::now();
-        Self {
-            number,
-            record: Some(record),
-            ticket,
-            accepted: now,
-            handed_over: now,
-            suspect: false,
-            alone: false,
-            on_disk: false,
-            refused: false,
-            replaces: None,
-        }
-    }
-
-    fn is_volatile(&self) -> bool {
-        self.record.is_some() && !self.on_disk
-    }
-
-    fn row(&self) -> Option<Row> {
-        let record = self.record.as_ref().filter(|_| !self.on_disk)?;
-        Some(Row {
-            refused: self.refused,
-            replaces: self.replaces,
-            ..Row::new(self.number, Arc::clone(record))
-        })
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waits for others of its key, or to be written to disk.
+    Held,
+    /// May be handed over.
+    Waiting,
+    Sent {
+        to: ProducerId,
+        at: Instant,
+    },
 }
 
 /// A record that has been settled and has left the queue.
@@ -127,221 +89,444 @@ pub(super) struct Removed {
     pub(super) number: u64,
     pub(super) record: Arc<Record>,
     pub(super) ticket: Option<Arc<Ticket>>,
-    pub(super) handed_over: Instant,
+    /// When it was handed to a producer.
+    pub(super) handed_over: Option<Instant>,
     pub(super) on_disk: bool,
 }
 
-impl QueueState {
-    /// A queue with these records on disk and no producer yet.
-    pub(super) fn new(on_disk: Backlog) -> Self {
+impl Entry {
+    pub(super) fn new(record: Arc<Record>, hash: u32, via: Via) -> Self {
         Self {
-            window: VecDeque::new(),
-            next: 0,
-            backlog: on_disk.rows,
-            tail: VecDeque::new(),
-            taken_to: None,
-            spooled_to: on_disk.last,
-            bytes: 0,
-            window_bytes: 0,
-            acked: Vec::new(),
-            deletable: Vec::new(),
-            unmarked_refused: Vec::new(),
-            generation: 0,
-            in_flight: 0,
-            last_is_alone: false,
-            failure: None,
-            progress: false,
-            last_progress: Instant::now(),
-            stall_timeout: STALL_TIMEOUT,
-            finishing: false,
-            stopping: false,
-            publisher_waits: false,
+            record,
+            hash,
+            ticket: None,
+            accepted: Instant::now(),
+            stage: Stage::Held,
+            via,
+            refused: false,
+            replaces: None,
         }
     }
 
-    /// Takes the next records for the producer, as many as the window admits.
-    pub(super) fn hand_over(&mut self) -> Vec<(u64, Arc<Record>)> {
-        let now = Instant::now();
+    fn is_with(&self, producer: ProducerId) -> bool {
+        matches!(self.stage, Stage::Sent { to, .. } if to == producer)
+    }
+
+    pub(super) fn is_sent(&self) -> bool {
+        matches!(self.stage, Stage::Sent { .. })
+    }
+
+    pub(super) fn cost(&self) -> usize {
+        self.record.size() + RECORD_OVERHEAD_BYTES
+    }
+}
+
+impl QueueState {
+    /// A queue with these records on disk.
+    pub(super) fn new(is_ordered: bool, backlog: Backlog, keys: KeyRows) -> Self {
+        let mut state = Self {
+            is_ordered,
+            fresh: BTreeMap::new(),
+            urgent: BTreeSet::new(),
+            spooled: BTreeMap::new(),
+            untracked_on_disk: keys.untracked,
+            keys: Keys::new(keys),
+            partitions: Partitions::new(1),
+            last_row: backlog.last.unwrap_or(0),
+            writes: 0,
+            deletable: BTreeSet::new(),
+            last_deletion: Instant::now(),
+            replaced: HashSet::new(),
+            unmarked_refused: Vec::new(),
+            bytes: 0,
+            finishing: false,
+        };
+        state.partitions.at(0).on_disk = backlog.rows - state.untracked_on_disk;
+        state
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    /// Adds a record. Returns whether it waits for rows of its key.
+    pub(super) fn add(
+        &mut self,
+        number: u64,
+        record: Arc<Record>,
+        ticket: Arc<Ticket>,
+        replaces: Option<u64>,
+    ) -> bool {
+        let hash = key_hash(number, record.key.as_deref());
+        let is_guarded = self.is_ordered && self.keys.is_guarded(hash);
+        let mut entry = Entry::new(record, hash, self.via(hash));
+        entry.ticket = Some(ticket);
+        entry.replaces = replaces;
+        self.bytes += entry.cost();
+        if is_guarded {
+            self.keys.hold(hash, number);
+            self.urgent.insert(number);
+        } else {
+            entry.stage = Stage::Waiting;
+            self.partitions.push(self.partitions.of(hash), number);
+        }
+        self.fresh.insert(number, entry);
+        is_guarded
+    }
+
+    /// The producer of a record that is not on disk.
+    pub(super) fn via(&self, hash: u32) -> Via {
+        if self.is_ordered {
+            Via::Shard(hash)
+        } else {
+            Via::Side
+        }
+    }
+
+    /// Takes what may be handed over now. `route` names the producer to be used; `None` if it takes
+    /// nothing now.
+    pub(super) fn hand_over(
+        &mut self,
+        now: Instant,
+        route: &mut dyn FnMut(Via) -> Option<ProducerId>,
+    ) -> Vec<Outgoing> {
         let mut batch = Vec::new();
-        while batch.len() < BATCH_RECORDS && self.advance() {
-            let Some(entry) = self.window.get_mut(self.next) else {
+        for _ in 0..self.partitions.unblock(now) {
+            let Some(at) = self.partitions.next_ready() else {
                 break;
             };
-            let Some(record) = entry.record.as_ref().filter(|_| !entry.refused) else {
-                self.next += 1;
-                continue;
-            };
-            if self.in_flight > 0 && (entry.suspect || self.last_is_alone) {
-                break;
+            while batch.len() < BATCH_RECORDS && self.partitions.may_send(at, now) {
+                let Some(outgoing) = self.next_of(at, now, route) else {
+                    break;
+                };
+                batch.push(outgoing);
             }
-            if self.in_flight == 0 {
-                self.last_progress = now;
-            }
-            entry.alone = entry.suspect;
-            self.last_is_alone = entry.suspect;
-            entry.handed_over = now;
-            batch.push((entry.number, Arc::clone(record)));
-            self.next += 1;
-            self.in_flight += 1;
+            self.partitions.put_back(at, now);
         }
         batch
     }
 
-    /// Whether there is an entry at `next`, after moving one from the tail into the window if that
-    /// is allowed: never past the backlog.
-    fn advance(&mut self) -> bool {
-        if self.next < self.window.len() {
-            return true;
-        }
-        if self.backlog > 0 || self.is_full() {
-            return false;
-        }
-        let Some(entry) = self.tail.pop_front() else {
-            return false;
-        };
-        self.push_to_window(entry);
-        true
-    }
-
-    fn push_to_window(&mut self, entry: Entry) {
-        self.taken_to = Some(entry.number);
-        self.window_bytes += entry.record.as_ref().map_or(0, |record| record.size());
-        self.window.push_back(entry);
-    }
-
-    /// Settled entries behind the front count too. That bounds the window's memory and how much a
-    /// new producer repeats.
-    fn is_full(&self) -> bool {
-        self.window.len() >= MAX_IN_FLIGHT_RECORDS || self.window_bytes >= MAX_IN_FLIGHT_BYTES
-    }
-
-    /// Whether the publisher should read more from disk, behind [`taken_to`](Self::taken_to).
-    pub(super) fn wants_backlog(&self) -> bool {
-        let is_next = self.next == self.window.len() && self.backlog > 0;
-        let has_space = !self.is_full() && (self.in_flight == 0 || !self.last_is_alone);
-        let may_read = self.deletable.len() < MAX_UNDELETED_ROWS && !self.finishing;
-        is_next && has_space && may_read
-    }
-
-    /// Adds records that were read from disk.
-    pub(super) fn add_from_disk(&mut self, records: Vec<(u64, Record)>) {
-        self.backlog = self.backlog.saturating_sub(records.len());
-        for (number, record) in records {
-            let mut entry = Entry::new(number, Arc::new(record), None);
-            entry.on_disk = true;
-            self.push_to_window(entry);
-        }
-    }
-
-    /// The records that are not durable, in order, up to about this many bytes.
-    pub(super) fn volatile_rows(&self, limit: usize) -> Vec<Row> {
-        let mut bytes = 0;
-        let rows = self.not_spooled().filter_map(Entry::row);
-        let fits = |row: &Row| {
-            let fits = bytes < limit;
-            bytes += row.record.size() + RECORD_OVERHEAD_BYTES;
-            fits
-        };
-        rows.take_while(fits).collect()
-    }
-
-    /// When the oldest record that is not durable was accepted.
-    pub(super) fn oldest_volatile(&self) -> Option<Instant> {
-        let oldest = self.not_spooled().find(|entry| entry.is_volatile());
-        oldest.map(|entry| entry.accepted)
-    }
-
-    fn not_spooled(&self) -> impl Iterator<Item = &Entry> {
-        let spooled = |entry: &Entry| Some(entry.number) <= self.spooled_to;
-        let first = self.window.partition_point(spooled);
-        self.window.range(first..).chain(&self.tail)
-    }
-
-    /// Takes note that these rows are on disk. Returns the tickets of records that were not durable
-    /// before; rows of records settled meanwhile become deletable.
-    pub(super) fn mark_spooled(&mut self, rows: &[Row]) -> Vec<(Arc<Record>, Arc<Ticket>)> {
-        let mut durable = Vec::new();
-        for row in rows {
-            self.spooled_to = self.spooled_to.max(Some(row.number));
-            let first = self.tail.front().map(|entry| entry.number);
-            let ticket = if first == Some(row.number) {
-                self.backlog += 1;
-                self.bytes -= row.record.size() + RECORD_OVERHEAD_BYTES;
-                self.tail.pop_front().and_then(|entry| entry.ticket)
-            } else {
-                self.mark_spooled_in_window(row)
-            };
-            durable.extend(ticket.map(|ticket| (Arc::clone(&row.record), ticket)));
-        }
-        durable
-    }
-
-    fn mark_spooled_in_window(&mut self, row: &Row) -> Option<Arc<Ticket>> {
-        let entry = self.entry(row.number);
-        let Some(entry) = entry.filter(|entry| entry.record.is_some()) else {
-            // Settled during the write.
-            self.deletable.push(row.number);
-            return None;
-        };
-        entry.on_disk = true;
-        entry.replaces = None;
-        let ticket = entry.ticket.take();
-        let is_refused = entry.refused;
-        if is_refused {
-            entry.record = None;
-        }
-        self.bytes -= row.record.size() + RECORD_OVERHEAD_BYTES;
-        if is_refused {
-            if !row.refused {
-                self.unmarked_refused.push(row.number);
+    fn next_of(
+        &mut self,
+        at: usize,
+        now: Instant,
+        route: &mut dyn FnMut(Via) -> Option<ProducerId>,
+    ) -> Option<Outgoing> {
+        loop {
+            let is_shared = !self.is_ordered;
+            let partition = self.partitions.at(at);
+            // A lane whose suspects go to the same producer as its other records must send nothing
+            // beside one.
+            if is_shared && !partition.suspects.is_empty() && partition.in_flight() > 0 {
+                return None;
             }
-            self.window_bytes -= row.record.size();
-            self.drop_settled();
+            let may_try_suspect = !partition.suspect_in_flight;
+            let suspect = partition.suspects.front().filter(|_| may_try_suspect);
+            let (number, is_suspect) = match suspect {
+                Some(number) => (*number, true),
+                None => (*partition.waiting.front()?, false),
+            };
+            let (entry, on_disk) = match self.fresh.get_mut(&number) {
+                Some(entry) => (Some(entry), false),
+                None => (self.spooled.get_mut(&number), true),
+            };
+            let waiting = entry.filter(|entry| {
+                entry.stage == Stage::Waiting && (entry.via == Via::Suspect) == is_suspect
+            });
+            let sent = match waiting {
+                // Settled, or on disk only.
+                None => None,
+                Some(entry) => {
+                    let to = route(entry.via)?;
+                    entry.stage = Stage::Sent { to, at: now };
+                    Some((to, Arc::clone(&entry.record)))
+                }
+            };
+            if is_suspect {
+                partition.suspects.pop_front();
+                partition.suspect_in_flight = sent.is_some();
+            } else {
+                partition.waiting.pop_front();
+            }
+            if let Some((to, record)) = sent {
+                if on_disk {
+                    self.partitions.unloaded(at, record.size());
+                }
+                self.partitions.entered_flight(at, record.size());
+                return Some(Outgoing { to, number, record });
+            }
         }
-        ticket
-    }
-
-    pub(super) fn is_stalled(&self) -> bool {
-        self.in_flight > 0 && self.last_progress.elapsed() >= self.stall_timeout
-    }
-
-    pub(super) fn entry(&mut self, number: u64) -> Option<&mut Entry> {
-        let index = (self.window)
-            .binary_search_by_key(&number, |entry| entry.number)
-            .ok()?;
-        self.window.get_mut(index)
     }
 
     /// Takes a record out of the queue; `None` if an earlier report has done so.
     pub(super) fn settle(&mut self, number: u64) -> Option<Removed> {
-        self.last_progress = Instant::now();
-        let entry = self.entry(number)?;
-        let record = entry.record.take()?;
-        let removed = Removed {
-            number,
-            ticket: entry.ticket.take(),
-            handed_over: entry.handed_over,
-            on_disk: entry.on_disk,
-            record,
+        let (entry, on_disk) = match self.fresh.remove(&number) {
+            Some(entry) => (entry, false),
+            None => (self.spooled.remove(&number)?, true),
         };
-        let replaced = entry.replaces.take();
-        self.deletable.extend(replaced);
-        self.progress = true;
-        self.window_bytes -= removed.record.size();
-        if !removed.on_disk {
-            self.bytes -= removed.record.size() + RECORD_OVERHEAD_BYTES;
+        let handed_over = self.leave_flight(&entry);
+        if handed_over.is_some() {
+            self.partitions.resume(self.partitions.of(entry.hash));
         }
-        self.drop_settled();
-        Some(removed)
+        if on_disk {
+            self.leave_disk(number, &entry, handed_over.is_some());
+        } else {
+            self.bytes -= entry.cost();
+            if self.urgent.remove(&number) {
+                self.keys.unhold(entry.hash, number);
+            }
+            if let Some(replaced) = entry.replaces {
+                self.mark_deletable(replaced);
+            }
+        }
+        Some(Removed {
+            number,
+            record: entry.record,
+            ticket: entry.ticket,
+            handed_over,
+            on_disk,
+        })
     }
 
-    /// Drops settled entries at the front only, so that the front is always the oldest record to
-    /// begin with again.
-    fn drop_settled(&mut self) {
-        let is_settled = |entry: &Entry| entry.record.is_none();
-        while self.window.front().is_some_and(is_settled) {
-            self.window.pop_front();
-            self.next = self.next.saturating_sub(1);
+    fn leave_disk(&mut self, number: u64, entry: &Entry, was_sent: bool) {
+        if !was_sent {
+            let at = self.partitions.of(entry.hash);
+            self.partitions.unloaded(at, entry.record.size());
+        }
+        if !self.is_ordered {
+            return;
+        }
+        let was_under_way = entry.stage != Stage::Held;
+        self.keys.settle(entry.hash, number, was_under_way);
+        self.advance(entry.hash);
+        if self.keys.untracked() == 0 && !self.keys.is_tracked(entry.hash) {
+            // It may have been the last row that every record waited for.
+            for hash in self.keys.held_keys() {
+                self.advance(hash);
+            }
         }
     }
+
+    pub(super) fn mark_deletable(&mut self, number: u64) {
+        if self.deletable.is_empty() {
+            self.last_deletion = Instant::now();
+        }
+        self.deletable.insert(number);
+    }
+
+    /// Counts that a producer does not have this record any more. Returns since when it had.
+    fn leave_flight(&mut self, entry: &Entry) -> Option<Instant> {
+        let Stage::Sent { at: since, .. } = entry.stage else {
+            return None;
+        };
+        let at = self.partitions.of(entry.hash);
+        self.partitions.left_flight(at, entry.record.size());
+        if entry.via == Via::Suspect {
+            self.partitions.suspect_left_flight(at);
+        }
+        Some(since)
+    }
+
+    /// Lets go what need not wait any more of this key.
+    pub(super) fn advance(&mut self, hash: u32) {
+        let at = self.partitions.of(hash);
+        match self.keys.next(hash) {
+            Next::Nothing => {}
+            Next::Row(number) => self.release_row(at, number, Via::Backlog),
+            Next::Run(numbers) => {
+                for number in numbers {
+                    self.release_row(at, number, Via::Run);
+                }
+            }
+            Next::Held(numbers) => {
+                for number in numbers {
+                    self.urgent.remove(&number);
+                    if let Some(entry) = self.fresh.get_mut(&number) {
+                        entry.stage = Stage::Waiting;
+                        self.partitions.push(at, number);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn release_row(&mut self, at: usize, number: u64, via: Via) {
+        if let Some(entry) = self.spooled.get_mut(&number) {
+            entry.stage = Stage::Waiting;
+            entry.via = via;
+            self.partitions.push(at, number);
+        }
+    }
+
+    /// Takes back a record that this producer did not deliver; false if it is not with it.
+    pub(super) fn take_back(&mut self, producer: ProducerId, number: u64) -> bool {
+        let is_fresh = self.fresh.contains_key(&number);
+        let entries = if is_fresh {
+            &mut self.fresh
+        } else {
+            &mut self.spooled
+        };
+        let Some(mut entry) = entries.remove(&number) else {
+            return false;
+        };
+        let is_with = entry.is_with(producer);
+        if is_with {
+            self.leave_flight(&entry);
+            let at = self.partitions.of(entry.hash);
+            entry.stage = Stage::Waiting;
+            if !is_fresh {
+                self.partitions.loaded(at, entry.record.size());
+            }
+            if entry.via == Via::Suspect {
+                self.partitions.push_suspect(at, number);
+            } else if is_fresh || !self.is_ordered {
+                self.partitions.push_front(at, number);
+            } else {
+                entry.stage = Stage::Held;
+                self.keys.take_back(entry.hash, number);
+            }
+        }
+        let hash = entry.hash;
+        let is_held = entry.stage == Stage::Held;
+        let entries = if is_fresh {
+            &mut self.fresh
+        } else {
+            &mut self.spooled
+        };
+        entries.insert(number, entry);
+        if is_with && is_held {
+            self.advance(hash);
+        }
+        is_with
+    }
+
+    /// Takes back everything that a producer has.
+    pub(super) fn take_back_all(&mut self, producer: ProducerId) -> usize {
+        let with = |entries: &BTreeMap<u64, Entry>| -> Vec<u64> {
+            let with = entries.iter().filter(|(_, entry)| entry.is_with(producer));
+            with.map(|(number, _)| *number).collect()
+        };
+        let numbers = [with(&self.spooled), with(&self.fresh)].concat();
+        // From the last to the first, because each goes to the front. A key's rows are ordered
+        // again only when all are back.
+        for number in numbers.iter().rev() {
+            self.take_back(producer, *number);
+        }
+        numbers.len()
+    }
+
+    /// Kafka has rejected a batch with this record and has not named it: it is sent again alone.
+    pub(super) fn suspect(&mut self, producer: ProducerId, number: u64) -> bool {
+        let (entry, on_disk) = match self.fresh.get_mut(&number) {
+            Some(entry) => (Some(entry), false),
+            None => (self.spooled.get_mut(&number), true),
+        };
+        let Some(entry) = entry.filter(|entry| entry.is_with(producer)) else {
+            return false;
+        };
+        let (hash, size, was_suspect) = (
+            entry.hash,
+            entry.record.size(),
+            entry.via == Via::Suspect,
+        );
+        entry.stage = Stage::Waiting;
+        entry.via = Via::Suspect;
+        let at = self.partitions.of(hash);
+        self.partitions.left_flight(at, size);
+        if on_disk {
+            self.partitions.loaded(at, size);
+        }
+        if was_suspect {
+            self.partitions.suspect_left_flight(at);
+        }
+        self.partitions.push_suspect(at, number);
+        true
+    }
+
+    /// Whether this producer has the record.
+    pub(super) fn is_with(&self, producer: ProducerId, number: u64) -> bool {
+        let entry = self.fresh.get(&number).or_else(|| self.spooled.get(&number));
+        entry.is_some_and(|entry| entry.is_with(producer))
+    }
+
+    /// Pauses the partition of a record that has failed.
+    pub(super) fn pause_partition(&mut self, number: u64, now: Instant) {
+        let entry = self.fresh.get(&number).or_else(|| self.spooled.get(&number));
+        if let Some(hash) = entry.map(|entry| entry.hash) {
+            self.partitions.pause(self.partitions.of(hash), now);
+        }
+    }
+
+    /// Marks a record that Kafka rejects and that is not on disk yet, so that it is written there
+    /// and not handed over again; false if it is on disk.
+    pub(super) fn keep_refused(&mut self, number: u64) -> bool {
+        let Some(mut entry) = self.fresh.remove(&number) else {
+            return false;
+        };
+        self.leave_flight(&entry);
+        entry.stage = Stage::Held;
+        entry.refused = true;
+        self.urgent.insert(number);
+        self.fresh.insert(number, entry);
+        true
+    }
+
+    /// How many records the producers have.
+    pub(super) fn in_flight(&self) -> usize {
+        self.partitions.in_flight()
+    }
+
+    /// When the oldest record that is not durable was accepted.
+    pub(super) fn oldest_volatile(&self) -> Option<Instant> {
+        self.fresh.values().next().map(|entry| entry.accepted)
+    }
+
+    /// Sets the number of partitions, once it is known or has changed.
+    pub(super) fn set_partitions(&mut self, count: usize) {
+        if count == self.partitions.count() || count == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut partitions = Partitions::new(count);
+        let read_to = (self.partitions.iter()).map(Partition::effective_read_to);
+        let read_to = read_to.min().unwrap_or(0);
+        for partition in partitions.iter_mut() {
+            partition.read_to = read_to;
+        }
+        for (hash, rows) in self.keys.rows() {
+            let at = partitions.of(hash);
+            partitions.at(at).on_disk += rows as usize;
+        }
+        if !self.is_ordered {
+            let on_disk = self.partitions.iter().map(|partition| partition.on_disk);
+            partitions.at(0).on_disk = on_disk.sum();
+        }
+        let spooled = self.spooled.iter().map(|(number, entry)| (number, entry, true));
+        let fresh = self.fresh.iter().map(|(number, entry)| (number, entry, false));
+        for (number, entry, on_disk) in spooled.chain(fresh) {
+            let (at, size) = (partitions.of(entry.hash), entry.record.size());
+            if on_disk && self.keys.is_tracked(entry.hash) {
+                partitions.at(at).on_disk -= 1;
+            }
+            if on_disk && !entry.is_sent() {
+                partitions.loaded(at, size);
+            }
+            match entry.stage {
+                Stage::Waiting if entry.via == Via::Suspect => partitions.push_suspect(at, *number),
+                Stage::Waiting => partitions.push(at, *number),
+                Stage::Sent { .. } => {
+                    partitions.entered_flight(at, size);
+                    partitions.at(at).suspect_in_flight |= entry.via == Via::Suspect;
+                }
+                Stage::Held => {}
+            }
+        }
+        partitions.unblock(now);
+        self.partitions = partitions;
+    }
+}
+
+/// The hash that decides a record's partition. A record without a key may go to any.
+pub(super) fn key_hash(number: u64, key: Option<&[u8]>) -> u32 {
+    key.map_or(number as u32 & 0x7fff_ffff, crate::event::key_hash)
 }

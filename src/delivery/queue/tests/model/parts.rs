@@ -6,8 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::delivery::queue::*;
-use crate::event::{JoinType, Kind, Lane, Times};
-use crate::spool::Backlog;
+use crate::event::{JoinType, Kind, Lane, Times, key_hash};
 
 pub(super) fn record(id: u64, group: u8) -> Record {
     Record {
@@ -33,26 +32,36 @@ pub(super) fn id(record: &Record) -> u64 {
     text.parse().expect("we wrote it")
 }
 
-pub(super) fn queues(disk: &BTreeMap<u64, (Lane, Record)>, hidden: bool) -> [Arc<Queue>; 2] {
+pub(super) fn group(record: &Record) -> u8 {
+    record.key.as_ref().map_or(0, |key| key[0])
+}
+
+/// The queue of events and that of dead letters.
+pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Queue>; 2] {
     let metrics = Arc::new(Metrics::new());
+    let wakeups = Arc::new(Wakeups::default());
     let queue = |lane, dead_letters| {
-        let of_lane = disk.iter().filter(|(_, (of, _))| *of == lane);
+        let of_lane = disk.iter().filter(|(_, record)| record.lane() == lane);
         let last = of_lane.clone().map(|(number, _)| *number).next_back();
-        let rows = if hidden { 0 } else { of_lane.count() };
-        let status = Arc::new(BrokerStatus::new(None));
+        let mut keys = KeyRows::default();
+        if lane == Lane::Events && !without_keys {
+            for (_, record) in of_lane.clone() {
+                *keys.rows.entry(key_hash(&[group(record)])).or_default() += 1;
+            }
+        }
         let queue = Queue::new(
-            Sequence::after(lane, last, UNIX_EPOCH),
+            // No row has the number 0.
+            Sequence::after(lane, last, UNIX_EPOCH + Duration::from_millis(1)),
             Arc::clone(&metrics),
-            status,
+            Arc::new(BrokerStatus::new(None)),
+            Arc::clone(&wakeups),
             dead_letters,
         );
         let disk = Disk {
-            wakeup: Arc::default(),
             after: Duration::ZERO,
         };
-        let queue = Arc::new(queue.with_disk(disk, Backlog { rows, last }));
-        queue.begin_generation();
-        queue
+        let rows = of_lane.count();
+        Arc::new(queue.with_disk(disk, Backlog { rows, last }, keys))
     };
     let dead = queue(Lane::DeadLetters, None);
     [queue(Lane::Events, Some(Arc::clone(&dead))), dead]

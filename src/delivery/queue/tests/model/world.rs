@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::parts::{id, queues, record};
-use super::{Action, Broken};
+use super::parts::{group, id, queues, record};
+use super::{Action, Broken, GROUPS};
+use crate::delivery::queue::keys::BrokenGuard;
 use crate::delivery::queue::*;
 use crate::event::Lane;
 use crate::kafka::Report;
 use crate::spool::Row;
 
 /// A message as a producer has it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Message {
     lane: Lane,
-    generation: u64,
+    producer: ProducerId,
     number: u64,
     id: u64,
     group: u8,
@@ -32,74 +33,87 @@ struct Sent {
     after: Vec<u64>,
 }
 
+/// A producer that is in use, by the kind of records that it is for.
+#[derive(Debug)]
+struct Producer {
+    via: Via,
+    id: ProducerId,
+}
+
 pub(super) struct World {
     broken: Option<Broken>,
     queues: [Arc<Queue>; 2],
     sent: Vec<Sent>,
-    disk: BTreeMap<u64, (Lane, Record)>,
+    disk: BTreeMap<u64, Record>,
     /// What the spooler is about to write. It does nothing else meanwhile.
     writing: Option<Vec<Row>>,
+    /// What the reader is about to read.
+    plans: Option<[Option<ReadPlan>; 2]>,
+    producers: Vec<Producer>,
+    last_id: ProducerId,
     /// With the producers, in order.
     flying: VecDeque<Message>,
-    /// Of producers that are gone, in order.
-    landing: VecDeque<Message>,
-    reports: VecDeque<(Message, Outcome)>,
-    /// Whether the lane's producer has failed. From then on nothing that it is given reaches Kafka:
-    /// librdkafka's gapless guarantee, or its refusal of a topic that it knows to be missing.
-    failed: [bool; 2],
+    /// Of producers that are gone, in order, and whether their process is still there.
+    landing: VecDeque<(Message, bool)>,
+    reports: VecDeque<(Message, Report)>,
     /// What each topic holds, in order.
     topics: [Vec<u64>; 2],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Acked,
-    Refused,
-    Failed,
+    now: Instant,
 }
 
 impl World {
     pub(super) fn new(broken: Option<Broken>) -> Self {
-        Self {
+        let mut world = Self {
             broken,
             queues: queues(&BTreeMap::new(), false),
             sent: Vec::new(),
             disk: BTreeMap::new(),
             writing: None,
+            plans: None,
+            producers: Vec::new(),
+            last_id: 0,
             flying: VecDeque::new(),
             landing: VecDeque::new(),
             reports: VecDeque::new(),
-            failed: [false; 2],
             topics: [Vec::new(), Vec::new()],
-        }
+            now: Instant::now(),
+        };
+        world.break_guard();
+        world
     }
 
     fn is(&self, broken: Broken) -> bool {
         self.broken == Some(broken)
     }
 
-    fn lanes(&self) -> [(Lane, Arc<Queue>); 2] {
-        let [events, dead] = &self.queues;
-        [
-            (Lane::Events, Arc::clone(events)),
-            (Lane::DeadLetters, Arc::clone(dead)),
-        ]
+    fn break_guard(&mut self) {
+        self.queues[0].lock().keys.broken = match self.broken {
+            Some(Broken::NoGuard) => Some(BrokenGuard::None),
+            Some(Broken::GuardOfAnotherKey) => Some(BrokenGuard::AnotherKey),
+            Some(Broken::GuardWithoutTheDisk) => Some(BrokenGuard::WithoutTheDisk),
+            Some(Broken::GuardWithoutOtherProducers) => Some(BrokenGuard::WithoutOtherProducers),
+            _ => None,
+        };
     }
 
     pub(super) fn step(&mut self, step: Action) -> Result<(), TestCaseError> {
+        // Pauses end between any two steps.
+        self.now += Duration::from_secs(10);
         match step {
             Action::Send { group, poison } => self.send(group, poison),
-            Action::HandOver => self.hand_over(),
-            Action::Take { group, reported } => self.take(group, reported),
+            Action::HandOver => self.hand_over()?,
+            Action::Take { at } => self.take(at, false),
+            Action::Conclude { at } => self.take(at, true),
+            Action::TakeBatch { at, named } => self.take_batch(at, named),
             Action::Report => self.report(),
-            Action::Notify => self.notify(),
-            Action::Fail { lands } => self.fail(lands),
-            Action::Land => self.land(),
-            Action::StartOver => self.begin_generation(),
-            Action::Read => self.read(),
-            Action::Write => self.write(),
+            Action::Fail { at, lands } => self.fail(at, lands),
+            Action::Land { reported } => self.land(reported),
+            Action::Plan => self.plan(),
+            Action::Read => self.read()?,
+            Action::Write { all } => self.write(all),
             Action::Written { fails } => self.written(fails),
             Action::Delete { part } => self.delete(part),
+            Action::Partitions { count } => self.queues[0].set_partitions(count),
             Action::Kill { written } => self.kill(written),
         }
         self.look()
@@ -123,163 +137,234 @@ impl World {
         });
     }
 
-    fn hand_over(&mut self) {
-        for (lane, queue) in self.lanes() {
-            let backlog = queue.lock().backlog;
-            if self.is(Broken::TailBeforeTheBacklog) {
-                queue.lock().backlog = 0;
-            }
-            let batch = queue.lock().hand_over();
-            let mut state = queue.lock();
-            state.backlog = state.backlog.max(backlog);
-            let generation = state.generation;
-            drop(state);
-            for (number, record) in batch {
+    fn hand_over(&mut self) -> Result<(), TestCaseError> {
+        for lane in [Lane::Events, Lane::DeadLetters] {
+            let Self { producers, last_id, .. } = self;
+            let route = |via: Via| {
+                let via = match via {
+                    // Two shards.
+                    Via::Shard(hash) => Via::Shard(hash % 2),
+                    Via::Suspect => Via::Side,
+                    via => via,
+                };
+                let known = producers.iter().find(|producer| producer.via == via);
+                let id = known.map(|producer| producer.id);
+                Some(id.unwrap_or_else(|| {
+                    *last_id += 1;
+                    producers.push(Producer { via, id: *last_id });
+                    *last_id
+                }))
+            };
+            let batch = self.queues[lane as usize].hand_over(self.now, route);
+            for Outgoing { to, number, record } in batch {
                 if self.is(Broken::DeleteBeforeTheReport) {
                     self.disk.remove(&number);
                 }
-                let group = record.key.as_ref().map_or(0, |key| key[0]);
-                let id = id(&record);
-                self.flying.push_back(Message {
+                let message = Message {
                     lane,
-                    generation,
+                    producer: to,
                     number,
-                    id,
-                    group,
-                });
-            }
-        }
-    }
-
-    /// Kafka takes or refuses a whole batch, which here is what is on its way of a group.
-    fn take(&mut self, group: u8, reported: bool) {
-        for lane in [Lane::Events, Lane::DeadLetters] {
-            let mine = |message: &Message| message.group == group && message.lane == lane;
-            let batch: Vec<Message> = self.flying.iter().copied().filter(mine).collect();
-            self.flying.retain(|message| !mine(message));
-            let lost = self.failed[lane as usize];
-            let refused = !lost
-                && lane == Lane::Events
-                && batch
-                    .iter()
-                    .any(|message| self.sent[message.id as usize].poison);
-            for message in batch {
-                let verdict = match (refused, reported) {
-                    (true, _) => Outcome::Refused,
-                    (false, true) if !lost => Outcome::Acked,
-                    (false, _) => Outcome::Failed,
+                    id: id(&record),
+                    group: group(&record),
                 };
-                if !refused && !lost {
-                    self.topics[lane as usize].push(message.id);
-                }
-                self.reports.push_back((message, verdict));
+                prop_assert!(
+                    !self.flying.contains(&message),
+                    "{number} is handed to a producer that has it"
+                );
+                self.flying.push_back(message);
             }
-            if refused {
-                self.drop_flying(lane, false);
-            }
-            // A report that is lost fails the producer too: it cannot know.
-            self.failed[lane as usize] |= refused || !reported;
+        }
+        Ok(())
+    }
+
+    fn is_strict(&self, message: &Message) -> bool {
+        let strict = |producer: &Producer| producer.via == Via::Run && producer.id == message.producer;
+        self.producers.iter().any(strict) && !self.is(Broken::RunByARelaxedProducer)
+    }
+
+    fn is_poison(&self, message: &Message) -> bool {
+        message.lane == Lane::Events && self.sent[message.id as usize].poison
+    }
+
+    /// Kafka takes one message. With `concludes`, those before it in its producer and group are
+    /// reported as acknowledged without an offset: some of them it has refused before.
+    fn take(&mut self, at: usize, concludes: bool) {
+        let Some(message) = self.flying.get(at % self.flying.len().max(1)).copied() else {
+            return;
+        };
+        let is_before = |other: &Message| {
+            (other.producer, other.group, other.lane)
+                == (message.producer, message.group, message.lane)
+        };
+        let before: Vec<Message> = self
+            .flying
+            .iter()
+            .take_while(|other| **other != message)
+            .copied()
+            .filter(is_before)
+            .collect();
+        // What Kafka refuses for good stays where it is for now.
+        let before: Vec<Message> = match concludes {
+            true => before.into_iter().filter(|other| !self.is_poison(other)).collect(),
+            false => before,
+        };
+        if self.is_poison(&message) || self.is_strict(&message) && !before.is_empty() {
+            return;
+        }
+        self.flying.retain(|other| *other != message);
+        self.topics[message.lane as usize].push(message.id);
+        self.reports.push_back((message, Report::Acked));
+        if concludes {
+            let report = match self.is(Broken::BelieveAConclusion) {
+                true => Report::Acked,
+                false => Report::Failed("without an offset".to_owned()),
+            };
+            self.flying.retain(|other| !before.contains(other));
+            let reports = before.into_iter().map(|other| (other, report.clone()));
+            self.reports.extend(reports);
         }
     }
 
-    fn drop_flying(&mut self, lane: Lane, lands: bool) {
-        let lands = lands && !self.failed[lane as usize];
-        let (gone, rest): (VecDeque<_>, _) = self
-            .flying
-            .drain(..)
-            .partition(|message| message.lane == lane);
-        self.flying = rest;
-        for message in gone {
-            if lands {
-                self.landing.push_back(message);
+    fn take_batch(&mut self, at: usize, named: bool) {
+        let Some(first) = self.flying.get(at % self.flying.len().max(1)).copied() else {
+            return;
+        };
+        let is_in = |other: &Message| {
+            (other.producer, other.group, other.lane) == (first.producer, first.group, first.lane)
+        };
+        let batch: Vec<Message> = self.flying.iter().copied().filter(is_in).collect();
+        self.flying.retain(|other| !is_in(other));
+        let is_refused = batch.iter().any(|message| self.is_poison(message));
+        let is_strict = self.is_strict(&first);
+        for message in &batch {
+            let is_culprit = named || batch.len() == 1 || self.is(Broken::FinalAlsoInABatch);
+            let reason = || "refused".to_owned();
+            let report = match (is_refused, is_culprit) {
+                (false, _) => Report::Acked,
+                (true, false) => Report::Suspect(reason()),
+                (true, true) if self.is_poison(message) || !named => Report::Rejected(reason()),
+                (true, true) => Report::Failed(reason()),
+            };
+            if !is_refused {
+                self.topics[message.lane as usize].push(message.id);
             }
-            self.reports.push_back((message, Outcome::Failed));
+            self.reports.push_back((*message, report));
+        }
+        if is_refused && is_strict {
+            // The end of this producer; first it reports on what it had.
+            while !self.reports.is_empty() {
+                self.report();
+            }
+            self.end(first.producer, false);
         }
     }
 
     fn report(&mut self) {
-        let Some((message, verdict)) = self.reports.pop_front() else {
+        let Some((message, report)) = self.reports.pop_front() else {
             return;
         };
         let queue = &self.queues[message.lane as usize];
-        let (generation, number) = (message.generation, message.number);
-        match verdict {
-            Outcome::Acked => queue.report(generation, number, Report::Acked),
-            Outcome::Failed => queue.report(generation, number, Report::Failed("failed")),
-            Outcome::Refused if self.is(Broken::FinalAlsoInABatch) => {
-                queue.refuse(generation, number, "refused");
+        let mut producer = message.producer;
+        if self.is(Broken::CountAnOldFailure) && report != Report::Acked {
+            let with = |producer: &&Producer| queue.lock().is_with(producer.id, message.number);
+            producer = self.producers.iter().find(with).map_or(producer, |other| other.id);
+        }
+        queue.report(producer, vec![(message.number, report)]);
+    }
+
+    fn fail(&mut self, at: usize, lands: bool) {
+        if let Some(producer) = self.producers.get(at % self.producers.len().max(1)) {
+            self.end(producer.id, lands);
+        }
+    }
+
+    /// Ends a producer. What it had is reported as failed, later.
+    fn end(&mut self, producer: ProducerId, lands: bool) {
+        self.producers.retain(|other| other.id != producer);
+        let (gone, rest): (VecDeque<_>, _) = self
+            .flying
+            .drain(..)
+            .partition(|message| message.producer == producer);
+        self.flying = rest;
+        for queue in &self.queues {
+            queue.producer_lost(producer);
+        }
+        for message in gone {
+            if lands {
+                self.landing.push_back((message, true));
             }
-            Outcome::Refused => queue.report(generation, number, Report::Rejected("refused")),
+            let reason = Report::Failed("purged".to_owned());
+            self.reports.push_back((message, reason));
         }
     }
 
-    fn notify(&self) {
-        self.queues.iter().for_each(|queue| queue.notify_acked());
-    }
-
-    fn fail(&mut self, lands: bool) {
-        for lane in [Lane::Events, Lane::DeadLetters] {
-            self.drop_flying(lane, lands);
-            self.failed[lane as usize] = true;
-        }
-    }
-
-    fn land(&mut self) {
-        let message = self.landing.pop_front();
-        let poison = |message: &Message| self.sent[message.id as usize].poison;
-        if let Some(message) = message.filter(|message| !poison(message)) {
+    fn land(&mut self, reported: bool) {
+        let landed = self.landing.pop_front();
+        if let Some((message, is_alive)) = landed.filter(|(message, _)| !self.is_poison(message)) {
             self.topics[message.lane as usize].push(message.id);
-        }
-    }
-
-    fn begin_generation(&mut self) {
-        for (lane, queue) in self.lanes() {
-            let failed = std::mem::take(&mut self.failed[lane as usize]);
-            if queue.lock().failure.is_none() && !failed {
-                continue;
-            }
-            self.failed[lane as usize] = failed;
-            self.drop_flying(lane, true);
-            while !self.reports.is_empty() {
-                self.report();
-            }
-            self.failed[lane as usize] = false;
-            let next = queue.lock().next;
-            if self.is(Broken::ForgetWhoWaits) {
-                queue.lock().acked.clear();
-            }
-            queue.begin_generation();
-            if self.is(Broken::GoOnAfterAFailure) {
-                queue.lock().next = next;
+            if reported && is_alive {
+                self.reports.push_back((message, Report::Acked));
             }
         }
     }
 
-    fn read(&mut self) {
+    fn plan(&mut self) {
+        let queues = self.queues.each_ref();
+        self.plans.get_or_insert_with(|| queues.map(|queue| queue.plan_read()));
+    }
+
+    fn read(&mut self) -> Result<(), TestCaseError> {
+        let Some(mut plans) = self.plans.take() else {
+            return Ok(());
+        };
+        let Some(after) = plans.iter().flatten().map(|plan| plan.after).min() else {
+            return Ok(());
+        };
+        let (mut records, mut end, mut complete) = ([Vec::new(), Vec::new()], after, true);
+        for (number, record) in self.disk.range(after + 1..) {
+            let lane = record.lane() as usize;
+            let key = record.key.as_deref();
+            let wants = |plan: &mut ReadPlan| plan.wants(*number, key);
+            if plans[lane].as_mut().is_some_and(wants) {
+                records[lane].push((*number, record.clone()));
+            }
+            end = *number;
+            if records[0].len() + records[1].len() >= 4 {
+                complete = false;
+                break;
+            }
+        }
+        for ((queue, plan), records) in self.queues.iter().zip(plans).zip(records) {
+            let Some(plan) = plan else { continue };
+            if self.is(Broken::ForgetWhatWasDropped) {
+                let mut state = queue.lock();
+                for partition in state.partitions.iter_mut() {
+                    partition.dropped = None;
+                    partition.read_to = end;
+                }
+            }
+            let added = queue.add_from_disk(&plan, records, end, complete);
+            let is_broken = self.broken.is_some();
+            prop_assert!(is_broken || added.is_ok(), "records are missing");
+            if self.is(Broken::ForgetWhatWasDropped) {
+                for partition in queue.lock().partitions.iter_mut() {
+                    partition.dropped = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is due, or only what is urgent and the oldest.
+    fn write(&mut self, all: bool) {
         if self.writing.is_some() {
             return;
         }
-        for (lane, queue) in self.lanes() {
-            if !queue.lock().wants_backlog() {
-                continue;
-            }
-            let after = queue.lock().taken_to;
-            let rows = self
-                .disk
-                .iter()
-                .filter(|(number, (of, _))| *of == lane && Some(**number) > after);
-            queue.add_from_disk(
-                rows.map(|(number, (_, record))| (*number, record.clone()))
-                    .take(2)
-                    .collect(),
-            );
-        }
-    }
-
-    fn write(&mut self) {
-        let queues = self.queues.iter();
-        let rows = || queues.flat_map(|queue| queue.volatile_rows(4000)).collect();
-        self.writing.get_or_insert_with(rows);
+        let rows = |queue: &Arc<Queue>| {
+            let limit = if all { 4000 } else { 1 };
+            queue.due_rows(Instant::now(), limit)
+        };
+        self.writing = Some(self.queues.iter().flat_map(rows).collect());
         if self.is(Broken::AnswerBeforeTheWrite) {
             self.notify_spooled();
         }
@@ -298,16 +383,17 @@ impl World {
 
     fn notify_spooled(&self) {
         let rows = self.writing.as_deref().unwrap_or_default();
-        for (lane, queue) in self.lanes() {
+        for (queue, lane) in self.queues.iter().zip([Lane::Events, Lane::DeadLetters]) {
             let of = |row: &&Row| row.lane == lane;
             queue.mark_spooled(&rows.iter().filter(of).cloned().collect::<Vec<_>>());
+            let replaced: Vec<u64> = rows.iter().filter_map(|row| row.replaces).collect();
+            queue.mark_deleted(&replaced);
         }
     }
 
     fn commit(&mut self, rows: &[Row]) {
         for row in rows {
-            self.disk
-                .insert(row.number, (row.lane, (*row.record).clone()));
+            self.disk.insert(row.number, (*row.record).clone());
             self.disk.retain(|number, _| Some(*number) != row.replaces);
         }
     }
@@ -322,7 +408,9 @@ impl World {
             for number in &done {
                 self.disk.remove(number);
             }
-            queue.mark_deleted(done.len());
+            for queue in &self.queues {
+                queue.mark_deleted(&done);
+            }
         }
     }
 
@@ -331,20 +419,19 @@ impl World {
         if written {
             self.commit(&rows);
         }
-        let failed = self.failed;
-        let flying = self.flying.drain(..);
-        self.landing
-            .extend(flying.filter(|message| !failed[message.lane as usize]));
-        self.failed = [false; 2];
+        self.landing.extend(self.flying.drain(..).map(|message| (message, false)));
+        self.landing.iter_mut().for_each(|(_, is_alive)| *is_alive = false);
         self.reports.clear();
+        self.producers.clear();
+        self.plans = None;
         self.sent.iter_mut().for_each(|sent| sent.ticket = None);
-        let hidden = self.is(Broken::NewOnesBeforeTheSpool);
-        self.queues = queues(&self.disk, hidden);
+        self.queues = queues(&self.disk, self.is(Broken::ForgetTheDiskAtAStart));
+        self.break_guard();
     }
 
     /// Who has been answered, and whether that was true.
     fn look(&mut self) -> Result<(), TestCaseError> {
-        let on_disk: BTreeSet<u64> = self.disk.values().map(|(_, record)| id(record)).collect();
+        let on_disk: BTreeSet<u64> = self.disk.values().map(id).collect();
         for (id, sent) in self.sent.iter_mut().enumerate() {
             let settled = sent.ticket.as_ref().and_then(|ticket| ticket.get());
             if settled.is_none() || sent.answered {
@@ -366,39 +453,27 @@ impl World {
     /// Everything is well again, for long enough.
     pub(super) fn settle(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..20 + 4 * self.sent.len() {
-            for step in [
-                Action::Read,
-                Action::HandOver,
-                Action::Take {
-                    group: 0,
-                    reported: true,
-                },
-                Action::Take {
-                    group: 1,
-                    reported: true,
-                },
-            ] {
+            for step in [Action::Plan, Action::Read, Action::HandOver] {
                 self.step(step)?;
+            }
+            while !self.flying.is_empty() {
+                self.step(Action::TakeBatch { at: 0, named: false })?;
             }
             while !self.reports.is_empty() {
                 self.step(Action::Report)?;
             }
             for step in [
-                Action::Notify,
-                Action::StartOver,
-                Action::Write,
+                Action::Write { all: true },
                 Action::Written { fails: false },
                 Action::Delete { part: false },
             ] {
                 self.step(step)?;
             }
-            if self.is(Broken::NewOnesBeforeTheSpool) {
-                // Comes to it in the end.
-                let queue = &self.queues[0];
-                let after = queue.lock().taken_to;
-                if !queue.lock().wants_backlog() && after.is_none() {
-                    queue.lock().backlog = self.disk.len();
-                }
+            let is_done = self.disk.is_empty() && self.sent.iter().all(|sent| {
+                sent.answered || sent.ticket.is_none()
+            });
+            if is_done && self.queues.iter().all(|queue| queue.is_at_rest()) {
+                break;
             }
         }
         Ok(())
@@ -436,6 +511,13 @@ impl World {
             }
         }
         prop_assert!(self.disk.is_empty(), "left on disk: {:?}", self.disk.keys());
+        for queue in &self.queues {
+            let state = queue.lock();
+            prop_assert_eq!((state.bytes, state.in_flight()), (0, 0));
+            prop_assert!(state.fresh.is_empty() && state.spooled.is_empty());
+            prop_assert!(state.replaced.is_empty() && state.urgent.is_empty());
+        }
+        debug_assert!(GROUPS > 1);
         Ok(())
     }
 }

@@ -1,0 +1,418 @@
+//! The producers of the service, each of which is replaced when it fails.
+//!
+//! Kafka answers the requests of a connection one after the other, and librdkafka puts one partition
+//! into a request. Several producers, with several requests under way each, therefore are what keeps
+//! a distant Kafka busy. Which of them a record goes to does not matter for its order.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::queue::{Outgoing, ProducerId, Queue, Reported, Via};
+use super::wakeup::Wakeups;
+use crate::failpoint;
+use crate::kafka::{
+    self, BrokerStatus, KafkaSettings, Ordering, Producer, Reports, SendError, Statistics,
+};
+use crate::log::LogThrottle;
+use crate::metrics::Metrics;
+
+/// The shards, each with a producer for what is not on disk.
+const SHARDS: usize = 8;
+
+/// The producers that are not a shard's.
+const BACKLOG: usize = SHARDS;
+const RUN: usize = SHARDS + 1;
+const SIDE: usize = SHARDS + 2;
+const PRODUCERS: usize = SHARDS + 3;
+
+/// Below these round trips fewer shards are used: a near Kafka is not waited for, and requests that
+/// hold more records cost less.
+const NEAR: Duration = Duration::from_micros(1500);
+const MIDDLING: Duration = Duration::from_millis(4);
+const SHARDS_MIDDLING: usize = 4;
+
+/// With records in flight and no acknowledgement for this long, a producer is replaced: the brokers
+/// may have new addresses, and "stuck without an error" is a known state of Kafka clients.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// A producer counts its rejections in 15 bits, as the epoch of its id, and is replaced before they
+/// end.
+const MAX_REJECTIONS: usize = 30_000;
+
+/// The pause before a new producer, doubled with each failure until a record is acknowledged.
+const RECREATE_BACKOFF_MIN: Duration = Duration::from_millis(100);
+const RECREATE_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// The pause before a producer is given more after librdkafka's queue was full. The queue's bounds
+/// are smaller than librdkafka's, unless the operator's properties make those smaller.
+const FULL_RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a failed producer may take to report on its purged records.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
+const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
+
+/// How often a producer without records is polled, for errors and statistics.
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A topic and the queue of its records.
+#[derive(Clone)]
+pub(super) struct Lane {
+    pub(super) topic: String,
+    pub(super) queue: Arc<Queue>,
+}
+
+/// What all producers share.
+pub(super) struct Shared {
+    pub(super) settings: KafkaSettings,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) status: Arc<BrokerStatus>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) wakeups: Arc<Wakeups>,
+}
+
+/// All producers. Each is created when it is first needed.
+pub(super) struct Producers {
+    shared: Arc<Shared>,
+    all: [Managed; PRODUCERS],
+    shards_in_use: usize,
+    last_id: ProducerId,
+    /// New producers, which another thread creates.
+    created: mpsc::Receiver<(usize, Result<Producer, kafka::Error>)>,
+    to_created: mpsc::Sender<(usize, Result<Producer, kafka::Error>)>,
+    last_idle_poll: Instant,
+    log: LogThrottle,
+}
+
+/// One producer, or the place for it.
+struct Managed {
+    current: Option<Current>,
+    /// Whether it has been needed.
+    is_wanted: bool,
+    is_being_created: bool,
+    not_before: Instant,
+    backoff: Duration,
+    stall_timeout: Duration,
+}
+
+struct Current {
+    id: ProducerId,
+    producer: Producer,
+    /// Records that it has not reported on.
+    in_flight: usize,
+    last_progress: Instant,
+    has_progressed: bool,
+    rejections: usize,
+    full_until: Option<Instant>,
+    failure: Option<String>,
+}
+
+impl Managed {
+    fn new(now: Instant) -> Self {
+        Self {
+            current: None,
+            is_wanted: false,
+            is_being_created: false,
+            not_before: now,
+            backoff: RECREATE_BACKOFF_MIN,
+            stall_timeout: STALL_TIMEOUT,
+        }
+    }
+}
+
+impl Producers {
+    /// Creates the first producer, so that unusable settings are an error at once.
+    pub(super) fn new(shared: Shared) -> Result<Self, kafka::Error> {
+        let (to_created, created) = mpsc::channel();
+        let now = Instant::now();
+        let mut producers = Self {
+            shared: Arc::new(shared),
+            all: std::array::from_fn(|_| Managed::new(now)),
+            shards_in_use: 1,
+            last_id: 0,
+            created,
+            to_created,
+            last_idle_poll: now,
+            log: LogThrottle::default(),
+        };
+        let first = create(&producers.shared, 0)?;
+        producers.install(0, first);
+        Ok(producers)
+    }
+
+    /// Whether any producer has records to report on.
+    pub(super) fn are_busy(&self) -> bool {
+        let mut current = self.all.iter().filter_map(|managed| managed.current.as_ref());
+        current.any(|current| current.in_flight > 0)
+    }
+
+    /// Passes on all reports. Returns how many records they were about.
+    pub(super) fn poll(&mut self, now: Instant) -> usize {
+        let all_are_due = now >= self.last_idle_poll + IDLE_POLL_INTERVAL;
+        if all_are_due {
+            self.last_idle_poll = now;
+        }
+        let mut polled = 0;
+        for (at, managed) in self.all.iter_mut().enumerate() {
+            let Some(current) = &mut managed.current else {
+                continue;
+            };
+            if current.in_flight == 0 && !all_are_due {
+                continue;
+            }
+            let before = current.in_flight;
+            let sum = self.shared.poll(&current.producer, current.id, &mut current.in_flight);
+            polled += before - current.in_flight;
+            if sum.acked > 0 {
+                current.last_progress = now;
+                current.has_progressed = true;
+                managed.stall_timeout = STALL_TIMEOUT;
+            }
+            current.rejections += sum.rejected;
+            let has_trouble = sum.failed + sum.rejected > 0;
+            if at == RUN && has_trouble {
+                current.has_progressed |= sum.rejected > 0;
+                current.failure.get_or_insert_with(|| "a record was not delivered".to_owned());
+            } else if has_trouble || all_are_due {
+                current.failure = current.failure.take().or(current.producer.fatal_error());
+            }
+            if current.in_flight > 0 && now >= current.last_progress + managed.stall_timeout {
+                let silence = now - current.last_progress;
+                managed.stall_timeout = (managed.stall_timeout * 2).min(STALL_TIMEOUT_MAX);
+                current.failure = Some(format!("no acknowledgement for {} s", silence.as_secs()));
+            }
+            if current.rejections > MAX_REJECTIONS {
+                current.failure = Some("it has counted too many rejections".to_owned());
+                current.has_progressed = true;
+            }
+        }
+        self.replace_failed(now);
+        self.create_wanted(now);
+        polled
+    }
+
+    /// The producer that takes such records now.
+    pub(super) fn route(&mut self, via: Via, now: Instant) -> Option<ProducerId> {
+        let at = match via {
+            Via::Shard(hash) => hash as usize % self.shards_in_use,
+            Via::Backlog => BACKLOG,
+            Via::Run => RUN,
+            Via::Side | Via::Suspect => SIDE,
+        };
+        let managed = self.all.get_mut(at)?;
+        managed.is_wanted = true;
+        let current = managed.current.as_mut()?;
+        if current.full_until.is_some_and(|until| now < until) || current.failure.is_some() {
+            return None;
+        }
+        Some(current.id)
+    }
+
+    /// Hands records of a lane to their producers.
+    pub(super) fn send(&mut self, lane: usize, batch: Vec<Outgoing>, now: Instant) {
+        let Some(Lane { topic, queue }) = self.shared.lanes.get(lane).cloned() else {
+            return;
+        };
+        let mut unsent = Vec::new();
+        for Outgoing { to, number, record } in batch {
+            let all = self.all.iter_mut().enumerate();
+            let mut all = all.filter_map(|(at, managed)| Some((at, managed.current.as_mut()?)));
+            let Some((at, current)) = all.find(|(_, current)| current.id == to) else {
+                continue;
+            };
+            if current.full_until.is_some_and(|until| now < until) || current.failure.is_some() {
+                unsent.push((to, number));
+                continue;
+            }
+            if current.in_flight == 0 {
+                current.last_progress = now;
+            }
+            let report = match current.producer.send(&topic, number, &record) {
+                Ok(()) => {
+                    current.in_flight += 1;
+                    continue;
+                }
+                Err(SendError::Full) => {
+                    current.full_until = Some(now + FULL_RETRY_PAUSE);
+                    unsent.push((to, number));
+                    continue;
+                }
+                Err(SendError::Rejected(reason)) => kafka::Report::Rejected(reason),
+                Err(SendError::Failed(reason)) => {
+                    current.failure = current.producer.fatal_error();
+                    kafka::Report::Failed(reason)
+                }
+            };
+            if at == RUN {
+                // What follows in the run must not be sent by it any more.
+                current.failure.get_or_insert_with(|| format!("{report:?}"));
+            }
+            queue.report(to, vec![(number, report)]);
+        }
+        // From the last to the first, because each goes to the front.
+        for (to, number) in unsent.into_iter().rev() {
+            queue.return_unsent(to, number);
+        }
+    }
+
+    fn replace_failed(&mut self, now: Instant) {
+        for (at, managed) in self.all.iter_mut().enumerate() {
+            let Some(failed) = managed.current.take_if(|current| current.failure.is_some()) else {
+                continue;
+            };
+            if failed.has_progressed {
+                managed.backoff = RECREATE_BACKOFF_MIN;
+            }
+            let is_rejected_run = at == RUN && failed.has_progressed;
+            let pause = if is_rejected_run {
+                Duration::ZERO
+            } else {
+                managed.backoff
+            };
+            managed.not_before = now + pause;
+            managed.backoff = (managed.backoff * 2).min(RECREATE_BACKOFF_MAX);
+            let reason = failed.failure.clone().unwrap_or_default();
+            if !is_rejected_run && self.log.is_due() {
+                tracing::warn!(
+                    "a Kafka producer failed ({reason}); its records go to a new one in {pause:?}"
+                );
+            }
+            for lane in &self.shared.lanes {
+                lane.queue.producer_lost(failed.id);
+            }
+            self.shared.metrics.producer_recreated();
+            end(&self.shared, failed);
+        }
+    }
+
+    /// Creates producers that are needed. Creating one takes too long for this thread: it may have
+    /// to read certificates.
+    fn create_wanted(&mut self, now: Instant) {
+        let round_trip = self.shared.status.round_trip();
+        self.shards_in_use = if round_trip < NEAR {
+            1
+        } else if round_trip < MIDDLING {
+            SHARDS_MIDDLING
+        } else {
+            SHARDS
+        };
+        while let Ok((at, created)) = self.created.try_recv() {
+            match created {
+                Ok(producer) => self.install(at, producer),
+                Err(error) => {
+                    tracing::error!("cannot create a Kafka producer: {error}; retrying");
+                    if let Some(managed) = self.all.get_mut(at) {
+                        managed.is_being_created = false;
+                        managed.not_before = now + managed.backoff;
+                    }
+                }
+            }
+        }
+        for (at, managed) in self.all.iter_mut().enumerate() {
+            let is_due = managed.is_wanted && now >= managed.not_before;
+            if !is_due || managed.current.is_some() || managed.is_being_created {
+                continue;
+            }
+            let (shared, to_created) = (Arc::clone(&self.shared), self.to_created.clone());
+            let creation = move || {
+                // The publisher may have stopped meanwhile.
+                drop(to_created.send((at, create(&shared, at))));
+                shared.wakeups.publisher.wake();
+            };
+            let started = thread::Builder::new()
+                .name("new producer".to_owned())
+                .spawn(creation);
+            managed.is_being_created = started.is_ok();
+            managed.not_before = now + managed.backoff;
+        }
+    }
+
+    fn install(&mut self, at: usize, producer: Producer) {
+        self.last_id += 1;
+        let Some(managed) = self.all.get_mut(at) else {
+            return;
+        };
+        managed.is_being_created = false;
+        managed.is_wanted = true;
+        managed.current = Some(Current {
+            id: self.last_id,
+            producer,
+            in_flight: 0,
+            last_progress: Instant::now(),
+            has_progressed: false,
+            rejections: 0,
+            full_until: None,
+            failure: None,
+        });
+    }
+
+    /// Ends all producers. Blocks until librdkafka has ended.
+    pub(super) fn stop(self) {
+        let current = self.all.into_iter().filter_map(|managed| managed.current);
+        thread::scope(|scope| {
+            for current in current {
+                let shared = &self.shared;
+                scope.spawn(move || {
+                    let mut in_flight = current.in_flight;
+                    shared.poll(&current.producer, current.id, &mut in_flight);
+                    drop(current.producer);
+                });
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// Passes on the reports of one producer.
+    fn poll(&self, producer: &Producer, id: ProducerId, in_flight: &mut usize) -> Reported {
+        let mut sum = Reported::default();
+        let on_reports = |Reports { topic, records }: Reports| {
+            failpoint::hit("reports");
+            *in_flight = in_flight.saturating_sub(records.len());
+            if let Some(lane) = self.lanes.iter().find(|lane| lane.topic == topic) {
+                sum += lane.queue.report(id, records);
+            }
+        };
+        let on_statistics = |statistics: Statistics| {
+            for (topic, partitions) in statistics.partitions {
+                if let Some(lane) = self.lanes.iter().find(|lane| lane.topic == topic) {
+                    lane.queue.set_partitions(partitions);
+                }
+            }
+        };
+        producer.poll(on_reports, on_statistics);
+        sum
+    }
+}
+
+fn create(shared: &Shared, at: usize) -> Result<Producer, kafka::Error> {
+    let ordering = if at == RUN {
+        Ordering::Strict
+    } else {
+        Ordering::Relaxed
+    };
+    Producer::new(&shared.settings, ordering, at == 0, &shared.status)
+}
+
+/// Ends a producer on a thread of its own: that takes as long as its brokers take to answer. Its
+/// records are with another one by then, but what it still acknowledges counts.
+fn end(shared: &Arc<Shared>, failed: Current) {
+    let shared = Arc::clone(shared);
+    let mut in_flight = failed.in_flight;
+    let ending = move || {
+        failed.producer.purge();
+        let deadline = Instant::now() + PURGE_TIMEOUT;
+        while in_flight > 0 && Instant::now() < deadline {
+            shared.poll(&failed.producer, failed.id, &mut in_flight);
+            thread::sleep(PURGE_POLL_PAUSE);
+        }
+        drop(failed);
+    };
+    let started = thread::Builder::new()
+        .name("old producer".to_owned())
+        .spawn(ending);
+    if let Err(error) = started {
+        tracing::error!("cannot start a thread to end a Kafka producer: {error}");
+    }
+}

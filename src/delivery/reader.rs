@@ -1,0 +1,108 @@
+//! The reader: one thread that reads records back from disk, whatever the spooler is waiting for.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::queue::{Missing, Queue, ReadPlan};
+use super::wakeup::Wakeups;
+use crate::log::{Chain, LogThrottle};
+use crate::spool::{self, SpoolReader};
+
+/// How long the reader waits for a wakeup before it looks again.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// The pause before the spool is read again after it could not be read.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// The running reader.
+pub(super) struct Reader {
+    wakeups: Arc<Wakeups>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Starts the thread. `queues` are in the order of the lanes.
+    pub(super) fn start(
+        spool: SpoolReader,
+        queues: Vec<Arc<Queue>>,
+        wakeups: Arc<Wakeups>,
+        on_damage: impl Fn(spool::Error) + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut worker = Worker {
+            spool,
+            queues,
+            wakeups: Arc::clone(&wakeups),
+            log: LogThrottle::default(),
+        };
+        let run = move || {
+            if let Err(damage) = worker.run() {
+                on_damage(damage);
+            }
+        };
+        let thread = thread::Builder::new().name("reader".to_owned()).spawn(run)?;
+        Ok(Self { wakeups, thread })
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(self) {
+        self.wakeups.reader.stop();
+        (self.thread.join()).expect("a panic in the reader ends the process");
+    }
+}
+
+struct Worker {
+    spool: SpoolReader,
+    queues: Vec<Arc<Queue>>,
+    wakeups: Arc<Wakeups>,
+    log: LogThrottle,
+}
+
+impl Worker {
+    /// Returns when it is stopped, or with the damage that was found.
+    fn run(&mut self) -> Result<(), spool::Error> {
+        while !self.wakeups.reader.is_stopped() {
+            let pause = match self.read() {
+                Ok(true) => continue,
+                Ok(false) => IDLE_WAIT,
+                Err(damage @ spool::Error::Damaged(_)) => return Err(damage),
+                Err(error) => {
+                    if self.log.is_due() {
+                        tracing::error!(
+                            "the spool cannot be read ({}); retrying. Check the disk of ZIM2KAFKA_SPOOL_DIR",
+                            Chain(&error)
+                        );
+                    }
+                    RETRY_PAUSE
+                }
+            };
+            self.wakeups.reader.wait(Instant::now() + pause);
+        }
+        Ok(())
+    }
+
+    /// Reads what the queues want next; false if they want nothing.
+    fn read(&mut self) -> Result<bool, spool::Error> {
+        let plans = self.queues.iter().map(|queue| queue.plan_read());
+        let mut plans: Vec<Option<ReadPlan>> = plans.collect();
+        let Some(after) = plans.iter().flatten().map(|plan| plan.after).min() else {
+            return Ok(false);
+        };
+        let scan = self.spool.scan(Some(after), |row| {
+            let plan = plans.get_mut(row.lane as usize).and_then(Option::as_mut);
+            plan.is_some_and(|plan| plan.wants(row.number, row.key))
+        })?;
+        let (mut records, end) = (scan.records, scan.end.unwrap_or(after));
+        for (lane, (queue, plan)) in self.queues.iter().zip(&plans).enumerate() {
+            let of_lane = records.extract_if(.., |(_, record)| record.lane() as usize == lane);
+            let of_lane = of_lane.collect();
+            if let Some(plan) = plan {
+                queue
+                    .add_from_disk(plan, of_lane, end, scan.complete)
+                    .map_err(|Missing| spool::Error::Damaged("records are missing".into()))?;
+            }
+        }
+        Ok(true)
+    }
+}
