@@ -4,6 +4,7 @@ pub(crate) mod answers;
 pub(crate) mod app;
 pub(crate) mod bytes;
 pub(crate) mod disk;
+pub(crate) mod distance;
 pub(crate) mod ids;
 pub(crate) mod kafka;
 pub(crate) mod partitions;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::distribution::{FILES, said_by};
 use super::machine::Machine;
+use crate::support::distance::Distance;
 use crate::support::proxy::Proxy;
 use crate::support::start::Start;
 
@@ -25,8 +26,17 @@ pub(crate) struct Broker {
     pub(crate) ports: Ports,
     /// Before a listener of its own, which advertises the proxy's address.
     pub(crate) proxy: Proxy,
+    /// If there are any, the listeners behind them advertise their addresses.
+    pub(crate) distances: Option<Distances>,
     folder: PathBuf,
     process: Mutex<Option<Child>>,
+}
+
+pub(crate) struct Distances {
+    /// In front of the proxied listener, in place of the proxy.
+    pub(crate) plain: Distance,
+    /// In front of the listener with TLS and passwords.
+    pub(crate) secure: Distance,
 }
 
 #[derive(Clone, Copy)]
@@ -39,12 +49,20 @@ pub(crate) struct Ports {
 }
 
 impl Broker {
-    pub(crate) fn new(machine: &Machine, id: usize, ports: Ports) -> Broker {
+    pub(crate) fn new(machine: &Machine, id: usize, ports: Ports, is_distant: bool) -> Broker {
+        let distance = |port: u16| {
+            let distance = Distance::start((Ipv4Addr::LOCALHOST, port).into());
+            distance.expect("loopback has free ports")
+        };
         Broker {
             id,
             ports,
             proxy: Proxy::start((Ipv4Addr::LOCALHOST, ports.proxied).into())
                 .expect("loopback has free ports"),
+            distances: is_distant.then(|| Distances {
+                plain: distance(ports.proxied),
+                secure: distance(ports.secure),
+            }),
             folder: machine.folder().join(id.to_string()),
             process: Mutex::new(None),
         }
@@ -144,6 +162,14 @@ impl Broker {
         )
     }
 
+    /// Where clients find the listener with TLS and passwords.
+    pub(crate) fn secure_port(&self) -> u16 {
+        match &self.distances {
+            Some(distances) => distances.secure.address().port(),
+            None => self.ports.secure,
+        }
+    }
+
     /// Dropping a cluster must go on after a test panicked in here: nothing in there can be half
     /// done.
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
@@ -163,14 +189,18 @@ impl Broker {
             proxied,
             controller,
         } = self.ports;
-        let proxy = self.proxy.address();
+        let proxy = match &self.distances {
+            Some(distances) => distances.plain.address(),
+            None => self.proxy.address(),
+        };
+        let advertised = self.secure_port();
         Ok(format!(
             "{of_all}\n{of_the_cluster}
 node.id={id}
 log.dirs={data}
 listeners=PLAIN://{listen}:{plain},SECURE://{listen}:{secure},PROXIED://{listen}:{proxied},\
 CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},PROXIED://{proxy}
+advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{advertised},PROXIED://{proxy}
 ",
             data = data.display(),
         ))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::broker::{Broker, Ports};
+use super::broker::{Broker, Distances, Ports};
 use super::machine::{Jvm, Machine};
 use super::security::{self, SaslSsl};
 use super::topics::Partition;
@@ -22,8 +22,20 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 /// every cluster can do is on [`Kafka`], which this derefs to.
 pub(crate) struct Cluster {
     kafka: Kafka,
+    settings: String,
     brokers: Vec<Broker>,
     machine: Machine,
+}
+
+/// What a cluster is like.
+pub(crate) struct Setup<'a> {
+    pub(crate) brokers: usize,
+    pub(crate) jvm: Jvm,
+    /// Puts a [`Distance`](crate::support::distance::Distance) in front of the listeners of
+    /// [`Cluster::distant`] and [`Cluster::sasl_ssl`].
+    pub(crate) is_distant: bool,
+    /// More lines of `server.properties`.
+    pub(crate) settings: &'a str,
 }
 
 impl Cluster {
@@ -35,6 +47,20 @@ impl Cluster {
     /// That there is no Kafka to be had (the message says how to provide one), or that it does not
     /// start (with its log).
     pub(crate) fn try_start(brokers: usize, jvm: Jvm) -> Result<Cluster, String> {
+        Cluster::try_start_as(&Setup {
+            brokers,
+            jvm,
+            is_distant: false,
+            settings: "",
+        })
+    }
+
+    /// The same, with more choices.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::try_start`].
+    pub(crate) fn try_start_as(setup: &Setup<'_>) -> Result<Cluster, String> {
         // A start keeps every core busy. Two at once would only take longer, and run into
         // deadlines.
         static STARTING: Mutex<()> = Mutex::new(());
@@ -44,22 +70,23 @@ impl Cluster {
             attempts -= 1;
             // Between the moment a port was seen free and the moment a broker binds it, somebody
             // else can take it.
-            match Cluster::start_on(&Ports::free(brokers), jvm) {
+            match Cluster::start_on(&Ports::free(setup.brokers), setup) {
                 Err(error) if attempts > 0 && is_about_a_taken_port(&error) => {}
                 settled => return settled,
             }
         }
     }
 
-    fn start_on(ports: &[Ports], jvm: Jvm) -> Result<Cluster, String> {
+    fn start_on(ports: &[Ports], setup: &Setup<'_>) -> Result<Cluster, String> {
         let of_clients = |of: &Ports| [of.plain, of.secure, of.proxied];
         let to_publish: Vec<u16> = ports.iter().flat_map(of_clients).collect();
-        let machine = Machine::start(jvm, &to_publish)?;
+        let machine = Machine::start(setup.jvm, &to_publish)?;
         let brokers = (1..)
             .zip(ports)
-            .map(|(id, ports)| Broker::new(&machine, id, *ports));
+            .map(|(id, ports)| Broker::new(&machine, id, *ports, setup.is_distant));
         let cluster = Cluster {
             kafka: Kafka::at(&addresses(ports.iter().map(|ports| ports.plain))),
+            settings: setup.settings.to_owned(),
             brokers: brokers.collect(),
             machine,
         };
@@ -130,10 +157,51 @@ impl Cluster {
         &self.broker(broker).proxy
     }
 
+    /// The bootstrap servers for clients that are a round trip away. What [`Kafka`] offers is not.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster was not set up to be distant.
+    #[allow(dead_code, reason = "only the benchmarks use it")]
+    pub(crate) fn distant(&self) -> String {
+        let ports = self.distances().map(|distance| distance.plain.address());
+        addresses(ports.map(|address| address.port()))
+    }
+
+    /// Sets the round trip to all distant listeners. Without it there is no delay.
+    ///
+    /// # Panics
+    ///
+    /// As [`Cluster::distant`].
+    #[allow(dead_code, reason = "only the benchmarks use it")]
+    pub(crate) fn set_round_trip(&self, round_trip: Duration) {
+        for Distances { plain, secure } in self.distances() {
+            plain.set_round_trip(round_trip);
+            secure.set_round_trip(round_trip);
+        }
+    }
+
+    /// The number of open connections to all distant listeners.
+    ///
+    /// # Panics
+    ///
+    /// As [`Cluster::distant`].
+    #[allow(dead_code, reason = "only the benchmarks use it")]
+    pub(crate) fn distant_connections(&self) -> usize {
+        self.distances()
+            .map(|distances| distances.plain.connections() + distances.secure.connections())
+            .sum()
+    }
+
+    fn distances(&self) -> impl Iterator<Item = &Distances> {
+        let distances = self.brokers.iter().map(|broker| broker.distances.as_ref());
+        distances.map(|distances| distances.expect("the cluster was set up to be distant"))
+    }
+
     /// The listener with TLS and passwords.
     pub(crate) fn sasl_ssl(&self) -> SaslSsl {
         SaslSsl {
-            brokers: addresses(self.brokers.iter().map(|broker| broker.ports.secure)),
+            brokers: addresses(self.brokers.iter().map(Broker::secure_port)),
             ca_pem: security::certificate(&self.machine),
         }
     }
@@ -238,7 +306,9 @@ transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={needed}
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={needed}
+{settings}
 ",
+            settings = self.settings,
             keystore = security::keystore(&self.machine),
         )
     }

@@ -29,7 +29,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-pub(crate) use cluster::Cluster;
+#[allow(unused_imports, reason = "only the benchmarks use `Setup`")]
+pub(crate) use cluster::{Cluster, Setup};
 pub(crate) use machine::Jvm;
 use machine::Machine;
 pub(crate) use records::TestRecord;

@@ -1,6 +1,7 @@
 //! Tests of the support code: what `support` promises to the other tests.
 
 mod disk;
+mod distance;
 mod kafka;
 mod proxy;
 mod start;
