@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zim2kafka::callback::sign;
 
@@ -43,7 +44,41 @@ pub(crate) enum Pace {
 pub(crate) struct Outcome {
     latency: Histogram<u64>,
     elapsed: Duration,
+    pub(crate) answers: Answers,
     pub(crate) not_2xx: u64,
+}
+
+/// Answers, counted by the `status` of their body. Subject a sends no body.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Answers {
+    pub(crate) published: u64,
+    pub(crate) spooled: u64,
+    pub(crate) duplicate: u64,
+    /// By the code 503.
+    pub(crate) unavailable: u64,
+}
+
+impl Answers {
+    /// Counts an answer. Returns whether it was 2xx.
+    fn count(&mut self, answer: &[u8]) -> bool {
+        let head = answer.get(..12).unwrap_or_default();
+        if head == b"HTTP/1.1 503" {
+            self.unavailable += 1;
+        }
+        if !head.starts_with(b"HTTP/1.1 2") {
+            return false;
+        }
+        const STATUS: &[u8] = br#""status":""#;
+        let status = find(answer, STATUS).map_or(&b""[..], |at| &answer[at + STATUS.len()..]);
+        if status.starts_with(b"published\"") {
+            self.published += 1;
+        } else if status.starts_with(b"spooled\"") {
+            self.spooled += 1;
+        } else if status.starts_with(b"duplicate\"") {
+            self.duplicate += 1;
+        }
+        true
+    }
 }
 
 /// One run: which callback is due when, and the results.
@@ -55,8 +90,13 @@ struct Run {
     nonce: u32,
     next: AtomicU64,
     due: Semaphore,
-    latency: Mutex<Histogram<u64>>,
-    not_2xx: AtomicU64,
+    results: Mutex<Results>,
+}
+
+struct Results {
+    latency: Histogram<u64>,
+    answers: Answers,
+    not_2xx: u64,
 }
 
 impl Run {
@@ -68,8 +108,39 @@ impl Run {
             nonce: rand::random(),
             next: AtomicU64::new(0),
             due: Semaphore::new(0),
-            latency: Mutex::new(Histogram::new_with_max(60_000_000, 3).expect("valid bounds")),
-            not_2xx: AtomicU64::new(0),
+            results: Mutex::new(Results {
+                latency: Histogram::new_with_max(60_000_000, 3).expect("valid bounds"),
+                answers: Answers::default(),
+                not_2xx: 0,
+            }),
+        }
+    }
+
+    /// The number of the next callback, and when it is due. `None` if that is after the end.
+    fn next(&self) -> Option<(u64, Instant)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let due = match self.pace {
+            Pace::Saturation => Instant::now(),
+            Pace::Rate(rate) => self.began + Duration::from_secs_f64(number as f64 / rate),
+        };
+        (due < self.began + self.duration).then_some((number, due))
+    }
+
+    fn record(&self, due: Instant, answer: &[u8]) {
+        let took = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut results = self.results.lock().expect("no panic");
+        results.latency.saturating_record(took);
+        let is_2xx = results.answers.count(answer);
+        results.not_2xx += u64::from(!is_2xx);
+    }
+
+    fn outcome(&self) -> Outcome {
+        let results = self.results.lock().expect("no panic");
+        Outcome {
+            latency: results.latency.clone(),
+            elapsed: self.began.elapsed(),
+            answers: results.answers,
+            not_2xx: results.not_2xx,
         }
     }
 
@@ -97,14 +168,10 @@ impl Load {
             .enable_all()
             .build()
             .expect("a runtime");
-        let streams = (0..self.connections).map(|_| {
-            let stream = runtime.block_on(TcpStream::connect(target));
-            let stream = stream.expect("it listens");
-            stream.set_nodelay(true).expect("a socket");
-            stream
-        });
+        let streams = (0..self.connections).map(|_| runtime.block_on(open(target)));
         Connected {
             streams: streams.collect(),
+            target,
             load: *self,
             runtime,
         }
@@ -112,15 +179,7 @@ impl Load {
 
     async fn work(&self, stream: &mut TcpStream, run: &Run) {
         let (mut request, mut answer) = (Vec::new(), Vec::new());
-        loop {
-            let number = run.next.fetch_add(1, Ordering::Relaxed);
-            let due = match run.pace {
-                Pace::Saturation => Instant::now(),
-                Pace::Rate(rate) => run.began + Duration::from_secs_f64(number as f64 / rate),
-            };
-            if due >= run.began + run.duration {
-                return;
-            }
+        while let Some((number, due)) = run.next() {
             if matches!(run.pace, Pace::Rate(_)) {
                 // The semaphore is fair, so each worker gets the turn of its own number.
                 let turn = run.due.acquire().await;
@@ -128,12 +187,39 @@ impl Load {
             }
             self.write(&mut request, run.nonce, number);
             stream.write_all(&request).await.expect("it reads");
-            if !read(stream, &mut answer).await {
-                run.not_2xx.fetch_add(1, Ordering::Relaxed);
+            read(stream, &mut answer).await;
+            run.record(due, &answer);
+        }
+    }
+
+    /// Sends each callback when it is due, on the connection that was used last of those that are
+    /// free. If none is free, another one is opened.
+    async fn dispatch(self, target: SocketAddr, free: Arc<Mutex<Vec<TcpStream>>>, run: Arc<Run>) {
+        let mut sent = JoinSet::new();
+        while let Some((number, due)) = run.next() {
+            let turn = run.due.acquire().await;
+            turn.expect("it is never closed").forget();
+            let (free, run) = (Arc::clone(&free), Arc::clone(&run));
+            sent.spawn(async move {
+                let stream = free.lock().expect("no panic").pop();
+                let mut stream = match stream {
+                    Some(stream) => stream,
+                    None => open(target).await,
+                };
+                let (mut request, mut answer) = (Vec::new(), Vec::new());
+                self.write(&mut request, run.nonce, number);
+                stream.write_all(&request).await.expect("it reads");
+                read(&mut stream, &mut answer).await;
+                run.record(due, &answer);
+                free.lock().expect("no panic").push(stream);
+            });
+            // Frees the memory of those that are done.
+            while let Some(done) = sent.try_join_next() {
+                done.expect("no panic");
             }
-            let took = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let mut latency = run.latency.lock().expect("no panic");
-            latency.saturating_record(took);
+        }
+        while let Some(done) = sent.join_next().await {
+            done.expect("no panic");
         }
     }
 
@@ -173,8 +259,14 @@ impl Load {
     }
 }
 
-/// Reads one answer to its end. Returns whether it was 2xx.
-async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) -> bool {
+async fn open(target: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(target).await.expect("it listens");
+    stream.set_nodelay(true).expect("a socket");
+    stream
+}
+
+/// Reads one answer to its end.
+async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) {
     answer.clear();
     loop {
         let read = stream.read_buf(answer).await.expect("it answers");
@@ -189,7 +281,7 @@ async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) -> bool {
             digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
         });
         if answer.len() >= head + 4 + length {
-            return answer.starts_with(b"HTTP/1.1 2");
+            return;
         }
     }
 }
@@ -201,6 +293,7 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 /// A load with its open connections, for several runs.
 pub(crate) struct Connected {
     streams: Vec<TcpStream>,
+    target: SocketAddr,
     load: Load,
     runtime: Runtime,
 }
@@ -225,13 +318,20 @@ impl Connected {
             let stream = self.runtime.block_on(worker);
             self.streams.push(stream.expect("no panic"));
         }
-        let elapsed = run.began.elapsed();
-        let latency = run.latency.lock().expect("no panic").clone();
-        Outcome {
-            latency,
-            elapsed,
-            not_2xx: run.not_2xx.load(Ordering::Relaxed),
-        }
+        run.outcome()
+    }
+
+    /// Like [`Connected::run`] at a rate, but never waits for a free connection. With a fixed
+    /// number of connections, a service whose answers are late would get fewer callbacks.
+    pub(crate) fn run_open(&mut self, rate: f64, duration: Duration) -> Outcome {
+        let run = Arc::new(Run::new(Pace::Rate(rate), duration));
+        let come_due = Arc::clone(&run);
+        std::thread::spawn(move || come_due.come_due(rate));
+        let free = Arc::new(Mutex::new(std::mem::take(&mut self.streams)));
+        let sent = (self.load).dispatch(self.target, Arc::clone(&free), Arc::clone(&run));
+        self.runtime.block_on(sent);
+        self.streams = std::mem::take(&mut free.lock().expect("no panic"));
+        run.outcome()
     }
 }
 

@@ -16,6 +16,7 @@
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
+mod distance;
 mod growth;
 mod load;
 mod process;
@@ -35,20 +36,20 @@ use subjects::Kind;
 /// Measure the cost of a callback against an empty handler
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Measurements of every subject; the median is reported
-    #[arg(long, default_value = "3")]
-    rounds: usize,
-    /// Seconds of one measurement
-    #[arg(long, default_value = "5")]
-    seconds: u64,
+    /// Measurements of every subject or row; the median is reported [default: 3; `distance`: 5]
+    #[arg(long, global = true)]
+    rounds: Option<usize>,
+    /// Seconds of one measurement [default: 5; `distance`: 60]
+    #[arg(long, global = true)]
+    seconds: Option<u64>,
     #[arg(long, default_value = "64")]
     connections: usize,
     /// Least bytes of a body
     #[arg(long, default_value = "220")]
     bytes: usize,
-    /// Distinct groups
-    #[arg(long, default_value = "1000")]
-    groups: u64,
+    /// Distinct groups [default: 1000; `distance`: 2000]
+    #[arg(long, global = true)]
+    groups: Option<u64>,
     /// Partitions of the topic
     #[arg(long, default_value = "12")]
     partitions: i32,
@@ -83,6 +84,8 @@ enum Role {
     Stages,
     /// Measure how the cost grows
     Growth,
+    /// Measure callbacks while Kafka is a round trip away
+    Distance(distance::Selection),
     /// Measure memory during the given minutes of half load
     Endurance { minutes: u64 },
     /// Measure the cost of the given number of records in the spool
@@ -110,6 +113,14 @@ fn main() {
         }
         Some(Role::Stages) => stages::measure(&arguments.load()),
         Some(Role::Growth) => growth::measure(&arguments.load()),
+        Some(Role::Distance(selection)) => {
+            let load = Load {
+                groups: arguments.groups.unwrap_or(2_000),
+                duration: Duration::from_secs(arguments.seconds.unwrap_or(60)),
+                ..arguments.load()
+            };
+            distance::measure(selection, &load, arguments.rounds.unwrap_or(5));
+        }
         Some(Role::Endurance { minutes }) => growth::endurance(&arguments.load(), *minutes),
         Some(Role::Spool { records }) => growth::spool(&arguments.load(), *records),
         None => measure(&arguments),
@@ -121,9 +132,9 @@ impl Arguments {
         Load {
             connections: self.connections,
             bytes: self.bytes,
-            groups: self.groups,
+            groups: self.groups.unwrap_or(1_000),
             partitions: self.partitions,
-            duration: Duration::from_secs(self.seconds),
+            duration: Duration::from_secs(self.seconds.unwrap_or(5)),
         }
     }
 }
@@ -136,9 +147,10 @@ fn measure(arguments: &Arguments) {
     let mut report = Report::default();
     let load = arguments.load();
     report.compare_with_wrk(&load);
-    for round in 0..arguments.rounds {
+    let rounds = arguments.rounds.unwrap_or(3);
+    for round in 0..rounds {
         for kind in &kinds {
-            eprintln!("round {} of {}: {kind}", round + 1, arguments.rounds);
+            eprintln!("round {} of {rounds}: {kind}", round + 1);
             report.add(*kind, subjects::measure(*kind, &load));
         }
     }

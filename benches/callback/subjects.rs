@@ -144,7 +144,12 @@ impl Subject {
 
     /// The service, with a persistent spool.
     pub(crate) fn with_spool(brokers: &str, folder: &Path) -> Self {
-        let (process, [target, admin]) = service(brokers, &spool_in(folder));
+        Self::service(brokers, &spool_in(folder))
+    }
+
+    /// The service, with these variables.
+    pub(crate) fn service(brokers: &str, variables: &[(&str, &str)]) -> Self {
+        let (process, [target, admin]) = service(brokers, variables);
         Self {
             process,
             target,
@@ -214,7 +219,7 @@ pub(crate) fn embedded(load: &Load) -> (Process, String) {
     role(&["broker", &load.partitions.to_string()])
 }
 
-fn spool_in(folder: &Path) -> [(&'static str, &str); 2] {
+pub(crate) fn spool_in(folder: &Path) -> [(&'static str, &str); 2] {
     [
         ("ZIM2KAFKA_SPOOL_DIR", folder.to_str().expect("text")),
         ("ZIM2KAFKA_SPOOL_MAX_BYTES", "16GiB"),
