@@ -40,7 +40,7 @@ pub(crate) fn measure(selection: &Selection, load: &Load, rounds: usize) {
         if rows.is_empty() {
             continue;
         }
-        let kafka = start_kafka(is_tls, load);
+        let kafka = start_kafka(selection.brokers, is_tls, load);
         let mut runs: Vec<Vec<Figures>> = rows.iter().map(|_| Vec::new()).collect();
         for round in 1..=rounds {
             for (row, runs) in rows.iter().zip(&mut runs) {
@@ -52,7 +52,7 @@ pub(crate) fn measure(selection: &Selection, load: &Load, rounds: usize) {
         all.extend(rows.into_iter().zip(runs));
     }
     assert!(!all.is_empty(), "no row has these values");
-    table::print_header(load, rounds);
+    table::print_header(selection.brokers, load, rounds);
     for (row, runs) in all {
         table::print_row(row, &Figures::median(&runs), selection.has_spool(row));
     }
@@ -60,13 +60,13 @@ pub(crate) fn measure(selection: &Selection, load: &Load, rounds: usize) {
 
 /// Starts a cluster of its own for the rows with TLS, or for all others, and puts load on it until
 /// Java has compiled its hot paths.
-fn start_kafka(is_tls: bool, load: &Load) -> Cluster {
+fn start_kafka(brokers: usize, is_tls: bool, load: &Load) -> Cluster {
     eprintln!(
         "starting Kafka, then {} s of load",
         Kind::Real.warm_up().as_secs()
     );
     let kafka = Cluster::try_start_as(&Setup {
-        brokers: 1,
+        brokers,
         jvm: Jvm::Server,
         is_distant: true,
         settings: if is_tls { BROKER_CLOSES_IDLE } else { "" },
@@ -153,23 +153,23 @@ fn measure_once(row: Row, kafka: &Cluster, load: &Load, has_spool: bool) -> Figu
     if row.is_tls {
         variables.push(("ZIM2KAFKA_KAFKA_PROPERTIES", &properties));
     }
+    let connections_before = kafka.distant_connections();
     let subject = Subject::service(&brokers, &variables);
     let mut connected = load.connect(subject.target().expect("it takes callbacks"));
     let rate = row.rate as f64;
     connected.run_open(rate, WARM_UP);
     topics.wait_until_warm(kafka, row.partitions);
     wait_until_empty(&subject);
-    let connections = || kafka.distant_connections();
+    let connections = kafka.distant_connections() - connections_before;
     assert_eq!(
-        connections() > 0,
+        connections > 0,
         row.round_trip > 0,
         "the wrong way to Kafka"
     );
     if row.is_tls {
-        let before = connections();
         thread::sleep(QUIET);
-        let after = connections();
-        eprintln!("{before} connections to Kafka before the quiet time, {after} after it");
+        let again = kafka.distant_connections() - connections_before - connections;
+        eprintln!("{connections} connections to Kafka, {again} more in the quiet time");
     }
     let cpu = subject.process().cpu();
     let outcome = connected.run_open(rate, load.duration);

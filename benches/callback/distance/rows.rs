@@ -20,6 +20,9 @@ pub(crate) struct Selection {
     /// Run the service without a spool
     #[arg(long)]
     no_spool: bool,
+    /// Brokers of the Kafka; each replicates all partitions
+    #[arg(long, default_value = "1")]
+    pub(super) brokers: usize,
 }
 
 /// One row of the table.

@@ -17,9 +17,9 @@ pub(super) struct Figures {
 }
 
 /// Prints what holds for all rows, and the head of the table.
-pub(super) fn print_header(load: &Load, rounds: usize) {
+pub(super) fn print_header(brokers: usize, load: &Load, rounds: usize) {
     println!(
-        "Apache Kafka, {} groups, bodies of {} bytes. Medians of {rounds} runs of {} s; answers are \
+        "Apache Kafka, brokers: {brokers}, {} groups, bodies of {} bytes. Medians of {rounds} runs of {} s; answers are \
          those of all runs. Round trip 0 is without a proxy.\n",
         load.groups,
         load.bytes,

@@ -43,6 +43,7 @@ struct Shared {
     /// In ns.
     delay: AtomicU64,
     connections: AtomicUsize,
+    opened: AtomicUsize,
 }
 
 impl Distance {
@@ -86,6 +87,11 @@ impl Distance {
     /// The number of open connections.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// The number of connections since the start.
+    pub(crate) fn opened(&self) -> usize {
+        self.shared.opened.load(Ordering::Relaxed)
     }
 }
 
@@ -233,7 +239,10 @@ impl Carrier {
             })
         };
         // If the broker is down, its client sees the connection closed.
-        self.connections.extend(connected().ok());
+        if let Ok(connection) = connected() {
+            self.connections.push(connection);
+            self.shared.opened.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -181,7 +181,7 @@ impl Cluster {
         }
     }
 
-    /// The number of open connections to all distant listeners.
+    /// The number of connections to all distant listeners since the start.
     ///
     /// # Panics
     ///
@@ -189,7 +189,7 @@ impl Cluster {
     #[allow(dead_code, reason = "only the benchmarks use it")]
     pub(crate) fn distant_connections(&self) -> usize {
         self.distances()
-            .map(|distances| distances.plain.connections() + distances.secure.connections())
+            .map(|distances| distances.plain.opened() + distances.secure.opened())
             .sum()
     }
 

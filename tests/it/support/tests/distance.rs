@@ -154,6 +154,7 @@ fn a_connection_ends_with_either_end() {
     let mut client = connect(distance.address());
     assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
     gone(&distance);
+    assert_eq!(distance.opened(), 2);
 }
 
 #[track_caller]
