@@ -67,7 +67,7 @@
 //! | records read from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
 //! | distinct keys of records on disk that are tracked | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
-//! | the deduplication window | [`intake::DEDUP_WINDOW_EVENTS`], and pending callbacks |
+//! | the deduplication window | [`intake::MAX_DEDUP_BYTES`], pending tickets included; within that, every callback of the last [`intake::DEDUP_WINDOW`] and at least [`intake::DEDUP_WINDOW_EVENTS`] |
 
 pub mod intake;
 

@@ -124,15 +124,16 @@ impl CallbackService {
             content_type: content_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
             received_at: now(),
         };
-        let (ticket, is_duplicate) = match self.intake.accept(&raw).map_err(Problem::Refused)? {
+        let ticket = match self.intake.accept(&raw).map_err(Problem::Refused)? {
             Accepted::Passed => return Ok(Answer::Passed),
-            Accepted::Pending(ticket) => (ticket, false),
-            Accepted::Duplicate(ticket) => (ticket, true),
+            Accepted::Pending(ticket) => ticket,
+            Accepted::Duplicate(event_id) => {
+                return Ok(Answer::Durable(Outcome::Duplicate, event_id));
+            }
         };
         match tokio::time::timeout_at(deadline, ticket.wait()).await {
             Ok(Settled::Durable(durability, event_id)) => {
                 let outcome = match durability {
-                    _ if is_duplicate => Outcome::Duplicate,
                     Durability::Published => Outcome::Published,
                     Durability::Spooled => Outcome::Spooled,
                     Durability::DeadLettered => Outcome::DeadLettered,

@@ -4,10 +4,11 @@ mod dedup;
 mod secret_check;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::callback::{
     Malformed, RawCallback, Secrets, TimestampUnit, Unauthorized, UnverifiedCallback,
@@ -15,9 +16,10 @@ use crate::callback::{
 };
 use crate::delivery::{Delivery, Full, Ticket};
 use crate::event::{self, Reason, Record, Unpublishable};
+use crate::log::LogThrottle;
 use crate::metrics::Metrics;
-pub use dedup::DEDUP_WINDOW_EVENTS;
-use dedup::DedupWindow;
+pub use dedup::{DEDUP_WINDOW, DEDUP_WINDOW_EVENTS, MAX_DEDUP_BYTES};
+use dedup::{DedupWindow, Key};
 use secret_check::SecretCheck;
 
 /// Which callbacks are accepted.
@@ -39,6 +41,7 @@ pub struct Intake {
     delivery: Arc<Delivery>,
     metrics: Arc<Metrics>,
     dedup: Mutex<DedupWindow>,
+    dedup_full: LogThrottle,
     secret_check: SecretCheck,
 }
 
@@ -49,8 +52,8 @@ pub enum Accepted {
     /// Its record is in the queue, now or since an earlier request. The ticket resolves once it is
     /// durable.
     Pending(Arc<Ticket>),
-    /// It was settled by an earlier request. The ticket is resolved.
-    Duplicate(Arc<Ticket>),
+    /// An earlier request made it durable, with this event id.
+    Duplicate(Uuid),
 }
 
 /// Why a callback was not accepted.
@@ -82,6 +85,7 @@ impl Intake {
             delivery,
             metrics,
             dedup: Mutex::new(DedupWindow::default()),
+            dedup_full: LogThrottle::default(),
             secret_check: SecretCheck::default(),
         }
     }
@@ -164,23 +168,25 @@ impl Intake {
         callback: &VerifiedCallback<'_>,
         record: Record,
     ) -> Result<Accepted, Refusal> {
-        let body = dedup::digest(&callback.raw().body);
+        let key = Key::new(callback.signature(), &callback.raw().body);
         let mut dedup = self.dedup.lock();
-        if let Some(ticket) = dedup.find(callback.signature(), body) {
-            return Ok(match ticket.get() {
-                Some(_) => Accepted::Duplicate(ticket),
-                None => Accepted::Pending(ticket),
-            });
+        if let Some(known) = dedup.find(&key) {
+            return Ok(known);
         }
-        let is_reused = dedup.has_other_body(callback.signature(), body);
+        let is_reused = dedup.has_other_body(&key);
         let record = if is_reused {
             record.marked_as_reuse()
         } else {
             record
         };
         let ticket = self.delivery.enqueue(record)?;
-        dedup.insert(callback.signature(), body, Arc::clone(&ticket));
+        let is_full = dedup.insert(key, Arc::clone(&ticket), Instant::now());
         drop(dedup);
+        if is_full && self.dedup_full.is_due() {
+            tracing::warn!(
+                "deduplication window full: its 32 MiB do not hold the events of the last 70 s and the pending ones, so the oldest answered ones are removed; a retry of one is published again, with the same event id. Check that consumers deduplicate, or divide the load (docs/scaling.md)"
+            );
+        }
         if is_reused {
             self.metrics.signature_reused();
         }
