@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! bytes ──► callback::decode ──► callback::authenticate ──► event::GroupJoined ──► delivery::Queue ──► Kafka
-//!           RawCallback          UnverifiedCallback          VerifiedCallback        numbered, in order
+//!           RawCallback          UnverifiedCallback          VerifiedCallback        in order per key
 //!           → Unverified…        → Verified…                 → Record                  └─► spool, if Kafka is late
 //! ```
 //!
@@ -24,7 +24,7 @@
 //! | [`intake`] | accepts a callback: decode, authenticate, make a record, enqueue it once |
 //! | [`callback`] | pure: bytes to authenticated fields |
 //! | [`event`] | pure: authenticated fields to a Kafka record |
-//! | [`delivery`] | makes records durable, in order: queues, publisher threads, the spooler thread |
+//! | [`delivery`] | makes records durable, in order per key: queues, producers, the threads that publish, write to disk and read back |
 //! | [`kafka`] | librdkafka: producer, consumer, topics, properties; the only module that imports `rdkafka` |
 //! | [`spool`] | SQLite: records on disk and their recovery; the only module that imports `rusqlite` |
 //! | [`http`] | the callback port and the admin port; the only module that answers with status codes |
@@ -42,11 +42,13 @@
 //!
 //! | thread | what it does | what it waits for | locks it takes, in this order |
 //! | --- | --- | --- | --- |
-//! | main | runs the command: starts the service and stops it | signals, the parts of the service | queue of events; queue of dead letters; wakeup; one at a time |
-//! | `worker`, one per core (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → queue of events or of dead letters, then, the queue released, wakeup; port table → connection |
-//! | `publisher <topic>`, one per lane | hands records to librdkafka, takes its reports, resolves tickets | the queue's condition variable, short pauses, the spooler's answer to a read, librdkafka's threads when a producer ends | queue; queue of dead letters, after releasing its own; wakeup |
-//! | `spooler`, with a spool | the only user of the open spool: writes late records, deletes acknowledged ones, reads | wakeup, disk | wakeup; queue of events; queue of dead letters; one at a time |
-//! | blocking (tokio) | file reads of `reload`, topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo` | disk, Kafka, other threads | in `Delivery::stop`: queue of events; queue of dead letters; publishers; spooler; wakeup; one at a time |
+//! | main | runs the command: starts the service and stops it | signals, the parts of the service | queue of events; queue of dead letters; wakeups; one at a time |
+//! | `worker`, one per core (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → queue of events or of dead letters, then, the queue released, wakeups; port table → connection |
+//! | `publisher` | hands records to the producers, takes their reports, resolves tickets | wakeup, short pauses | queue of events, released before queue of dead letters; wakeups |
+//! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones | wakeup, disk | queue of events; queue of dead letters; wakeups; one at a time |
+//! | `reader`, with a spool | reads records back from disk | wakeup, disk | queue of events; queue of dead letters; wakeups; one at a time |
+//! | `new producer`, `old producer` | creates, or ends, one of librdkafka's clients, then ends | Kafka, librdkafka's threads | as `publisher` |
+//! | blocking (tokio) | file reads of `reload`, topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo` | disk, Kafka, other threads | in `Delivery::stop`: wakeups, one at a time |
 //! | librdkafka's, for each client: main, and one per broker | connections to Kafka | Kafka | its own |
 //! | `embedded Kafka`, with `--embedded-kafka` and in `demo` | keeps librdkafka's mock cluster | its owner's end | none |
 //!
@@ -62,8 +64,8 @@
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::UNSHARED_BODY_BYTES`] for each connection |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`], two lanes |
-//! | records of a lane that its producer holds | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
-//! | acknowledged records whose tickets are not resolved yet | [`kafka::MAX_IN_FLIGHT_RECORDS`]: the publisher resolves them after each batch |
+//! | records of a lane that the producers hold | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
+//! | records of a lane that were read from disk and wait for a producer | [`delivery::MAX_LOADED_RECORDS`] and [`delivery::MAX_LOADED_BYTES`] |
 //! | records read from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
 //! | distinct keys of records on disk that are tracked | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |

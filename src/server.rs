@@ -90,6 +90,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     let metrics = Arc::new(Metrics::new());
+    let spool_after = settings.spool.as_ref().map(|spool| spool.settings().after);
     let delivery = Arc::new(Delivery::start(&settings.kafka, settings.spool, &metrics)?);
     let answer_deadline = settings.callbacks.answer_deadline;
     let health = Arc::new(Health::new(
@@ -100,6 +101,7 @@ pub async fn run(
     let mut topics = tokio::spawn(watch_topics(
         Topics::new(&settings.kafka).map_err(ServerError::Admin)?,
         settings.inspect_topics,
+        spool_after,
         Arc::clone(&health),
     ));
     let intake = Intake::new(settings.intake, Arc::clone(&delivery), Arc::clone(&metrics));
@@ -212,14 +214,19 @@ async fn panicked(task: &mut JoinHandle<()>) -> io::Error {
 }
 
 /// Inspects the topics until no finding is an error, and logs the findings when they change.
-async fn watch_topics(topics: Topics, inspect: bool, health: Arc<Health>) {
+async fn watch_topics(
+    topics: Topics,
+    inspect: bool,
+    spool_after: Option<Duration>,
+    health: Arc<Health>,
+) {
     if !inspect {
         health.mark_topic_found();
         return;
     }
     let mut logged = Vec::new();
     loop {
-        match topics.inspect().await {
+        match topics.inspect(spool_after).await {
             Ok(Inspection {
                 findings,
                 topic_found,

@@ -27,14 +27,15 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // Creating topics is left to `serve`.
     let settings = serve.kafka.settings(None)?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
-    findings.extend(match serve.spool.settings(&serve.deadlines)? {
-        Some(spool) => spool::inspect(&spool),
+    let spool = serve.spool.settings(&serve.deadlines)?;
+    findings.extend(match &spool {
+        Some(spool) => spool::inspect(spool),
         None => vec![Finding::warning(
             "spool",
             "there is none, so an outage of Kafka longer than a minute loses events; set ZIM2KAFKA_SPOOL_DIR",
         )],
     });
-    match Topics::new(&settings)?.inspect().await {
+    match Topics::new(&settings)?.inspect(spool.map(|spool| spool.after)).await {
         Ok(inspection) => {
             findings.push(Finding::ok("Kafka", "answers"));
             findings.extend(inspection.findings);

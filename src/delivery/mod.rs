@@ -1,10 +1,16 @@
 //! From an accepted record to a durable one.
 //!
-//! There are two lanes, one for events and one for dead letters, each with its own queue, publisher
-//! thread and producer: a dead-letter topic that is missing, forbidden or rejects records never
-//! delays an event. A record has one path, not "Kafka, else the spool", because every switch
-//! between two paths is a race. The publisher takes records from their queue in order; if Kafka
-//! takes too long, the spooler also writes them to disk.
+//! Each topic is a lane with a queue of its own, and so are the dead letters: a topic that is
+//! missing, forbidden or rejects records holds up its own records only. One publisher hands the
+//! records of all queues to Kafka. If Kafka takes too long, the spooler also writes them to disk,
+//! and the reader reads back what was not handed over by then. A record has one path, not "Kafka,
+//! else the spool", because every switch between two paths is a race.
+//!
+//! | thread | file | waits for |
+//! | --- | --- | --- |
+//! | publisher | `publisher.rs`, `producers.rs` | never for a disk, nor for one producer |
+//! | spooler | `spooler.rs` | the disk: writes, syncs, deletions |
+//! | reader | `reader.rs` | the disk: reads only |
 
 mod producers;
 mod publisher;
@@ -73,8 +79,8 @@ impl Delivery {
         let reader = spool.as_mut().and_then(Spool::take_reader);
         let keys = spool.as_mut().map_or_else(KeyRows::default, Spool::keys);
         let queue = |lane, keys, dead_letters| {
-            let backlog = (spool.as_ref())
-                .map_or_else(Backlog::default, |spool: &Spool| spool.backlog(lane));
+            let backlog =
+                (spool.as_ref()).map_or_else(Backlog::default, |spool: &Spool| spool.backlog(lane));
             let queue = Queue::new(
                 Sequence::after(lane, backlog.last, SystemTime::now()),
                 Arc::clone(metrics),
@@ -102,7 +108,12 @@ impl Delivery {
             }
         };
         let reader = reader.map(|reader| {
-            Reader::start(reader, queues.clone(), Arc::clone(&wakeups), on_damage.clone())
+            Reader::start(
+                reader,
+                queues.clone(),
+                Arc::clone(&wakeups),
+                on_damage.clone(),
+            )
         });
         let reader = (reader.transpose()).map_err(|error| StartError::Thread("reader", error))?;
         let spooler = spool.map(|spool| {

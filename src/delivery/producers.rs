@@ -20,6 +20,9 @@ use crate::metrics::Metrics;
 /// The shards, each with a producer for what is not on disk.
 const SHARDS: usize = 8;
 
+/// The shard whose producer is always in use, and stands for the connection to Kafka.
+const MAIN: usize = 0;
+
 /// The producers that are not a shard's.
 const BACKLOG: usize = SHARDS;
 const RUN: usize = SHARDS + 1;
@@ -37,8 +40,8 @@ const SHARDS_MIDDLING: usize = 4;
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
-/// A producer counts its rejections in 15 bits, as the epoch of its id, and is replaced before they
-/// end.
+/// librdkafka counts the rejected batches of a producer in 15 bits, as the epoch of its id. It is
+/// replaced before they end.
 const MAX_REJECTIONS: usize = 30_000;
 
 /// The pause before a new producer, doubled with each failure until a record is acknowledged.
@@ -48,6 +51,9 @@ const RECREATE_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// The pause before a producer is given more after librdkafka's queue was full. The queue's bounds
 /// are smaller than librdkafka's, unless the operator's properties make those smaller.
 const FULL_RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a new producer may take to connect before it is used all the same.
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a failed producer may take to report on its purged records.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,6 +127,12 @@ impl Managed {
     }
 }
 
+impl Current {
+    fn takes_records(&self, now: Instant) -> bool {
+        self.failure.is_none() && self.full_until.is_none_or(|until| now >= until)
+    }
+}
+
 impl Producers {
     /// Creates the first producer, so that unusable settings are an error at once.
     pub(super) fn new(shared: Shared) -> Result<Self, kafka::Error> {
@@ -136,14 +148,20 @@ impl Producers {
             last_idle_poll: now,
             log: LogThrottle::default(),
         };
-        let first = create(&producers.shared, 0)?;
-        producers.install(0, first);
+        let main = create(&producers.shared, MAIN)?;
+        producers.install(MAIN, main);
+        if let Some(side) = producers.all.get_mut(SIDE) {
+            side.is_wanted = true;
+        }
         Ok(producers)
     }
 
     /// Whether any producer has records to report on.
     pub(super) fn are_busy(&self) -> bool {
-        let mut current = self.all.iter().filter_map(|managed| managed.current.as_ref());
+        let mut current = self
+            .all
+            .iter()
+            .filter_map(|managed| managed.current.as_ref());
         current.any(|current| current.in_flight > 0)
     }
 
@@ -162,7 +180,9 @@ impl Producers {
                 continue;
             }
             let before = current.in_flight;
-            let sum = self.shared.poll(&current.producer, current.id, &mut current.in_flight);
+            let sum = self
+                .shared
+                .poll(&current.producer, current.id, &mut current.in_flight);
             polled += before - current.in_flight;
             if sum.acked > 0 {
                 current.last_progress = now;
@@ -173,7 +193,9 @@ impl Producers {
             let has_trouble = sum.failed + sum.rejected > 0;
             if at == RUN && has_trouble {
                 current.has_progressed |= sum.rejected > 0;
-                current.failure.get_or_insert_with(|| "a record was not delivered".to_owned());
+                current
+                    .failure
+                    .get_or_insert_with(|| "a record was not delivered".to_owned());
             } else if has_trouble || all_are_due {
                 current.failure = current.failure.take().or(current.producer.fatal_error());
             }
@@ -200,13 +222,17 @@ impl Producers {
             Via::Run => RUN,
             Via::Side | Via::Suspect => SIDE,
         };
-        let managed = self.all.get_mut(at)?;
-        managed.is_wanted = true;
-        let current = managed.current.as_mut()?;
-        if current.full_until.is_some_and(|until| now < until) || current.failure.is_some() {
-            return None;
+        let mut usable = |at: usize| {
+            let managed = self.all.get_mut(at)?;
+            managed.is_wanted = true;
+            let current = managed.current.as_ref()?;
+            current.takes_records(now).then_some(current.id)
+        };
+        match (usable(at), via) {
+            // The shard's producer is not there yet, or not now. Another one does as well.
+            (None, Via::Shard(_)) => usable(MAIN),
+            (id, _) => id,
         }
-        Some(current.id)
     }
 
     /// Hands records of a lane to their producers.
@@ -221,7 +247,7 @@ impl Producers {
             let Some((at, current)) = all.find(|(_, current)| current.id == to) else {
                 continue;
             };
-            if current.full_until.is_some_and(|until| now < until) || current.failure.is_some() {
+            if !current.takes_records(now) {
                 unsent.push((to, number));
                 continue;
             }
@@ -316,8 +342,12 @@ impl Producers {
             }
             let (shared, to_created) = (Arc::clone(&self.shared), self.to_created.clone());
             let creation = move || {
+                let created = create(&shared, at);
+                if let Ok(producer) = &created {
+                    producer.connect(WARM_UP_TIMEOUT);
+                }
                 // The publisher may have stopped meanwhile.
-                drop(to_created.send((at, create(&shared, at))));
+                drop(to_created.send((at, created)));
                 shared.wakeups.publisher.wake();
             };
             let started = thread::Builder::new()
@@ -392,7 +422,7 @@ fn create(shared: &Shared, at: usize) -> Result<Producer, kafka::Error> {
     } else {
         Ordering::Relaxed
     };
-    Producer::new(&shared.settings, ordering, at == 0, &shared.status)
+    Producer::new(&shared.settings, ordering, at == MAIN, &shared.status)
 }
 
 /// Ends a producer on a thread of its own: that takes as long as its brokers take to answer. Its

@@ -41,7 +41,9 @@ impl Reader {
                 on_damage(damage);
             }
         };
-        let thread = thread::Builder::new().name("reader".to_owned()).spawn(run)?;
+        let thread = thread::Builder::new()
+            .name("reader".to_owned())
+            .spawn(run)?;
         Ok(Self { wakeups, thread })
     }
 

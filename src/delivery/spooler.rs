@@ -183,7 +183,12 @@ impl Worker {
                 false => queue.due_rows(now, SPOOL_BATCH_BYTES),
             }
         };
-        let rows: Vec<Vec<Row>> = self.queues.iter().zip(Self::lanes()).map(due_rows).collect();
+        let rows: Vec<Vec<Row>> = self
+            .queues
+            .iter()
+            .zip(Self::lanes())
+            .map(due_rows)
+            .collect();
         let nothing_to_write = rows.iter().all(Vec::is_empty);
         let is_woken =
             woken && (!pauses || self.queues.iter().any(|queue| queue.has_deletable_rows()));

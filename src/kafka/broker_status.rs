@@ -1,9 +1,11 @@
 //! Whether Kafka can be reached, and how far away it is.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::statistics::Statistics;
@@ -18,8 +20,13 @@ pub struct BrokerStatus {
     errors: LogThrottle<RDKafkaErrorCode>,
     /// `None` in tests.
     metrics: Option<Arc<Metrics>>,
-    round_trip_us: AtomicU64,
+    /// The last measurements.
+    round_trips: Mutex<VecDeque<Duration>>,
 }
+
+/// The number of measurements of which the shortest counts: a Kafka that is busy for some seconds is
+/// not far away.
+const ROUND_TRIPS: usize = 4;
 
 /// No connection has been up or has failed yet.
 const UNKNOWN: u8 = 0;
@@ -32,7 +39,7 @@ impl BrokerStatus {
             reachability: AtomicU8::new(UNKNOWN),
             errors: LogThrottle::default(),
             metrics,
-            round_trip_us: AtomicU64::new(0),
+            round_trips: Mutex::default(),
         }
     }
 
@@ -48,14 +55,22 @@ impl BrokerStatus {
 
     /// The time from a request to its response when Kafka is not busy; zero until it was measured.
     pub fn round_trip(&self) -> Duration {
-        Duration::from_micros(self.round_trip_us.load(Ordering::Relaxed))
+        self.round_trips
+            .lock()
+            .iter()
+            .min()
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Takes the statistics of the main producer.
     pub(super) fn take_statistics(&self, statistics: &Statistics) {
         if let Some(round_trip) = statistics.round_trip {
-            let round_trip = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
-            self.round_trip_us.store(round_trip, Ordering::Relaxed);
+            let mut round_trips = self.round_trips.lock();
+            round_trips.push_back(round_trip);
+            if round_trips.len() > ROUND_TRIPS {
+                round_trips.pop_front();
+            }
         }
         let up = statistics.brokers_up > 0;
         // A client that has never connected may still be connecting.

@@ -12,14 +12,13 @@ use std::ffi::{CStr, c_char};
 use std::ptr;
 
 use rdkafka::bindings::{
-    rd_kafka_event_destroy, rd_kafka_event_error, rd_kafka_event_error_string,
-    rd_kafka_event_log, rd_kafka_event_message_next,
-    rd_kafka_event_stats, rd_kafka_event_t, rd_kafka_event_type, rd_kafka_message_t,
-    rd_kafka_queue_destroy, rd_kafka_queue_get_main, rd_kafka_queue_poll, rd_kafka_queue_t,
-    rd_kafka_topic_name,
+    RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_STATS,
 };
 use rdkafka::bindings::{
-    RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_STATS,
+    rd_kafka_event_destroy, rd_kafka_event_error, rd_kafka_event_error_string, rd_kafka_event_log,
+    rd_kafka_event_message_next, rd_kafka_event_stats, rd_kafka_event_t, rd_kafka_event_type,
+    rd_kafka_message_t, rd_kafka_queue_destroy, rd_kafka_queue_get_main, rd_kafka_queue_poll,
+    rd_kafka_queue_t, rd_kafka_topic_name,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
@@ -136,12 +135,8 @@ unsafe fn read(event: *mut rd_kafka_event_t) -> Option<Event> {
             }),
             RD_KAFKA_EVENT_LOG => {
                 let (mut facility, mut message, mut level) = (ptr::null(), ptr::null(), 0);
-                let failed = rd_kafka_event_log(
-                    event,
-                    &raw mut facility,
-                    &raw mut message,
-                    &raw mut level,
-                );
+                let failed =
+                    rd_kafka_event_log(event, &raw mut facility, &raw mut message, &raw mut level);
                 (failed == 0).then(|| Event::Log {
                     level: log_level(level),
                     facility: text(facility),

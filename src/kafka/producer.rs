@@ -5,6 +5,7 @@
 //! the record's number.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -39,6 +40,8 @@ pub(crate) enum Report {
     /// Kafka rejected a batch without naming a record. The culprit may be this record or another
     /// one.
     Suspect(String),
+    /// Kafka rejected another record of the same batch, and will take this one.
+    Bystander,
     /// Anything else: the record may be in the topic or not.
     Failed(String),
 }
@@ -161,6 +164,13 @@ impl Producer {
         fatal.map(|(code, reason)| format!("{code}: {reason}"))
     }
 
+    /// Connects to the cluster, so that the first record need not wait for it. Blocks for at most
+    /// this time.
+    pub(crate) fn connect(&self, timeout: Duration) {
+        // librdkafka connects to the leaders of partitions when it has records for them.
+        drop(self.inner.client().fetch_metadata(None, timeout));
+    }
+
     /// Takes back every record that Kafka has not acknowledged; each is then reported as failed.
     pub(crate) fn purge(&self) {
         self.inner.purge(PurgeConfig::default().queue().inflight());
@@ -181,6 +191,7 @@ fn judge(batch: Batch) -> Reports {
         RDKafkaErrorCode::NoError if offset >= 0 => Report::Acked,
         // librdkafka's conclusion and not Kafka's answer.
         RDKafkaErrorCode::NoError => Report::Failed("acknowledged without an offset".to_owned()),
+        RDKafkaErrorCode::InvalidDifferentRecord => Report::Bystander,
         code => {
             let reason = KafkaError::MessageProduction(code).to_string();
             match is_final(code) {
@@ -323,6 +334,7 @@ mod tests {
             Report::Acked => "acked",
             Report::Rejected(_) => "rejected",
             Report::Suspect(_) => "suspect",
+            Report::Bystander => "bystander",
             Report::Failed(_) => "failed",
         }
     }
@@ -330,18 +342,26 @@ mod tests {
     #[test]
     fn a_rejection_counts_for_the_records_that_kafka_names() {
         for (batch, records, expected) in [
-            (NoError, &[(NoError, 7), (NoError, -1)][..], &["acked", "failed"][..]),
+            (
+                NoError,
+                &[(NoError, 7), (NoError, -1)][..],
+                &["acked", "failed"][..],
+            ),
             // One record is named.
             (
                 InvalidTimestamp,
                 &[(InvalidDifferentRecord, -1), (InvalidTimestamp, -1)],
-                &["failed", "rejected"],
+                &["bystander", "rejected"],
             ),
             // Two, and all of them.
             (
                 InvalidTimestamp,
-                &[(InvalidRecord, -1), (InvalidDifferentRecord, -1), (InvalidRecord, -1)],
-                &["rejected", "failed", "rejected"],
+                &[
+                    (InvalidRecord, -1),
+                    (InvalidDifferentRecord, -1),
+                    (InvalidRecord, -1),
+                ],
+                &["rejected", "bystander", "rejected"],
             ),
             (
                 InvalidTimestamp,
@@ -359,7 +379,11 @@ mod tests {
                 &[(MessageSizeTooLarge, -1), (MessageSizeTooLarge, -1)],
                 &["suspect", "suspect"],
             ),
-            (MessageSizeTooLarge, &[(MessageSizeTooLarge, -1)], &["rejected"]),
+            (
+                MessageSizeTooLarge,
+                &[(MessageSizeTooLarge, -1)],
+                &["rejected"],
+            ),
             (NotEnoughReplicas, &[(NotEnoughReplicas, -1)], &["failed"]),
         ] {
             let reports = reports(batch, records);
@@ -379,9 +403,18 @@ mod tests {
             config.get("socket.timeout.ms").map(str::to_owned)
         };
         assert_eq!(timeout(&[]).as_deref(), Some("30000"));
-        let short = [("socket.timeout.ms", "1000"), ("request.timeout.ms", "2000")];
+        let short = [
+            ("socket.timeout.ms", "1000"),
+            ("request.timeout.ms", "2000"),
+        ];
         assert_eq!(timeout(&short).as_deref(), Some("12000"));
-        assert_eq!(timeout(&[("socket.timeout.ms", "60000")]).as_deref(), Some("60000"));
-        assert_eq!(timeout(&[("request.timeout.ms", "100000")]).as_deref(), Some("300000"));
+        assert_eq!(
+            timeout(&[("socket.timeout.ms", "60000")]).as_deref(),
+            Some("60000")
+        );
+        assert_eq!(
+            timeout(&[("request.timeout.ms", "100000")]).as_deref(),
+            Some("300000")
+        );
     }
 }

@@ -138,7 +138,8 @@ impl Properties {
     /// other, with ours, with this build of librdkafka and with the files they name. librdkafka's
     /// message names properties and files and shows no password.
     fn validated(self) -> Result<Self, PropertyError> {
-        let producer: KafkaResult<BaseProducer> = producer::config(self.client(), Ordering::Relaxed).create();
+        let producer: KafkaResult<BaseProducer> =
+            producer::config(self.client(), Ordering::Relaxed).create();
         match producer {
             Ok(_) => Ok(self),
             Err(error) => Err(PropertyError::Unusable(error.to_string())),

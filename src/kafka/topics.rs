@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -52,13 +52,15 @@ impl Topics {
         })
     }
 
-    /// Inspects both topics. Creates those that are missing, if that is enabled.
+    /// Inspects both topics, and how far away Kafka is from a service that waits for it for
+    /// `spool_after`. Creates topics that are missing, if that is enabled.
     ///
     /// # Errors
     ///
     /// If Kafka does not answer within 5 s.
-    pub async fn inspect(&self) -> Result<Inspection, Error> {
-        let mut findings = Vec::new();
+    pub async fn inspect(&self, spool_after: Option<Duration>) -> Result<Inspection, Error> {
+        let round_trip = self.round_trip().await?;
+        let mut findings = Vec::from_iter(judge_round_trip(round_trip, spool_after));
         let mut exist = Vec::new();
         for name in &self.names {
             let mut found = self.describe(name).await?;
@@ -83,6 +85,19 @@ impl Topics {
             findings,
             topic_found: exist.first() == Some(&true),
         })
+    }
+
+    /// The shortest time of three requests. The first one includes the connection.
+    async fn round_trip(&self) -> Result<Duration, Error> {
+        let mut shortest = Duration::MAX;
+        for _ in 0..3 {
+            let began = Instant::now();
+            if let Some(name) = self.names.first() {
+                drop(self.describe(name).await?);
+            }
+            shortest = shortest.min(began.elapsed());
+        }
+        Ok(shortest)
     }
 
     /// Describes the topic. The inner error is Kafka's reason why it does not.
@@ -190,6 +205,22 @@ struct Topic {
     replicas: usize,
 }
 
+/// A record may wait for the requests before it, and is written by the broker: with less than three
+/// round trips of time, events would be written to the spool while Kafka works.
+fn judge_round_trip(round_trip: Duration, spool_after: Option<Duration>) -> Option<Finding> {
+    let needed = 3 * round_trip;
+    let after = spool_after.filter(|after| needed > *after && !after.is_zero())?;
+    Some(Finding::warning(
+        "Kafka",
+        format!(
+            "a request takes {} ms; three take longer than ZIM2KAFKA_SPOOL_AFTER ({} ms), so events go to the spool while Kafka works; set it to {}ms or more",
+            round_trip.as_millis(),
+            after.as_millis(),
+            2 * needed.as_millis()
+        ),
+    ))
+}
+
 fn judge_config(name: &str, config: &ConfigResource) -> Vec<Finding> {
     let value = |key| config.get(key).and_then(|entry| entry.value.as_deref());
     let number = |key| value(key).and_then(|text| text.parse::<usize>().ok());
@@ -217,4 +248,25 @@ fn judge_config(name: &str, config: &ConfigResource) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kafka_that_is_too_far_away_for_the_time_before_the_spool_is_a_warning() {
+        let ms = Duration::from_millis;
+        for (round_trip, after, is_warning) in [
+            (90, Some(250), true),
+            (83, Some(250), false),
+            (90, Some(0), false),
+            (90, None, false),
+        ] {
+            let finding = judge_round_trip(ms(round_trip), after.map(ms));
+            assert_eq!(finding.is_some(), is_warning, "{round_trip} {after:?}");
+        }
+        let finding = judge_round_trip(ms(90), Some(ms(250))).expect("a warning");
+        assert!(finding.text.contains("540ms"), "{}", finding.text);
+    }
 }

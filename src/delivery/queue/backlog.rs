@@ -89,14 +89,17 @@ impl Queue {
 
 impl QueueState {
     fn has_rows_to_read(&self) -> bool {
-        self.untracked_on_disk > 0 || self.partitions.iter().any(|partition| partition.on_disk > 0)
+        self.untracked_on_disk > 0
+            || self
+                .partitions
+                .iter()
+                .any(|partition| partition.on_disk > 0)
     }
 
     /// Whether a partition has few rows in memory and more on disk.
     pub(super) fn wants_rows(&self) -> bool {
-        let wants = |partition| {
-            self.has_unread_rows(partition) && self.partitions.runs_low(partition)
-        };
+        let wants =
+            |partition| self.has_unread_rows(partition) && self.partitions.runs_low(partition);
         self.has_rows_to_read() && self.may_read() && self.partitions.iter().any(wants)
     }
 
@@ -155,7 +158,7 @@ impl QueueState {
             self.add_row(number, record);
         }
         let mut is_missing = false;
-        let is_ordered = self.is_ordered();
+        let is_ordered = self.is_ordered;
         for (partition, planned) in self.partitions.iter_mut().zip(&plan.partitions) {
             match planned.state {
                 Planned::Closed => {}
@@ -186,14 +189,14 @@ impl QueueState {
         let size = record.size();
         let via = self.via(hash);
         let entry = Entry::new(Arc::new(record), hash, via);
-        let on_disk = match self.is_ordered() && !self.keys.is_tracked(hash) {
+        let on_disk = match self.is_ordered && !self.keys.is_tracked(hash) {
             true => &mut self.untracked_on_disk,
             false => &mut self.partitions.at(at).on_disk,
         };
         *on_disk = on_disk.saturating_sub(1);
         self.partitions.loaded(at, size);
         self.spooled.insert(number, entry);
-        if self.is_ordered() {
+        if self.is_ordered {
             self.keys.load(hash, number);
             self.advance(hash);
         } else {

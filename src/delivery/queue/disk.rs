@@ -51,10 +51,11 @@ impl Queue {
         }
     }
 
-    /// The rows that can be deleted. They stay in this list until they are
+    /// Some of the rows that can be deleted. They stay in this list until they are
     /// [deleted](Self::mark_deleted), because its length bounds what is read.
     pub(in crate::delivery) fn deletable_rows(&self) -> Vec<u64> {
-        self.lock().deletable.iter().copied().collect()
+        let state = self.lock();
+        state.deletable.iter().take(MAX_UNDELETED_ROWS).copied().collect()
     }
 
     pub(in crate::delivery) fn has_deletable_rows(&self) -> bool {
@@ -140,7 +141,7 @@ impl QueueState {
     /// A record with a producer stays in memory. Any other is read back when it is its turn.
     fn put_on_disk(&mut self, number: u64, entry: Entry) {
         let hash = entry.hash;
-        if self.is_ordered() {
+        if self.is_ordered {
             self.keys.unhold(hash, number);
             self.keys.add_row(hash, entry.is_sent());
         }
@@ -149,7 +150,7 @@ impl QueueState {
             return;
         }
         let at = self.partitions.of(hash);
-        if self.is_ordered() && !self.keys.is_tracked(hash) {
+        if self.is_ordered && !self.keys.is_tracked(hash) {
             self.untracked_on_disk += 1;
         } else {
             self.partitions.at(at).on_disk += 1;

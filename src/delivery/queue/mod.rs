@@ -20,7 +20,9 @@ mod backlog;
 mod disk;
 mod keys;
 mod partitions;
+mod repartition;
 mod reports;
+mod returned;
 mod state;
 
 use std::sync::Arc;

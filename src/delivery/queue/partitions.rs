@@ -187,7 +187,9 @@ impl Partitions {
     /// A record that was waiting is on disk only.
     pub(super) fn drop_to_disk(&mut self, at: usize, number: u64) {
         let partition = self.at(at);
-        let lowest = partition.dropped.map_or(number, |dropped| dropped.min(number));
+        let lowest = partition
+            .dropped
+            .map_or(number, |dropped| dropped.min(number));
         partition.dropped = Some(lowest);
         for queue in [&mut partition.waiting, &mut partition.suspects] {
             if queue.front() == Some(&number) {

@@ -15,6 +15,7 @@ use crate::kafka::Report;
 pub(in crate::delivery) struct Reported {
     pub(in crate::delivery) acked: usize,
     pub(in crate::delivery) failed: usize,
+    /// In batches that Kafka has rejected.
     pub(in crate::delivery) rejected: usize,
 }
 
@@ -60,6 +61,10 @@ impl Queue {
                 Report::Suspect(_) => {
                     reported.rejected += 1;
                     state.suspect(producer, number);
+                }
+                Report::Bystander => {
+                    reported.rejected += 1;
+                    state.take_back(producer, number);
                 }
                 Report::Failed(_) => {
                     if state.take_back(producer, number) {

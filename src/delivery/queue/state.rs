@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::keys::{Keys, Next};
-use super::partitions::{Partition, Partitions};
+use super::partitions::Partitions;
 use super::{Outgoing, ProducerId, Via};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
@@ -23,7 +23,7 @@ const BATCH_RECORDS: usize = 500;
 #[derive(Debug)]
 pub(super) struct QueueState {
     /// Whether records of a key have an order.
-    is_ordered: bool,
+    pub(super) is_ordered: bool,
     /// Records in memory that are not durable, by number.
     pub(super) fresh: BTreeMap<u64, Entry>,
     /// Of these, the ones that are to be written to disk at once: they wait for rows of their key.
@@ -63,8 +63,8 @@ pub(super) struct Entry {
     /// `None` once durable.
     pub(super) ticket: Option<Arc<Ticket>>,
     pub(super) accepted: Instant,
-    stage: Stage,
-    via: Via,
+    pub(super) stage: Stage,
+    pub(super) via: Via,
     /// Kafka rejects it permanently and no other topic is left. It waits to be written to disk.
     pub(super) refused: bool,
     /// The row of the event whose dead letter this is.
@@ -72,7 +72,7 @@ pub(super) struct Entry {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// Waits for others of its key, or to be written to disk.
     Held,
     /// May be handed over.
@@ -108,7 +108,7 @@ impl Entry {
         }
     }
 
-    fn is_with(&self, producer: ProducerId) -> bool {
+    pub(super) fn is_with(&self, producer: ProducerId) -> bool {
         matches!(self.stage, Stage::Sent { to, .. } if to == producer)
     }
 
@@ -143,10 +143,6 @@ impl QueueState {
         };
         state.partitions.at(0).on_disk = backlog.rows - state.untracked_on_disk;
         state
-    }
-
-    pub(super) fn is_ordered(&self) -> bool {
-        self.is_ordered
     }
 
     /// Adds a record. Returns whether it waits for rows of its key.
@@ -315,7 +311,7 @@ impl QueueState {
     }
 
     /// Counts that a producer does not have this record any more. Returns since when it had.
-    fn leave_flight(&mut self, entry: &Entry) -> Option<Instant> {
+    pub(super) fn leave_flight(&mut self, entry: &Entry) -> Option<Instant> {
         let Stage::Sent { at: since, .. } = entry.stage else {
             return None;
         };
@@ -358,117 +354,13 @@ impl QueueState {
         }
     }
 
-    /// Takes back a record that this producer did not deliver; false if it is not with it.
-    pub(super) fn take_back(&mut self, producer: ProducerId, number: u64) -> bool {
-        let is_fresh = self.fresh.contains_key(&number);
-        let entries = if is_fresh {
-            &mut self.fresh
-        } else {
-            &mut self.spooled
-        };
-        let Some(mut entry) = entries.remove(&number) else {
-            return false;
-        };
-        let is_with = entry.is_with(producer);
-        if is_with {
-            self.leave_flight(&entry);
-            let at = self.partitions.of(entry.hash);
-            entry.stage = Stage::Waiting;
-            if !is_fresh {
-                self.partitions.loaded(at, entry.record.size());
-            }
-            if entry.via == Via::Suspect {
-                self.partitions.push_suspect(at, number);
-            } else if is_fresh || !self.is_ordered {
-                self.partitions.push_front(at, number);
-            } else {
-                entry.stage = Stage::Held;
-                self.keys.take_back(entry.hash, number);
-            }
-        }
-        let hash = entry.hash;
-        let is_held = entry.stage == Stage::Held;
-        let entries = if is_fresh {
-            &mut self.fresh
-        } else {
-            &mut self.spooled
-        };
-        entries.insert(number, entry);
-        if is_with && is_held {
-            self.advance(hash);
-        }
-        is_with
-    }
-
-    /// Takes back everything that a producer has.
-    pub(super) fn take_back_all(&mut self, producer: ProducerId) -> usize {
-        let with = |entries: &BTreeMap<u64, Entry>| -> Vec<u64> {
-            let with = entries.iter().filter(|(_, entry)| entry.is_with(producer));
-            with.map(|(number, _)| *number).collect()
-        };
-        let numbers = [with(&self.spooled), with(&self.fresh)].concat();
-        // From the last to the first, because each goes to the front. A key's rows are ordered
-        // again only when all are back.
-        for number in numbers.iter().rev() {
-            self.take_back(producer, *number);
-        }
-        numbers.len()
-    }
-
-    /// Kafka has rejected a batch with this record and has not named it: it is sent again alone.
-    pub(super) fn suspect(&mut self, producer: ProducerId, number: u64) -> bool {
-        let (entry, on_disk) = match self.fresh.get_mut(&number) {
-            Some(entry) => (Some(entry), false),
-            None => (self.spooled.get_mut(&number), true),
-        };
-        let Some(entry) = entry.filter(|entry| entry.is_with(producer)) else {
-            return false;
-        };
-        let (hash, size, was_suspect) = (
-            entry.hash,
-            entry.record.size(),
-            entry.via == Via::Suspect,
-        );
-        entry.stage = Stage::Waiting;
-        entry.via = Via::Suspect;
-        let at = self.partitions.of(hash);
-        self.partitions.left_flight(at, size);
-        if on_disk {
-            self.partitions.loaded(at, size);
-        }
-        if was_suspect {
-            self.partitions.suspect_left_flight(at);
-        }
-        self.partitions.push_suspect(at, number);
-        true
-    }
-
     /// Whether this producer has the record.
     pub(super) fn is_with(&self, producer: ProducerId, number: u64) -> bool {
-        let entry = self.fresh.get(&number).or_else(|| self.spooled.get(&number));
+        let entry = self
+            .fresh
+            .get(&number)
+            .or_else(|| self.spooled.get(&number));
         entry.is_some_and(|entry| entry.is_with(producer))
-    }
-
-    /// Pauses the partition of a record that has failed.
-    pub(super) fn pause_partition(&mut self, number: u64, now: Instant) {
-        let entry = self.fresh.get(&number).or_else(|| self.spooled.get(&number));
-        if let Some(hash) = entry.map(|entry| entry.hash) {
-            self.partitions.pause(self.partitions.of(hash), now);
-        }
-    }
-
-    /// Marks a record that Kafka rejects and that is not on disk yet, so that it is written there
-    /// and not handed over again; false if it is on disk.
-    pub(super) fn keep_refused(&mut self, number: u64) -> bool {
-        let Some(mut entry) = self.fresh.remove(&number) else {
-            return false;
-        };
-        self.leave_flight(&entry);
-        entry.stage = Stage::Held;
-        entry.refused = true;
-        self.urgent.insert(number);
-        self.fresh.insert(number, entry);
-        true
     }
 
     /// How many records the producers have.
@@ -479,50 +371,6 @@ impl QueueState {
     /// When the oldest record that is not durable was accepted.
     pub(super) fn oldest_volatile(&self) -> Option<Instant> {
         self.fresh.values().next().map(|entry| entry.accepted)
-    }
-
-    /// Sets the number of partitions, once it is known or has changed.
-    pub(super) fn set_partitions(&mut self, count: usize) {
-        if count == self.partitions.count() || count == 0 {
-            return;
-        }
-        let now = Instant::now();
-        let mut partitions = Partitions::new(count);
-        let read_to = (self.partitions.iter()).map(Partition::effective_read_to);
-        let read_to = read_to.min().unwrap_or(0);
-        for partition in partitions.iter_mut() {
-            partition.read_to = read_to;
-        }
-        for (hash, rows) in self.keys.rows() {
-            let at = partitions.of(hash);
-            partitions.at(at).on_disk += rows as usize;
-        }
-        if !self.is_ordered {
-            let on_disk = self.partitions.iter().map(|partition| partition.on_disk);
-            partitions.at(0).on_disk = on_disk.sum();
-        }
-        let spooled = self.spooled.iter().map(|(number, entry)| (number, entry, true));
-        let fresh = self.fresh.iter().map(|(number, entry)| (number, entry, false));
-        for (number, entry, on_disk) in spooled.chain(fresh) {
-            let (at, size) = (partitions.of(entry.hash), entry.record.size());
-            if on_disk && self.keys.is_tracked(entry.hash) {
-                partitions.at(at).on_disk -= 1;
-            }
-            if on_disk && !entry.is_sent() {
-                partitions.loaded(at, size);
-            }
-            match entry.stage {
-                Stage::Waiting if entry.via == Via::Suspect => partitions.push_suspect(at, *number),
-                Stage::Waiting => partitions.push(at, *number),
-                Stage::Sent { .. } => {
-                    partitions.entered_flight(at, size);
-                    partitions.at(at).suspect_in_flight |= entry.via == Via::Suspect;
-                }
-                Stage::Held => {}
-            }
-        }
-        partitions.unblock(now);
-        self.partitions = partitions;
     }
 }
 

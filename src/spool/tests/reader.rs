@@ -1,9 +1,9 @@
 //! The second connection: what it reads, and what the two connections do to each other.
 
-use crate::spool::reader::{RowHead, Scan};
 use super::super::reader::Limits;
 use super::*;
 use crate::event::key_hash;
+use crate::spool::reader::{RowHead, Scan};
 
 const NO_LIMITS: Limits = Limits {
     records: usize::MAX,

@@ -18,34 +18,59 @@ const GROUPS: u8 = 3;
 #[derive(Debug, Clone, Copy)]
 enum Action {
     /// A client sends the next event: of which group, and whether Kafka will refuse it.
-    Send { group: u8, poison: bool },
+    Send {
+        group: u8,
+        poison: bool,
+    },
     HandOver,
     /// Kafka takes a message. A strict producer's are taken in order. A relaxed producer has
     /// several requests under way, of which a later one may be taken while an earlier one fails.
-    Take { at: usize },
+    Take {
+        at: usize,
+    },
     /// Kafka takes a message, and librdkafka concludes that it has the earlier ones too.
-    Conclude { at: usize },
+    Conclude {
+        at: usize,
+    },
     /// Kafka judges a batch: a message and all that are of its group and with its producer. If one
     /// is refused, all are, and Kafka names those that are to blame or not.
-    TakeBatch { at: usize, named: bool },
+    TakeBatch {
+        at: usize,
+        named: bool,
+    },
     /// The oldest report arrives.
     Report,
     /// A producer fails: what it has lands later, or never.
-    Fail { at: usize, lands: bool },
+    Fail {
+        at: usize,
+        lands: bool,
+    },
     /// What a producer had that is gone lands now, and may be reported.
-    Land { reported: bool },
+    Land {
+        reported: bool,
+    },
     Plan,
     Read,
     /// The spooler takes the records that are not durable and begins to write them.
-    Write { all: bool },
+    Write {
+        all: bool,
+    },
     /// The disk has taken it, or not.
-    Written { fails: bool },
+    Written {
+        fails: bool,
+    },
     /// All that is settled, or a part of it.
-    Delete { part: bool },
+    Delete {
+        part: bool,
+    },
     /// The number of partitions becomes known.
-    Partitions { count: usize },
+    Partitions {
+        count: usize,
+    },
     /// The process dies. What it was writing is on disk, or not.
-    Kill { written: bool },
+    Kill {
+        written: bool,
+    },
 }
 
 /// What a rule that is broken on purpose does.

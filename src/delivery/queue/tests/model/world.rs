@@ -139,7 +139,9 @@ impl World {
 
     fn hand_over(&mut self) -> Result<(), TestCaseError> {
         for lane in [Lane::Events, Lane::DeadLetters] {
-            let Self { producers, last_id, .. } = self;
+            let Self {
+                producers, last_id, ..
+            } = self;
             let route = |via: Via| {
                 let via = match via {
                     // Two shards.
@@ -178,7 +180,8 @@ impl World {
     }
 
     fn is_strict(&self, message: &Message) -> bool {
-        let strict = |producer: &Producer| producer.via == Via::Run && producer.id == message.producer;
+        let strict =
+            |producer: &Producer| producer.via == Via::Run && producer.id == message.producer;
         self.producers.iter().any(strict) && !self.is(Broken::RunByARelaxedProducer)
     }
 
@@ -205,7 +208,10 @@ impl World {
             .collect();
         // What Kafka refuses for good stays where it is for now.
         let before: Vec<Message> = match concludes {
-            true => before.into_iter().filter(|other| !self.is_poison(other)).collect(),
+            true => before
+                .into_iter()
+                .filter(|other| !self.is_poison(other))
+                .collect(),
             false => before,
         };
         if self.is_poison(&message) || self.is_strict(&message) && !before.is_empty() {
@@ -243,7 +249,7 @@ impl World {
                 (false, _) => Report::Acked,
                 (true, false) => Report::Suspect(reason()),
                 (true, true) if self.is_poison(message) || !named => Report::Rejected(reason()),
-                (true, true) => Report::Failed(reason()),
+                (true, true) => Report::Bystander,
             };
             if !is_refused {
                 self.topics[message.lane as usize].push(message.id);
@@ -267,7 +273,11 @@ impl World {
         let mut producer = message.producer;
         if self.is(Broken::CountAnOldFailure) && report != Report::Acked {
             let with = |producer: &&Producer| queue.lock().is_with(producer.id, message.number);
-            producer = self.producers.iter().find(with).map_or(producer, |other| other.id);
+            producer = self
+                .producers
+                .iter()
+                .find(with)
+                .map_or(producer, |other| other.id);
         }
         queue.report(producer, vec![(message.number, report)]);
     }
@@ -310,7 +320,8 @@ impl World {
 
     fn plan(&mut self) {
         let queues = self.queues.each_ref();
-        self.plans.get_or_insert_with(|| queues.map(|queue| queue.plan_read()));
+        self.plans
+            .get_or_insert_with(|| queues.map(|queue| queue.plan_read()));
     }
 
     fn read(&mut self) -> Result<(), TestCaseError> {
@@ -419,8 +430,11 @@ impl World {
         if written {
             self.commit(&rows);
         }
-        self.landing.extend(self.flying.drain(..).map(|message| (message, false)));
-        self.landing.iter_mut().for_each(|(_, is_alive)| *is_alive = false);
+        self.landing
+            .extend(self.flying.drain(..).map(|message| (message, false)));
+        self.landing
+            .iter_mut()
+            .for_each(|(_, is_alive)| *is_alive = false);
         self.reports.clear();
         self.producers.clear();
         self.plans = None;
@@ -457,7 +471,10 @@ impl World {
                 self.step(step)?;
             }
             while !self.flying.is_empty() {
-                self.step(Action::TakeBatch { at: 0, named: false })?;
+                self.step(Action::TakeBatch {
+                    at: 0,
+                    named: false,
+                })?;
             }
             while !self.reports.is_empty() {
                 self.step(Action::Report)?;
@@ -469,9 +486,11 @@ impl World {
             ] {
                 self.step(step)?;
             }
-            let is_done = self.disk.is_empty() && self.sent.iter().all(|sent| {
-                sent.answered || sent.ticket.is_none()
-            });
+            let is_done = self.disk.is_empty()
+                && self
+                    .sent
+                    .iter()
+                    .all(|sent| sent.answered || sent.ticket.is_none());
             if is_done && self.queues.iter().all(|queue| queue.is_at_rest()) {
                 break;
             }
