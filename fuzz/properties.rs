@@ -140,7 +140,7 @@ pub(crate) fn event(bytes: &[u8]) {
     let second = record().1.expect("the same");
     assert_eq!(first.event_id, second.event_id);
     assert_eq!(first.value, second.value);
-    match first.kind {
+    match first.kind.expect("it is new") {
         Kind::DeadLetter(_) => assert_eq!(first.value, body, "it keeps the body"),
         Kind::GroupJoined { users, .. } => is_an_event(&first, users),
     }

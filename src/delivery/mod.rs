@@ -22,7 +22,7 @@ mod wakeup;
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
@@ -78,11 +78,13 @@ impl Delivery {
         let mut spool = spool;
         let reader = spool.as_mut().and_then(Spool::take_reader);
         let keys = spool.as_mut().map_or_else(KeyRows::default, Spool::keys);
+        let next = spool.as_ref().map_or(1, Spool::next_number);
+        let sequence = Arc::new(Sequence::from(next));
         let queue = |lane, keys, dead_letters| {
             let backlog =
                 (spool.as_ref()).map_or_else(Backlog::default, |spool: &Spool| spool.backlog(lane));
             let queue = Queue::new(
-                Sequence::after(lane, backlog.last, SystemTime::now()),
+                Arc::clone(&sequence),
                 Arc::clone(metrics),
                 Arc::clone(&status),
                 Arc::clone(&wakeups),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Missing, Queue, ReadPlan};
 use super::wakeup::Wakeups;
+use crate::event::Lane;
 use crate::log::{Chain, LogThrottle};
 use crate::spool::{self, SpoolReader};
 
@@ -92,7 +93,8 @@ impl Worker {
             return Ok(false);
         };
         let scan = self.spool.scan(Some(after), |row| {
-            let plan = plans.get_mut(row.lane as usize).and_then(Option::as_mut);
+            let lane = Lane::of(row.event) as usize;
+            let plan = plans.get_mut(lane).and_then(Option::as_mut);
             plan.is_some_and(|plan| plan.wants(row.number, row.key))
         })?;
         let (mut records, end) = (scan.records, scan.end.unwrap_or(after));

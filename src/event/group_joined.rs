@@ -56,9 +56,7 @@ pub struct GroupJoined<'a> {
 }
 
 /// How users joined. Every version of the page has these two values.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr, VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, IntoStaticStr, VariantArray)]
 pub enum JoinType {
     /// They applied.
     Apply,
@@ -141,6 +139,7 @@ impl<'a> GroupJoined<'a> {
         let source = format!("/zim/apps/{}", utf8_percent_encode(self.appid, RESERVED));
         let group_id = Bytes::from(self.group_id.clone().into_owned());
         Record {
+            event: Some(EVENT.into()),
             event_id: self.event_id,
             timestamp: self.timestamp,
             headers: vec![
@@ -156,10 +155,10 @@ impl<'a> GroupJoined<'a> {
             key: Some(group_id),
             // Copied without spare capacity, because it may wait for long.
             value: Bytes::copy_from_slice(&json(self)),
-            kind: Kind::GroupJoined {
+            kind: Some(Kind::GroupJoined {
                 join_type: self.join_type,
                 users: self.new_user_ids.len(),
-            },
+            }),
             times: Times {
                 callback: self.timestamp,
                 received: self.received_at,

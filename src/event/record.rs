@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 use strum::{Display, IntoStaticStr, VariantArray};
 use uuid::{Builder, Uuid};
@@ -24,9 +23,12 @@ const MAX_DEAD_LETTER_KEY_BYTES: usize = 1024;
 /// The namespace of the ids of dead letters: `UUIDv5(DNS, "dead-letter.zim2kafka")`.
 const DEAD_LETTER_IDS: Uuid = Uuid::from_u128(0x3f18c754_b474_5f36_9250_eafa561fdd82);
 
-/// A record for Kafka, without the topic, which its lane determines.
+/// A record for Kafka, without the topic, which its event determines.
 #[derive(Clone)]
 pub struct Record {
+    /// The name of its event, such as `group_join`; `None` for a dead letter. Stored in the spool,
+    /// and not from a closed set there: another version may have written it.
+    pub event: Option<Cow<'static, str>>,
     /// The id for deduplication by consumers: equal content has an equal id.
     pub event_id: Uuid,
     /// The key; `None` for a dead letter without a readable group ID.
@@ -37,8 +39,9 @@ pub struct Record {
     pub headers: Vec<Header>,
     /// The value.
     pub value: Bytes,
-    /// What the record is, for its lane and the metrics.
-    pub kind: Kind,
+    /// What is counted once it is durable; `None` for a record read from disk, which was counted
+    /// when it was written.
+    pub kind: Option<Kind>,
     /// When its callback was signed and received, for a later dead letter of this record.
     pub times: Times,
 }
@@ -55,8 +58,7 @@ pub struct Times {
     pub received: i64,
 }
 
-/// The queue, publisher and topic that a record travels through. The numbers are stored in the
-/// spool.
+/// The queue, publisher and topic that a record travels through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// Records of events.
@@ -65,9 +67,18 @@ pub enum Lane {
     DeadLetters = 1,
 }
 
-/// What a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+impl Lane {
+    /// The lane of records with this name of an event; `None` for dead letters.
+    pub fn of(event: Option<&str>) -> Self {
+        match event {
+            Some(_) => Self::Events,
+            None => Self::DeadLetters,
+        }
+    }
+}
+
+/// What a new record is, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Users joined a group.
     GroupJoined {
@@ -81,10 +92,7 @@ pub enum Kind {
 }
 
 /// Why a callback became a dead letter. The name is the header `dead_letter_reason` and a label.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, IntoStaticStr, VariantArray,
-)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// The event is not one that this service publishes.
@@ -101,8 +109,8 @@ impl fmt::Debug for Record {
     /// Without the value: that of a dead letter contains a live signature.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
+            .field("event", &self.event)
             .field("event_id", &self.event_id)
-            .field("kind", &self.kind)
             .field("size", &self.size())
             .finish_non_exhaustive()
     }
@@ -167,12 +175,13 @@ impl Record {
         ];
         headers.extend(content_type.map(|text| ("content-type".into(), text)));
         Self {
+            event: None,
             event_id,
             key,
             timestamp: times.received,
             headers,
             value,
-            kind: Kind::DeadLetter(reason),
+            kind: Some(Kind::DeadLetter(reason)),
             times,
         }
     }
@@ -190,10 +199,7 @@ impl Record {
 
     /// The lane that the record travels.
     pub fn lane(&self) -> Lane {
-        match self.kind {
-            Kind::GroupJoined { .. } => Lane::Events,
-            Kind::DeadLetter(_) => Lane::DeadLetters,
-        }
+        Lane::of(self.event.as_deref())
     }
 
     /// Whether it belongs to the dead-letter topic.

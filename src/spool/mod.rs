@@ -4,11 +4,15 @@
 //! it takes few lines. An event that Kafka takes in time never touches the spool, so its cost does
 //! not matter much.
 
+mod connection;
 mod error;
 mod folder;
+mod format;
 mod gap;
 mod inspection;
 mod keys;
+mod migration;
+mod new_file;
 mod reader;
 mod recovery;
 mod row;
@@ -19,15 +23,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use connection::PAGE_BYTES;
 pub use error::Error;
 pub use folder::RESERVE_BYTES;
 use folder::{Folder, LOCK_TIMEOUT};
+use format::Format;
 pub use inspection::inspect;
 pub(crate) use keys::KeyRows;
 pub use keys::MAX_TRACKED_KEYS;
 pub(crate) use reader::SpoolReader;
 pub(crate) use recovery::RecoveryReport;
-use store::{PAGE_BYTES, Store};
+use row::Stored;
+use store::Store;
 
 use crate::event::{Lane, Record};
 
@@ -81,7 +88,6 @@ pub(crate) struct Backlog {
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) number: u64,
-    pub(crate) lane: Lane,
     pub(crate) record: Arc<Record>,
     /// Kafka rejects it permanently: it stays on disk and is not read again in this run.
     pub(crate) refused: bool,
@@ -91,13 +97,19 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(number: u64, record: impl Into<Arc<Record>>) -> Self {
-        let record = record.into();
         Self {
             number,
-            lane: record.lane(),
-            record,
+            record: record.into(),
             refused: false,
             replaces: None,
+        }
+    }
+
+    /// A row as it was on disk. A mark that has been altered counts as none.
+    fn stored(number: u64, stored: Stored) -> Self {
+        Self {
+            refused: stored.refused.unwrap_or_default(),
+            ..Self::new(number, stored.record)
         }
     }
 }
@@ -118,7 +130,6 @@ pub struct Spool {
     wal_has_remains: bool,
     /// Whether anything was written since the last [`Spool::tidy`].
     written: bool,
-    refused: i64,
     contents: store::Contents,
     recovery: Option<RecoveryReport>,
     // Last, so that the lock outlives the file.
@@ -126,7 +137,8 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool with the contents that earlier runs have left, and reads all of it once.
+    /// Opens the spool with the contents that earlier runs have left, and reads all of it once. One
+    /// of an earlier version gets the current format, which takes as much free space as it uses.
     /// Waits up to 30 s for another process to release it. Damaged files are moved aside, and every
     /// record that can still be read is kept. Blocks.
     ///
@@ -153,6 +165,8 @@ impl Spool {
             };
         let folder = Folder::claim(&settings.folder, lock_timeout);
         let folder = Arc::new(folder.map_err(failed)?);
+        // A newer program's files are not touched.
+        migration::format_on_disk(&folder)?;
         recovery::finish(&folder).map_err(failed)?;
         let (store, contents, recovery) = open(&folder)?;
         let reader = SpoolReader::open(&folder, &store)?;
@@ -170,7 +184,6 @@ impl Spool {
             // On a full disk, opening may have been a write that failed.
             wal_has_remains: true,
             written: true,
-            refused: contents.refused,
             contents,
             recovery,
             folder,
@@ -190,6 +203,13 @@ impl Spool {
     /// Writes nothing more, not even when dropped, because the spool is damaged.
     pub(crate) fn abandon(&self) {
         self.store.keep_wal();
+    }
+
+    /// The first number that this run may give to a record: above every number that was ever on
+    /// disk, those of deleted rows included, and never 0. A recovery may still find a deleted row,
+    /// which must not pass for another record.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.store.last() + 1
     }
 
     /// What earlier runs have left of a lane.
@@ -213,9 +233,17 @@ impl Spool {
         self.reader.take()
     }
 
+    /// The events behind a number that Kafka has rejected permanently and whose dead letters found no
+    /// space in an earlier run: a part of them, in order, empty at the end. They stay on disk, marked,
+    /// and reads skip them, so none is tried again before or after later events of its key. What is
+    /// left to do is to enqueue the dead letter of each, [replacing](Row::replaces) its row.
+    pub(crate) fn refused_events(&self, after: u64) -> Result<Vec<(u64, Record)>, Error> {
+        (self.store).refused_events(after, (MAX_READ_RECORDS, MAX_READ_BYTES))
+    }
+
     /// How many records are on disk, and how many of them Kafka rejects permanently.
     pub fn records(&self) -> (i64, i64) {
-        (self.store.records(), self.refused)
+        self.store.records()
     }
 
     /// Bytes of the pages in use and of the WAL.
@@ -256,9 +284,6 @@ impl Spool {
         self.ensure_appendable()?;
         let written = self.store.append(rows);
         self.note_write(written.is_err());
-        if written.is_ok() {
-            self.refused += rows.iter().filter(|row| row.refused).count() as i64;
-        }
         written
     }
 
@@ -287,9 +312,6 @@ impl Spool {
             }
             marked => marked,
         };
-        if marked.is_ok() {
-            self.refused += numbers.len() as i64;
-        }
         self.note_write(marked.is_err());
         marked
     }
@@ -308,7 +330,7 @@ impl Spool {
             return Ok(());
         }
         let mut tidied = Ok(true);
-        if self.store.records() == 0 || self.store.checkpoint_is_due() {
+        if self.store.records().0 == 0 || self.store.checkpoint_is_due() {
             tidied = self.store.checkpoint();
         }
         let tolerated_free_pages = match self.reserve {
@@ -383,11 +405,15 @@ fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<RecoveryRepor
     let io =
         Error::io("cannot read or write spool.db or its WAL; check the disk and the permissions");
     let file = folder.create(DATABASE_FILE).map_err(io)?;
+    let format = migration::format_on_disk(folder)?;
     let open_undamaged = || -> Result<(Store, store::Contents), Error> {
         if recovery::wal_is_damaged(folder).map_err(io)? {
             return Err(Error::Damaged("the WAL has been altered".into()));
         }
-        store::read_ahead(&file);
+        connection::read_ahead(&file);
+        if format == Some(Format::One) {
+            migration::migrate(folder)?;
+        }
         let mut store = Store::open(&file)?;
         let contents = store.examine()?;
         match store.checkpoint() {
@@ -402,7 +428,7 @@ fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<RecoveryRepor
             tracing::error!("the spool is damaged ({cause}); recovering every readable record");
             // The copies need space.
             folder.release_reserve();
-            let recovery = recovery::recover(folder).map_err(|error| {
+            let recovery = recovery::recover(folder, format).map_err(|error| {
                 Error::Failed(
                     "cannot recover the damaged spool; recovery takes up to three times its size: free space on the disk and start again",
                     error.into(),

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
 
+use super::connection::{VFS, configure};
 use super::error::Error;
 use super::folder::Folder;
 use super::gap::Gap;
-use super::store::{self, Store};
+use super::store::Store;
 use super::{DATABASE_FILE, MAX_READ_BYTES, MAX_READ_RECORDS, TIME_SLICE, row};
-use crate::event::{Lane, Record};
+use crate::event::Record;
 
 /// Reads the records of an open spool. To be dropped before it: only the last connection that
 /// closes can truncate the WAL, and this one never writes.
@@ -34,7 +34,8 @@ pub(crate) struct SpoolReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowHead<'a> {
     pub(crate) number: u64,
-    pub(crate) lane: Lane,
+    /// The name of the event; `None` for a dead letter.
+    pub(crate) event: Option<&'a str>,
     pub(crate) key: Option<&'a [u8]>,
 }
 
@@ -83,7 +84,7 @@ impl SpoolReader {
         Ok(reader)
     }
 
-    /// Looks at the rows of both lanes that follow a number, in the order of their numbers, and
+    /// Looks at the rows that follow a number, in the order of their numbers, and
     /// reads those that are `wanted`. Ends at the limits of a read, at the end of a time slice, or
     /// at the end of the table, but looks at one row at least. Refused rows are skipped.
     ///
@@ -109,11 +110,10 @@ impl SpoolReader {
     ) -> Result<Scan, Error> {
         self.gap.leave();
         let began = Instant::now();
-        // SQLite stores 0 and 1 in the head of a row, so `refused` can be read without the pages of
-        // the value that precedes it. The condition on it is not in SQL, because then a long run of
-        // refused rows could not be interrupted.
+        // The condition on `refused` is not in SQL, because then a long run of refused rows could
+        // not be interrupted.
         let mut heads = self.connection.prepare_cached(
-            "SELECT number, lane, record_key, refused FROM records NOT INDEXED
+            "SELECT number, event, record_key, refused FROM records NOT INDEXED
              WHERE number > ?1 ORDER BY number",
         )?;
         let mut whole = self.connection.prepare_cached(&format!(
@@ -140,8 +140,8 @@ impl SpoolReader {
             let (head, refused) = read_head(next, number).ok_or_else(altered)?;
             if !refused && wanted(head) {
                 let found = whole.query_row([number as i64], row::read).optional()?;
-                let record = found.and_then(|(_, record)| record.ok());
-                let record = record.ok_or_else(altered)?;
+                let record = found.and_then(|(_, stored)| stored.ok());
+                let record = record.ok_or_else(altered)?.record;
                 size += record.size();
                 scan.records.push((number, record));
             }
@@ -158,28 +158,16 @@ impl SpoolReader {
 
 fn connect(path: &Path) -> Result<Connection, Error> {
     let mut connection =
-        Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_ONLY, store::VFS)?;
+        Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_ONLY, VFS)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    store::configure(&mut connection)?;
+    configure(&mut connection)?;
     Ok(connection)
 }
 
 /// The head of a row, and whether the row is refused. `None` if a column has been altered.
 fn read_head<'a>(row: &'a SqlRow<'_>, number: u64) -> Option<(RowHead<'a>, bool)> {
-    let lane = match row.get_ref(1).ok()? {
-        ValueRef::Integer(0) => Lane::Events,
-        ValueRef::Integer(1) => Lane::DeadLetters,
-        _ => return None,
-    };
-    let key = match row.get_ref(2).ok()? {
-        ValueRef::Null => None,
-        ValueRef::Blob(key) => Some(key),
-        _ => return None,
-    };
-    let refused = match row.get_ref(3).ok()? {
-        ValueRef::Integer(0) => false,
-        ValueRef::Integer(1) => true,
-        _ => return None,
-    };
-    Some((RowHead { number, lane, key }, refused))
+    let event = row.get_ref(1).ok()?.as_str_or_null().ok()?;
+    let key = row.get_ref(2).ok()?.as_blob_or_null().ok()?;
+    let refused = row::flag(row.get_ref(3).ok()?)?;
+    Some((RowHead { number, event, key }, refused))
 }

@@ -4,38 +4,22 @@
 //! log (WAL) once (`synchronous=FULL`) and returns only after that.
 
 use std::cell::Cell;
-use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement};
 
+use super::connection::PAGE_BYTES;
+use super::connection::{check_integrity, connect, create_tables, last, pragma, write_last};
 use super::error::Error;
+use super::format::{Format, newer_version};
 use super::gap::Gap;
 use super::keys::KeyRows;
-use super::{Backlog, Row, gap, row};
-use crate::event::Lane;
-
-/// The file's format: what it is, and the version of its tables. The version is in two of the four
-/// bytes, so that one damaged byte never looks like a newer version.
-const fn format(version: u8) -> i64 {
-    0x7a00_6b00 | (version as i64) << 16 | version as i64
-}
-
-const FORMAT: i64 = format(1);
-
-/// The version, if this is the format of a newer program.
-fn newer_version(format_found: i64) -> Option<u8> {
-    (2..=u8::MAX).find(|version| format(*version) == format_found)
-}
-
-/// SQLite's access to the system with which only this process can use the file. Its connections
-/// share the index of the WAL in memory. The default shares it with other processes in a mapped
-/// file, `spool.db-shm`, which cannot grow on a full disk and ends the process if the disk cannot
-/// read it.
-pub(super) const VFS: &str = "unix-excl";
+use super::row::{self, Altered, Stored};
+use super::{Backlog, Row};
+use crate::event::{Lane, Record};
 
 /// A longer WAL is copied into the file and truncated.
 const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -43,10 +27,9 @@ const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The pause after a checkpoint that a read has prevented.
 const CHECKPOINT_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1";
+const FORMAT: i32 = Format::CURRENT.user_version();
 
-/// SQLite's page size.
-pub(super) const PAGE_BYTES: u64 = 4096;
+const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1 RETURNING refused";
 
 /// An open spool file.
 #[derive(Debug)]
@@ -54,6 +37,10 @@ pub(super) struct Store {
     connection: Connection,
     wal: PathBuf,
     records: i64,
+    /// How many of them are marked as refused.
+    refused: i64,
+    /// The highest number that was ever on disk, also of a row that is deleted; 0 if there was none.
+    last: u64,
     /// When a read prevented a checkpoint, until one succeeds.
     checkpoint_prevented: Cell<Option<Instant>>,
     gap: Gap,
@@ -64,42 +51,17 @@ pub(super) struct Store {
 pub(super) struct Contents {
     /// By lane.
     pub(super) backlogs: [Backlog; 2],
-    /// Rows that Kafka has rejected.
-    pub(super) refused: i64,
     pub(super) keys: KeyRows,
+    refused: i64,
+    refused_letters: i64,
 }
 
 impl Store {
     /// Opens the file and, if it is new, creates its tables. Checks nothing else.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
-        let journal: String =
-            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        // SQLite's own checkpoint would restart the WAL at its beginning and overwrite what is
-        // there. A crash in between leaves old and new frames side by side, which looks like
-        // damage.
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        // For the same reason: pages that do not fit into the cache would be written to the WAL
-        // early, and again when they change once more.
-        connection.pragma_update(None, "cache_spill", false)?;
-        configure(&mut connection)?;
-        let synchronous = pragma(&connection, "synchronous")?;
-        if (journal.as_str(), synchronous) != ("wal", 2) {
-            let found = format!("journal {journal}, synchronous {synchronous}");
-            return Err(Error::Failed(
-                "SQLite cannot sync each commit on this disk",
-                found.into(),
-            ));
-        }
-        match pragma(&connection, "user_version")? {
-            0 => {
-                let new = connection.transaction()?;
-                new.execute_batch(row::SCHEMA)?;
-                new.pragma_update(None, "user_version", FORMAT)?;
-                new.commit()?;
-            }
+        let mut connection = connect(path)?;
+        match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
+            0 => create_tables(&mut connection, Format::CURRENT)?,
             FORMAT => {}
             other => {
                 return Err(match newer_version(other) {
@@ -108,29 +70,27 @@ impl Store {
                 });
             }
         }
+        let last = last(&connection)?;
         let wal = PathBuf::from(format!("{}-wal", path.display()));
         Ok(Self {
+            last: last.ok_or_else(|| Error::Damaged("the last number has been altered".into()))?,
             connection,
             wal,
             records: 0,
+            refused: 0,
             checkpoint_prevented: Cell::new(None),
             gap: Gap::default(),
         })
     }
 
     /// Reads everything, so that damage is found now and not during an outage, and clears the marks
-    /// of refused rows, which are then tried again.
+    /// of refused dead letters, which are then tried again: they have no order.
     pub(super) fn examine(&mut self) -> Result<Contents, Error> {
-        let verdict: String =
-            (self.connection).query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            return Err(Error::Damaged(verdict.replace('\n', " ").into()));
-        }
+        const CLEAR: &str = "UPDATE records SET refused = 0 WHERE refused = 1 AND event IS NULL";
+        check_integrity(&self.connection)?;
         let mut contents = self.contents()?;
-        if contents.refused > 0 {
-            let cleared =
-                (self.connection).execute("UPDATE records SET refused = 0 WHERE refused = 1", []);
-            match cleared.map_err(Error::from) {
+        if contents.refused_letters > 0 {
+            match self.connection.execute(CLEAR, []).map_err(Error::from) {
                 Ok(_) => contents = self.contents()?,
                 // They stay marked until a start that finds free space.
                 Err(Error::Unwritable(_)) => {}
@@ -138,68 +98,89 @@ impl Store {
             }
         }
         let rows = (contents.backlogs.each_ref()).map(|backlog| backlog.rows as i64);
-        self.records = rows.iter().sum::<i64>() + contents.refused;
+        self.refused = contents.refused;
+        self.records = rows.iter().sum::<i64>() + self.refused;
+        let last = contents.backlogs.iter().filter_map(|backlog| backlog.last);
+        self.last = last.fold(self.last, u64::max);
         Ok(contents)
     }
 
     fn contents(&self) -> Result<Contents, Error> {
         let mut contents = Contents::default();
-        let mut statement = (self.connection).prepare(&format!(
-            "SELECT {}, refused FROM records ORDER BY number",
-            row::COLUMNS
-        ))?;
+        let sql = format!("SELECT {} FROM records ORDER BY number", row::COLUMNS);
+        let mut statement = self.connection.prepare(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(next) = rows.next()? {
-            let (number, Ok(record)) = row::read(next)? else {
-                return Err(Error::Damaged("a record has been altered".into()));
-            };
+            let (number, record, refused) = whole(row::read(next)?)?;
+            let lane = record.lane();
             let [events, dead_letters] = &mut contents.backlogs;
-            let backlog = match record.lane() {
+            let backlog = match lane {
                 Lane::Events => events,
                 Lane::DeadLetters => dead_letters,
             };
             backlog.last = Some(number);
-            if next.get::<_, bool>(11)? {
+            if refused {
                 contents.refused += 1;
+                contents.refused_letters += i64::from(lane == Lane::DeadLetters);
                 continue;
             }
             backlog.rows += 1;
-            if let (Lane::Events, Some(key)) = (record.lane(), &record.key) {
+            if let (Lane::Events, Some(key)) = (lane, &record.key) {
                 contents.keys.add(key);
             }
         }
         Ok(contents)
     }
 
+    /// The refused events behind a number, in order: no further one after this many bytes.
+    pub(super) fn refused_events(
+        &self,
+        after: u64,
+        (most, bytes): (usize, usize),
+    ) -> Result<Vec<(u64, Record)>, Error> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {} FROM records INDEXED BY records_by_refused
+             WHERE refused = 1 AND number > ?1 AND event IS NOT NULL ORDER BY number",
+            row::COLUMNS
+        ))?;
+        let mut rows = statement.query([after as i64])?;
+        let (mut found, mut size) = (Vec::new(), 0);
+        while found.len() < most && size < bytes {
+            let Some(next) = rows.next()? else { break };
+            let (number, record, _) = whole(row::read(next)?)?;
+            size += record.size();
+            found.push((number, record));
+        }
+        Ok(found)
+    }
+
     /// Appends rows and deletes those that they replace, in one transaction. Returns once that is
     /// synced.
     pub(super) fn append(&mut self, rows: &[Row]) -> Result<(), Error> {
-        let (mut appended, mut deleted) = (0, 0);
+        let mut changed = Changed::default();
+        let last = rows.iter().map(|row| row.number).fold(self.last, u64::max);
         let transaction = self.connection.transaction()?;
         {
             let mut statement = transaction.prepare_cached(&format!(
-                "INSERT INTO records ({}, refused) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                "INSERT INTO records ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 row::COLUMNS
             ))?;
-            for Row {
-                number,
-                lane,
-                record,
-                refused,
-                ..
-            } in rows
-            {
-                row::insert(&mut statement, *number, *lane, record, *refused)?;
-                appended += 1;
+            for row in rows {
+                row::insert(&mut statement, row.number, &row.record, row.refused)?;
+                changed.records += 1;
+                changed.refused += i64::from(row.refused);
             }
             let mut statement = transaction.prepare_cached(DELETE_SQL)?;
             for number in rows.iter().filter_map(|row| row.replaces) {
-                deleted += statement.execute([number as i64])? as i64;
+                changed.delete(&mut statement, number)?;
+            }
+            if last > self.last {
+                write_last(&transaction, last)?;
             }
         }
         transaction.commit()?;
-        self.records += appended - deleted;
-        self.limit_wal();
+        self.last = last;
+        self.note(changed);
         Ok(())
     }
 
@@ -207,12 +188,13 @@ impl Store {
     /// how many of the numbers are done, once that is synced.
     pub(super) fn delete(&mut self, numbers: &[u64], time: Duration) -> Result<usize, Error> {
         let began = Instant::now();
-        let (mut done, mut deleted) = (0, 0);
+        let mut changed = Changed::default();
+        let mut done = 0;
         let transaction = self.connection.transaction()?;
         {
             let mut statement = transaction.prepare_cached(DELETE_SQL)?;
             for number in numbers {
-                deleted += statement.execute([*number as i64])? as i64;
+                changed.delete(&mut statement, *number)?;
                 done += 1;
                 if began.elapsed() >= time {
                     break;
@@ -220,24 +202,40 @@ impl Store {
             }
         }
         transaction.commit()?;
-        self.records -= deleted;
-        self.limit_wal();
+        self.note(changed);
         Ok(done)
     }
 
     /// Marks rows that Kafka rejects permanently. They are skipped by reads and delay nothing.
     pub(super) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
+        const MARK: &str = "UPDATE records SET refused = 1 WHERE number = ?1 AND refused = 0";
+        let mut changed = Changed::default();
         let transaction = self.connection.transaction()?;
         {
-            let mut statement =
-                transaction.prepare_cached("UPDATE records SET refused = 1 WHERE number = ?1")?;
+            let mut statement = transaction.prepare_cached(MARK)?;
             for number in numbers {
-                statement.execute([*number as i64])?;
+                changed.refused += statement.execute([*number as i64])? as i64;
             }
         }
         transaction.commit()?;
-        self.limit_wal();
+        self.note(changed);
         Ok(())
+    }
+
+    /// Raises the number that counts as the last one.
+    pub(super) fn raise_last(&mut self, last: u64) -> Result<(), Error> {
+        if last > self.last {
+            write_last(&self.connection, last)?;
+            self.last = last;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a commit.
+    fn note(&mut self, changed: Changed) {
+        self.records += changed.records;
+        self.refused += changed.refused;
+        self.limit_wal();
     }
 
     /// Writes the format again, which changes nothing.
@@ -346,9 +344,14 @@ impl Store {
         &self.connection
     }
 
-    /// How many rows there are.
-    pub(super) fn records(&self) -> i64 {
-        self.records
+    /// How many rows there are, and how many of them are marked as refused.
+    pub(super) fn records(&self) -> (i64, i64) {
+        (self.records, self.refused)
+    }
+
+    /// The highest number that was ever on disk; 0 if there was none.
+    pub(super) fn last(&self) -> u64 {
+        self.last
     }
 
     /// Bytes of the pages in use and of the WAL.
@@ -371,41 +374,46 @@ impl Store {
         Ok(pragma(&self.connection, "freelist_count")?)
     }
 
-    /// When the oldest record that is not refused arrived, in ms since 1970-01-01 UTC.
+    /// When the oldest record that is not refused arrived, in ms since 1970-01-01 UTC. "Oldest" is
+    /// the one with the lowest number. The index finds it behind any number of refused rows.
     pub(super) fn oldest(&self) -> Result<Option<i64>, Error> {
         let mut statement = (self.connection).prepare_cached(
-            "SELECT received_at FROM records INDEXED BY records_by_lane
-             WHERE lane = ?1 AND refused = 0 ORDER BY number LIMIT 1",
+            "SELECT received_at FROM records INDEXED BY records_by_refused
+             WHERE refused = 0 ORDER BY number LIMIT 1",
         )?;
-        let mut oldest = |lane: Lane| {
-            let oldest = statement.query_row([lane as i64], |row| row.get(0));
-            oldest.optional()
-        };
-        let lanes = [oldest(Lane::Events)?, oldest(Lane::DeadLetters)?];
-        Ok(lanes.into_iter().flatten().min())
+        let oldest = statement.query_row([], |row| row.get(0));
+        Ok(oldest.optional()?)
     }
 }
 
-/// Reads a file once in large pieces, so that it is in the system's cache as far as it fits. SQLite
-/// reads page by page, which is many times slower on a disk.
-pub(super) fn read_ahead(path: &Path) {
-    const PIECE_BYTES: usize = 1024 * 1024;
-    let Ok(mut file) = File::open(path) else {
-        return;
-    };
-    let mut piece = vec![0; PIECE_BYTES];
-    // SQLite will meet and report a read error too.
-    while file.read(&mut piece).is_ok_and(|read| read > 0) {}
+/// What a transaction has changed.
+#[derive(Debug, Default)]
+struct Changed {
+    records: i64,
+    refused: i64,
 }
 
-/// The settings that both connections need.
-pub(super) fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
-    gap::wait_for_locks(connection)?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")
+impl Changed {
+    /// Deletes a row, if it is there.
+    fn delete(&mut self, statement: &mut Statement<'_>, number: u64) -> rusqlite::Result<()> {
+        let mut deleted = statement.query([number as i64])?;
+        while let Some(row) = deleted.next()? {
+            self.records -= 1;
+            self.refused -= row.get::<_, i64>(0)?;
+        }
+        Ok(())
+    }
 }
 
-fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
-    connection.pragma_query_value(None, name, |row| row.get(0))
+/// A row that must be intact.
+fn whole((number, stored): (u64, Result<Stored, Altered>)) -> Result<(u64, Record, bool), Error> {
+    match stored {
+        Ok(Stored {
+            record,
+            refused: Some(refused),
+        }) => Ok((number, record, refused)),
+        _ => Err(Error::Damaged(
+            format!("record {number} has been altered").into(),
+        )),
+    }
 }

@@ -27,13 +27,13 @@ mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::ticket::{Durability, Settled, Ticket, settle};
 use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeups};
-use crate::event::{Lane, Record};
+use crate::event::Record;
 use crate::kafka::BrokerStatus;
 use crate::log::LogThrottle;
 use crate::metrics::Metrics;
@@ -82,29 +82,14 @@ pub(super) struct Outgoing {
     pub(super) record: Arc<Record>,
 }
 
-/// Numbers the records of a lane.
-#[derive(Debug, Default)]
+/// Numbers the records of all lanes, in the order in which they are accepted.
+#[derive(Debug)]
 pub(super) struct Sequence(AtomicU64);
 
 impl Sequence {
-    /// Starts behind the lane's last number on disk, and behind every number that an earlier run
-    /// can have given before `now`: it would have had to accept a million records per millisecond.
-    /// A deleted row may still be found by a recovery, and must not pass for another record of the
-    /// same number.
-    ///
-    /// The lanes' numbers are far apart because rows are stored by number. The few dead letters of
-    /// a long outage are then stored together, and reading or deleting them touches no page of
-    /// events. Events come last, where SQLite fills its pages.
-    pub(super) fn after(lane: Lane, last: Option<u64>, now: SystemTime) -> Self {
-        let lane = match lane {
-            Lane::Events => 1 << 62,
-            Lane::DeadLetters => 0,
-        };
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let first = lane | (now.as_millis() as u64) << 20;
-        Self(AtomicU64::new(
-            last.map_or(first, |last| first.max(last + 1)),
-        ))
+    /// Starts with this number.
+    pub(super) fn from(first: u64) -> Self {
+        Self(AtomicU64::new(first))
     }
 
     fn next(&self) -> u64 {
@@ -123,7 +108,7 @@ pub(super) struct Disk {
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<QueueState>,
-    sequence: Sequence,
+    sequence: Arc<Sequence>,
     metrics: Arc<Metrics>,
     status: Arc<BrokerStatus>,
     wakeups: Arc<Wakeups>,
@@ -136,7 +121,7 @@ pub struct Queue {
 impl Queue {
     /// An empty queue without a disk. Records have an order unless they are dead letters.
     pub(super) fn new(
-        sequence: Sequence,
+        sequence: Arc<Sequence>,
         metrics: Arc<Metrics>,
         status: Arc<BrokerStatus>,
         wakeups: Arc<Wakeups>,
@@ -258,7 +243,9 @@ impl Queue {
     /// Resolves the ticket of a record that has become durable, and counts it.
     fn notify(&self, record: &Record, ticket: &Ticket, durability: Durability) {
         settle(ticket, Settled::Durable(durability, record.event_id));
-        self.metrics.record_durable(record.kind);
+        if let Some(kind) = record.kind {
+            self.metrics.record_durable(kind);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {

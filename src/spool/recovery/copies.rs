@@ -10,9 +10,10 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
 
 use super::wal::{Page, Wal};
+use crate::spool::connection::{PAGE_BYTES, create_tables};
 use crate::spool::error::Error;
 use crate::spool::folder::Folder;
-use crate::spool::store::{PAGE_BYTES, Store};
+use crate::spool::format::Format;
 use crate::spool::{DATABASE_FILE, WAL_FILE};
 
 /// The folder of the copies. The name is kept for compatibility with earlier versions.
@@ -67,12 +68,13 @@ impl WorkingCopy {
     }
 
     /// Opens the copy with a new first page in place of its own. That page lists the tables and
-    /// where they begin, which is the same in all spools. Pages that the file is too short for are
-    /// empty.
-    pub(super) fn open(&self) -> Result<Connection, Error> {
+    /// where they begin, which is the same in all spools of a format. Pages that the file is too
+    /// short for are empty.
+    pub(super) fn open(&self, format: Format) -> Result<Connection, Error> {
         let failed = Error::io("cannot copy the damaged file");
         let template = self.path.with_extension("template");
-        Store::open(&template)?.empty_wal()?;
+        // Without a WAL, for which SQLite would look beside the copy.
+        create_tables(&mut Connection::open(&template)?, format)?;
         let mut template = fs::read(&template).map_err(failed)?;
         let copy = OpenOptions::new().write(true).open(&self.path);
         let copy = copy.map_err(failed)?;
@@ -131,7 +133,7 @@ fn apply(pages: &[Page<'_>], file: &File) -> io::Result<()> {
 }
 
 /// The bytes of the WAL, and whether all of them could be read. Empty if there is no WAL.
-pub(super) fn read_wal(folder: &Folder) -> io::Result<(Vec<u8>, bool)> {
+pub(in crate::spool) fn read_wal(folder: &Folder) -> io::Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     let file = match File::open(folder.file(WAL_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((bytes, true)),

@@ -10,9 +10,10 @@ use std::os::unix::fs::FileExt;
 use rusqlite::{Connection, OpenFlags};
 
 use super::copies::WorkingCopy;
+use crate::spool::Row;
+use crate::spool::connection::PAGE_BYTES;
 use crate::spool::error::{Error, readable};
-use crate::spool::store::PAGE_BYTES;
-use crate::spool::{Row, row};
+use crate::spool::format::Format;
 
 /// The first byte of a page that holds rows of a table.
 const LEAF_PAGE: u8 = 0x0d;
@@ -22,13 +23,12 @@ const LEAF_PAGE: u8 = 0x0d;
 /// could disagree with SQLite.
 pub(super) fn read_leaves(
     copy: &WorkingCopy,
+    format: Format,
     mut found: impl FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let failed = Error::io("cannot copy the damaged file");
     let file = OpenOptions::new().read(true).write(true).open(&copy.path);
     let file = file.map_err(failed)?;
-    // Format version 1, for reading and writing: no WAL, which SQLite would look for.
-    file.write_all_at(&[1, 1], 18).map_err(failed)?;
     let view = Connection::open_with_flags(&copy.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let root = view.query_row(
         "SELECT rootpage FROM sqlite_schema WHERE name = 'records'",
@@ -63,14 +63,14 @@ pub(super) fn read_leaves(
             let walk = || {
                 let sql = format!(
                     "SELECT {} FROM records NOT INDEXED ORDER BY number {order}",
-                    row::COLUMNS
+                    format.columns()
                 );
                 let mut statement = view.prepare_cached(&sql)?;
                 let mut rows = statement.query([])?;
                 let mut records = Vec::new();
                 let ended = loop {
                     match rows.next() {
-                        Ok(Some(row)) => records.extend(row::read(row).ok()),
+                        Ok(Some(row)) => records.extend(format.read(row).ok()),
                         Ok(None) => break Ok(()),
                         Err(error) => break Err(error),
                     }
@@ -80,9 +80,9 @@ pub(super) fn read_leaves(
             let Some((records, ended)) = readable(walk())? else {
                 continue;
             };
-            for (number, record) in records {
-                if let Ok(record) = record {
-                    found(Row::new(number, record))?;
+            for (number, stored) in records {
+                if let Ok(stored) = stored {
+                    found(Row::stored(number, stored))?;
                 }
             }
             // Damaged in the middle: read the rest from the other end.

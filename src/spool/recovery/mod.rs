@@ -19,19 +19,12 @@ use rusqlite::Connection;
 
 use super::error::{Error, readable};
 use super::folder::Folder;
-use super::store::Store;
-use super::{DATABASE_FILE, Row, WAL_FILE, row};
-use crate::event::Lane;
-use copies::{COPIES_FOLDER, WorkingCopy, make_copies, read_wal};
+use super::format::Format;
+use super::new_file::{self, KEPT_NUMBER_MAX, NEW_FILE, NewFile, ignore_missing};
+use super::{DATABASE_FILE, Row, WAL_FILE, connection};
+pub(super) use copies::read_wal;
+use copies::{COPIES_FOLDER, make_copies};
 use wal::Wal;
-
-/// The new spool while it is being filled.
-const NEW_FILE: &str = "spool.new";
-const NEW_WAL_FILE: &str = "spool.new-wal";
-
-/// The limits of the transactions that copy rows.
-const COPY_BATCH_ROWS: usize = 1000;
-const COPY_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// The most numbers of lost records that are logged.
 const LOGGED_NUMBERS_MAX: usize = 20;
@@ -80,31 +73,59 @@ pub(super) fn finish(folder: &Folder) -> io::Result<()> {
         // The damaged file has been moved, but maybe not its WAL.
         replace(folder, &create_aside(folder)?)?;
     }
-    for name in [NEW_FILE, NEW_WAL_FILE] {
-        ignore_missing(fs::remove_file(folder.file(name)))?;
-    }
+    new_file::remove(folder)?;
     ignore_missing(fs::remove_dir_all(folder.file(COPIES_FOLDER)))
 }
 
-/// Moves the damaged spool aside and puts a new one in its place.
-pub(super) fn recover(folder: &Folder) -> Result<RecoveryReport, Error> {
+/// Moves the damaged spool aside and puts a new one in its place, which has the current format.
+/// `format` is that of the damaged spool, if it is known.
+pub(super) fn recover(folder: &Folder, format: Option<Format>) -> Result<RecoveryReport, Error> {
+    let failed = Error::io("cannot copy or replace the damaged files");
+    let mut report = match format {
+        Some(format) => copy_readable(folder, format)?,
+        // Rows of the other format are not read: their checksums do not match.
+        None => match copy_readable(folder, Format::CURRENT)? {
+            report if report.recovered > 0 => report,
+            _ => copy_readable(folder, Format::One)?,
+        },
+    };
+    // Rows that could be read prove the format.
+    report.lost_is_complete &= format.is_some() || report.recovered > 0;
+    report.moved_to = create_aside(folder).map_err(failed)?;
+    // Logged before anything is replaced, so that it is known whatever happens to this start.
+    report.log();
+    replace(folder, &report.moved_to).map_err(failed)?;
+    ignore_missing(fs::remove_dir_all(folder.file(COPIES_FOLDER))).map_err(failed)?;
+    Ok(report)
+}
+
+/// Fills the new file with every row that can be read.
+fn copy_readable(folder: &Folder, format: Format) -> Result<RecoveryReport, Error> {
     let failed = Error::io("cannot copy or replace the damaged files");
     ignore_missing(fs::remove_dir_all(folder.file(COPIES_FOLDER))).map_err(failed)?;
     let copies = make_copies(folder).map_err(failed)?;
     let views: Vec<Connection> = copies
         .iter()
-        .map(WorkingCopy::open)
+        .map(|copy| copy.open(format))
         .collect::<Result<_, _>>()?;
     let mut numbers = BTreeSet::new();
     // If the WAL is damaged, an index that looks intact may be outdated.
     let mut is_listed = views.len() == 1;
+    let mut last = 0;
     for view in &views {
-        is_listed &= list_numbers(view, &mut numbers)?;
+        is_listed &= list_numbers(view, format, &mut numbers)?;
+        if format == Format::CURRENT {
+            last = last.max(
+                readable(connection::last(view))?
+                    .flatten()
+                    .unwrap_or_default(),
+            );
+        }
     }
-    let mut recovered = Recovered::into_file(&folder.create(NEW_FILE).map_err(failed)?)?;
+    let mut recovered = Recovered::into_file(folder)?;
     for number in &numbers {
         for view in &views {
-            if let Some(row) = find(view, *number)? {
+            if let Some(row) = find(view, format, *number)? {
                 recovered.push(row)?;
                 break;
             }
@@ -113,7 +134,7 @@ pub(super) fn recover(folder: &Folder) -> Result<RecoveryReport, Error> {
     drop(views);
     if !is_listed || recovered.lacks_any(&numbers) {
         for copy in &copies {
-            leaves::read_leaves(copy, |row| {
+            leaves::read_leaves(copy, format, |row| {
                 let is_wanted = !is_listed || numbers.contains(&row.number);
                 if is_wanted {
                     recovered.push(row)
@@ -123,18 +144,15 @@ pub(super) fn recover(folder: &Folder) -> Result<RecoveryReport, Error> {
             })?;
         }
     }
-    let recovered = recovered.complete()?;
-    let report = RecoveryReport {
+    // What the index lists has no checksum, so a higher number is probably misread.
+    let listed = numbers.range(..=KEPT_NUMBER_MAX).next_back();
+    let recovered = recovered.complete(last.max(listed.copied().unwrap_or_default()))?;
+    Ok(RecoveryReport {
         recovered: recovered.len(),
         lost: numbers.difference(&recovered).copied().collect(),
         lost_is_complete: is_listed,
-        moved_to: create_aside(folder).map_err(failed)?,
-    };
-    // Logged before anything is replaced, so that it is known whatever happens to this start.
-    report.log();
-    replace(folder, &report.moved_to).map_err(failed)?;
-    ignore_missing(fs::remove_dir_all(folder.file(COPIES_FOLDER))).map_err(failed)?;
-    Ok(report)
+        moved_to: PathBuf::new(),
+    })
 }
 
 impl RecoveryReport {
@@ -161,88 +179,82 @@ impl RecoveryReport {
     }
 }
 
-/// The new spool while it is being filled.
+/// The new spool while it is being filled, and the numbers in it.
 struct Recovered {
-    store: Store,
-    batch: Vec<Row>,
-    bytes: usize,
+    file: NewFile,
     numbers: BTreeSet<u64>,
 }
 
 impl Recovered {
-    fn into_file(path: &Path) -> Result<Self, Error> {
+    fn into_file(folder: &Folder) -> Result<Self, Error> {
         Ok(Self {
-            store: Store::open(path)?,
-            batch: Vec::new(),
-            bytes: 0,
+            file: NewFile::create(folder)?,
             numbers: BTreeSet::new(),
         })
     }
 
     /// Adds a row, unless it is there already.
     fn push(&mut self, row: Row) -> Result<(), Error> {
-        if self.numbers.insert(row.number) {
-            self.bytes += row.record.size();
-            self.batch.push(row);
+        match self.numbers.insert(row.number) {
+            true => self.file.push(row),
+            false => Ok(()),
         }
-        if self.batch.len() >= COPY_BATCH_ROWS || self.bytes >= COPY_BATCH_BYTES {
-            self.store.append(&self.batch)?;
-            self.batch.clear();
-            self.bytes = 0;
-        }
-        Ok(())
     }
 
     fn lacks_any(&self, numbers: &BTreeSet<u64>) -> bool {
         numbers.iter().any(|number| !self.numbers.contains(number))
     }
 
-    /// Writes the last batch, so that all rows are in one synced file.
-    fn complete(mut self) -> Result<BTreeSet<u64>, Error> {
-        self.store.append(&self.batch)?;
-        self.store.empty_wal()?;
+    fn complete(self, last: u64) -> Result<BTreeSet<u64>, Error> {
+        self.file.complete(last)?;
         Ok(self.numbers)
     }
 }
 
 /// Adds the numbers of all rows that the index or the table lists: either may be misread without an
 /// error. Returns whether the index could be read, so that it lists nearly all rows.
-fn list_numbers(view: &Connection, numbers: &mut BTreeSet<u64>) -> Result<bool, Error> {
+fn list_numbers(
+    view: &Connection,
+    format: Format,
+    numbers: &mut BTreeSet<u64>,
+) -> Result<bool, Error> {
     let mut is_listed = true;
-    for source in ["INDEXED BY records_by_lane", "NOT INDEXED"] {
-        for lane in [Lane::Events, Lane::DeadLetters] {
-            // From both ends, because a damaged page ends a scan.
-            for order in ["ASC", "DESC"] {
-                let mut scan = || -> rusqlite::Result<()> {
-                    let sql = format!(
-                        "SELECT number FROM records {source} WHERE lane = ?1 ORDER BY number {order}"
-                    );
-                    let mut statement = view.prepare(&sql)?;
-                    let mut rows = statement.query([lane as i64])?;
-                    while let Some(row) = rows.next()? {
-                        numbers.insert(row.get::<_, i64>(0)? as u64);
-                    }
-                    Ok(())
-                };
-                is_listed &= readable(scan())?.is_some() || source == "NOT INDEXED";
-            }
+    let (index, column) = format.index();
+    let of_index = |value| format!("INDEXED BY {index} WHERE {column} = {value}");
+    for (source, is_index) in [
+        (of_index(0), true),
+        (of_index(1), true),
+        ("NOT INDEXED".to_owned(), false),
+    ] {
+        // From both ends, because a damaged page ends a scan.
+        for order in ["ASC", "DESC"] {
+            let mut scan = || -> rusqlite::Result<()> {
+                let sql = format!("SELECT number FROM records {source} ORDER BY number {order}");
+                let mut statement = view.prepare(&sql)?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    numbers.insert(row.get::<_, i64>(0)? as u64);
+                }
+                Ok(())
+            };
+            is_listed &= readable(scan())?.is_some() || !is_index;
         }
     }
     Ok(is_listed)
 }
 
-fn find(view: &Connection, number: u64) -> Result<Option<Row>, Error> {
+fn find(view: &Connection, format: Format, number: u64) -> Result<Option<Row>, Error> {
     let find = || {
         let mut statement = view.prepare_cached(&format!(
             "SELECT {} FROM records NOT INDEXED WHERE number = ?1",
-            row::COLUMNS
+            format.columns()
         ))?;
-        statement.query_row([number as i64], row::read)
+        statement.query_row([number as i64], |row| format.read(row))
     };
     let found = readable(find())?;
-    Ok(found.and_then(|(found, record)| {
-        let record = record.ok().filter(|_| found == number)?;
-        Some(Row::new(number, record))
+    Ok(found.and_then(|(found, stored)| {
+        let stored = stored.ok().filter(|_| found == number)?;
+        Some(Row::stored(number, stored))
     }))
 }
 
@@ -263,14 +275,5 @@ fn replace(folder: &Folder, aside: &Path) -> io::Result<()> {
     for name in [DATABASE_FILE, WAL_FILE] {
         ignore_missing(fs::rename(folder.file(name), aside.join(name)))?;
     }
-    folder.sync()?;
-    fs::rename(folder.file(NEW_FILE), folder.file(DATABASE_FILE))?;
-    folder.sync()
-}
-
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+    new_file::move_into_place(folder)
 }

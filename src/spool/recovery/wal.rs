@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::spool::store::PAGE_BYTES;
+use crate::spool::connection::PAGE_BYTES;
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
@@ -56,6 +56,14 @@ impl<'a> Wal<'a> {
             sound: pages(0, sound),
             beyond: pages(sound, damaged_to),
         }
+    }
+
+    /// The versions of the file's first page, in order, those that SQLite would ignore included.
+    pub(in crate::spool) fn first_pages(&self) -> impl Iterator<Item = &'a [u8]> {
+        let pages = self.sound.iter().chain(&self.beyond);
+        pages
+            .filter(|(number, _)| *number == 1)
+            .map(|(_, page)| *page)
     }
 
     pub(in crate::spool) fn is_damaged(&self) -> bool {

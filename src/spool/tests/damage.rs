@@ -93,7 +93,7 @@ fn deleted_rows_do_not_come_back_with_a_recovery() {
     delete(&mut spool, 20..300);
     drop(spool);
     // The root of the index, without which the rows are not listed.
-    flip(folder.path(), DATABASE_FILE, 2 * 4096);
+    flip(folder.path(), DATABASE_FILE, 3 * 4096);
     let spool = open(folder.path());
     assert!(spool.recovery().is_some());
     assert!(contents(&spool).into_keys().eq(0..20));

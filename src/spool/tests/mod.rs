@@ -11,17 +11,15 @@ use super::folder::RESERVE_FILE;
 use super::reader::LIMITS;
 use super::recovery::wal::Wal;
 use super::*;
-use crate::event::{JoinType, Kind, Reason, Times};
+use crate::event::Times;
 
 fn record(number: u64, size: usize) -> Record {
-    let kind = match number % 4 {
-        3 => Kind::DeadLetter(Reason::Stale),
-        _ => Kind::GroupJoined {
-            join_type: JoinType::Invited,
-            users: number as usize,
-        },
-    };
     Record {
+        event: match number % 4 {
+            3 => None,
+            // Also names that no version knows.
+            other => Some(format!("event_{other}").into()),
+        },
         event_id: Uuid::from_u128(u128::from(number) << 64 | 7),
         key: (number % 5 != 4).then(|| Bytes::from(format!("group {}", number % 7))),
         timestamp: 1_757_577_600_123 + number as i64,
@@ -30,7 +28,7 @@ fn record(number: u64, size: usize) -> Record {
             ("content-type".into(), Bytes::from_static(b"\xff")),
         ],
         value: format!("{number} ").repeat(size / 4 + 1).into(),
-        kind,
+        kind: None,
         times: Times {
             callback: 5,
             received: 1_757_577_600_000 + number as i64,
@@ -62,8 +60,9 @@ fn settings(folder: &Path) -> SpoolSettings {
     }
 }
 
+/// Waits for the lock, which a process that another test starts may have for a moment.
 fn open(folder: &Path) -> Spool {
-    Spool::open_within(&settings(folder), Duration::ZERO).expect("it opens")
+    Spool::open_within(&settings(folder), LOCK_TIMEOUT).expect("it opens")
 }
 
 fn delete(spool: &mut Spool, numbers: impl IntoIterator<Item = u64>) {
@@ -179,26 +178,80 @@ fn deletions_do_at_least_one_row_and_stop_when_their_time_is_over() {
 }
 
 #[test]
-fn refused_rows_are_not_read_again_before_the_next_start() {
+fn refused_rows_are_not_read_again_and_a_start_retries_only_dead_letters() {
     let folder = new_folder();
     let mut spool = open(folder.path());
-    let mut all = rows(0..8, 10);
+    let mut all = rows(0..12, 10);
     all[7].refused = true;
     spool.write(&all).expect("it is written");
-    spool.mark_refused(&[3]).expect("it marks");
-    assert!(contents(&spool).into_keys().eq([0, 1, 2, 4, 5, 6]));
-    assert_eq!(spool.records(), (8, 2));
+    spool.mark_refused(&[3, 9]).expect("it marks");
+    spool.mark_refused(&[3, 99]).expect("it marks none");
+    assert!(
+        contents(&spool)
+            .into_keys()
+            .eq([0, 1, 2, 4, 5, 6, 8, 10, 11])
+    );
+    assert_eq!(spool.records(), (12, 3));
     // A refused row does not count as waiting.
-    spool.mark_refused(&[0]).expect("it marks");
-    let oldest = spool.oldest().expect("it can be asked");
-    assert_eq!(oldest, Some(record(1, 0).times.received));
+    spool.mark_refused(&[0, 1]).expect("it marks");
+    let oldest = |spool: &Spool| spool.oldest().expect("it can be asked");
+    assert_eq!(oldest(&spool), Some(record(2, 0).times.received));
     drop(spool);
-    let spool = open(folder.path());
-    assert!(contents(&spool).into_keys().eq(0..8));
+    let mut spool = open(folder.path());
+    assert!(
+        contents(&spool)
+            .into_keys()
+            .eq([2, 3, 4, 5, 6, 7, 8, 10, 11])
+    );
     assert_eq!(
         (spool.records(), backlogs(&spool)),
-        ((8, 0), [(6, Some(6)), (2, Some(7))])
+        ((12, 3), [(6, Some(10)), (3, Some(11))])
     );
+    let refused = |spool: &Spool, after| -> Vec<u64> {
+        let refused = spool.refused_events(after).expect("it reads").into_iter();
+        refused
+            .map(|(number, found)| {
+                assert!(is_same(&found, &record(number, 10)));
+                number
+            })
+            .collect()
+    };
+    assert_eq!(refused(&spool, 0), [1, 9]);
+    assert_eq!(refused(&spool, 1), [9]);
+    // The dead letter of a refused event.
+    let mut letter = Row::new(15, record(15, 10));
+    letter.replaces = Some(1);
+    spool.write(&[letter]).expect("it is written");
+    assert_eq!((spool.records(), refused(&spool, 0)), ((12, 2), vec![9]));
+    delete(&mut spool, 0..16);
+    assert_eq!((spool.records(), oldest(&spool)), ((0, 0), None));
+}
+
+#[test]
+fn no_number_that_was_ever_on_disk_is_given_again() {
+    let folder = new_folder();
+    let next = |folder: &TempDir| open(folder.path()).next_number();
+    assert_eq!(next(&folder), 1);
+    let mut spool = open(folder.path());
+    spool.write(&rows([7, 3], 10)).expect("it is written");
+    assert_eq!(next(&killed(folder.path())), 8);
+    spool.write(&rows([5], 10)).expect("it is written");
+    delete(&mut spool, [3, 5, 7]);
+    spool.tidy().expect("it tidies");
+    assert_eq!(next(&killed(folder.path())), 8);
+    drop(spool);
+    assert_eq!(next(&folder), 8);
+    // The number of a row that a recovery may still find.
+    let skips = |at: usize| {
+        let copy = killed(folder.path());
+        flip(copy.path(), DATABASE_FILE, at);
+        let spool = open(copy.path());
+        assert!(spool.recovery().is_some(), "{at}");
+        spool.next_number()
+    };
+    // The header, and the page of the number itself.
+    assert_eq!(skips(20), 8 + (1 << 48));
+    assert_eq!(skips(3 * 4096 - 1), 1 + (1 << 48));
 }
 
 #[test]
@@ -276,18 +329,6 @@ fn a_second_process_cannot_open_it_and_other_users_cannot_read_it() {
     assert_eq!(names, 4, "no mapped file");
 }
 
-#[test]
-fn a_file_of_a_newer_version_is_left_alone() {
-    let folder = new_folder();
-    drop(open(folder.path()));
-    let file = rusqlite::Connection::open(folder.path().join(DATABASE_FILE)).expect("it opens");
-    file.pragma_update(None, "user_version", 0x7a02_6b02)
-        .expect("it can be set");
-    drop(file);
-    let refused = Spool::open_within(&settings(folder.path()), Duration::ZERO).map(|_| ());
-    let refused = refused.expect_err("it is another format").to_string();
-    assert!(refused.contains("newer version"), "{refused}");
-}
-
 mod damage;
+mod migration;
 mod reader;

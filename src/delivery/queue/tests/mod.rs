@@ -48,7 +48,7 @@ fn queues_on(disk: Option<Disk>) -> (Arc<Queue>, Arc<Queue>) {
     let metrics = Arc::new(Metrics::new());
     let queue = |dead_letters| {
         let queue = Queue::new(
-            Sequence::default(),
+            Arc::new(Sequence::from(1)),
             Arc::clone(&metrics),
             Arc::new(BrokerStatus::new(None)),
             Arc::default(),

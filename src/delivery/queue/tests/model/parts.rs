@@ -10,15 +10,16 @@ use crate::event::{JoinType, Kind, Lane, Times, key_hash};
 
 pub(super) fn record(id: u64, group: u8) -> Record {
     Record {
+        event: Some("group_join".into()),
         event_id: Uuid::from_u128(id.into()),
         key: Some(vec![group].into()),
         timestamp: 0,
         headers: Vec::new(),
         value: Bytes::from(id.to_string()),
-        kind: Kind::GroupJoined {
+        kind: Some(Kind::GroupJoined {
             join_type: JoinType::Apply,
             users: 1,
-        },
+        }),
         times: Times {
             callback: 0,
             received: 0,
@@ -40,6 +41,8 @@ pub(super) fn group(record: &Record) -> u8 {
 pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Queue>; 2] {
     let metrics = Arc::new(Metrics::new());
     let wakeups = Arc::new(Wakeups::default());
+    let last = disk.keys().next_back();
+    let sequence = Arc::new(Sequence::from(last.map_or(1, |last| last + 1)));
     let queue = |lane, dead_letters| {
         let of_lane = disk.iter().filter(|(_, record)| record.lane() == lane);
         let last = of_lane.clone().map(|(number, _)| *number).next_back();
@@ -50,8 +53,7 @@ pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Q
             }
         }
         let queue = Queue::new(
-            // No row has the number 0.
-            Sequence::after(lane, last, UNIX_EPOCH + Duration::from_millis(1)),
+            Arc::clone(&sequence),
             Arc::clone(&metrics),
             Arc::new(BrokerStatus::new(None)),
             Arc::clone(&wakeups),

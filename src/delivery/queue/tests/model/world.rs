@@ -395,7 +395,7 @@ impl World {
     fn notify_spooled(&self) {
         let rows = self.writing.as_deref().unwrap_or_default();
         for (queue, lane) in self.queues.iter().zip([Lane::Events, Lane::DeadLetters]) {
-            let of = |row: &&Row| row.lane == lane;
+            let of = |row: &&Row| row.record.lane() == lane;
             queue.mark_spooled(&rows.iter().filter(of).cloned().collect::<Vec<_>>());
             let replaced: Vec<u64> = rows.iter().filter_map(|row| row.replaces).collect();
             queue.mark_deleted(&replaced);
