@@ -20,7 +20,7 @@ pub enum Error {
     Damaged(#[source] Cause),
     /// A newer program wrote it.
     #[error(
-        "the spool was written by a newer version (format {0}); use that version, or one that follows it"
+        "the spool has format {0}, of a newer version than this one; it was not changed. Start the version that wrote it, or a later one"
     )]
     Newer(u8),
     /// Another process uses it.

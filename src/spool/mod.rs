@@ -13,11 +13,13 @@ mod inspection;
 mod keys;
 mod migration;
 mod new_file;
+mod opening;
 mod reader;
 mod recovery;
 mod row;
 mod store;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +29,6 @@ use connection::PAGE_BYTES;
 pub use error::Error;
 pub use folder::RESERVE_BYTES;
 use folder::{Folder, LOCK_TIMEOUT};
-use format::Format;
 pub use inspection::inspect;
 pub(crate) use keys::KeyRows;
 pub use keys::MAX_TRACKED_KEYS;
@@ -168,7 +169,7 @@ impl Spool {
         // A newer program's files are not touched.
         migration::format_on_disk(&folder)?;
         recovery::finish(&folder).map_err(failed)?;
-        let (store, contents, recovery) = open(&folder)?;
+        let (store, contents, recovery) = opening::open(&folder)?;
         let reader = SpoolReader::open(&folder, &store)?;
         let reserve = match folder.allocate_reserve() {
             true => Ok(()),
@@ -227,6 +228,12 @@ impl Spool {
         std::mem::take(&mut self.contents.keys)
     }
 
+    /// The names of the events that earlier runs have left and that are not refused, with the number
+    /// of their rows. A name need not be one that this version knows.
+    pub fn events(&self) -> &BTreeMap<String, usize> {
+        &self.contents.events
+    }
+
     /// The connection that reads, for another thread; to be dropped before the spool. `None` if it
     /// was taken before.
     pub(crate) fn take_reader(&mut self) -> Option<SpoolReader> {
@@ -237,6 +244,7 @@ impl Spool {
     /// space in an earlier run: a part of them, in order, empty at the end. They stay on disk, marked,
     /// and reads skip them, so none is tried again before or after later events of its key. What is
     /// left to do is to enqueue the dead letter of each, [replacing](Row::replaces) its row.
+    #[cfg_attr(not(test), expect(dead_code, reason = "delivery calls it next"))]
     pub(crate) fn refused_events(&self, after: u64) -> Result<Vec<(u64, Record)>, Error> {
         (self.store).refused_events(after, (MAX_READ_RECORDS, MAX_READ_BYTES))
     }
@@ -397,48 +405,6 @@ impl Spool {
         // The contents of the WAL may need space in the file before the WAL can be used again. If
         // even that fails, the deletions will report it.
         drop(self.store.checkpoint());
-    }
-}
-
-/// Opens the file, and recovers it if it is damaged.
-fn open(folder: &Folder) -> Result<(Store, store::Contents, Option<RecoveryReport>), Error> {
-    let io =
-        Error::io("cannot read or write spool.db or its WAL; check the disk and the permissions");
-    let file = folder.create(DATABASE_FILE).map_err(io)?;
-    let format = migration::format_on_disk(folder)?;
-    let open_undamaged = || -> Result<(Store, store::Contents), Error> {
-        if recovery::wal_is_damaged(folder).map_err(io)? {
-            return Err(Error::Damaged("the WAL has been altered".into()));
-        }
-        connection::read_ahead(&file);
-        if format == Some(Format::One) {
-            migration::migrate(folder)?;
-        }
-        let mut store = Store::open(&file)?;
-        let contents = store.examine()?;
-        match store.checkpoint() {
-            // A full disk must not prevent a start: what is on disk can be published and deleted.
-            Err(Error::Unwritable(_)) | Ok(_) => Ok((store, contents)),
-            Err(error) => Err(error),
-        }
-    };
-    match open_undamaged() {
-        Ok((store, contents)) => Ok((store, contents, None)),
-        Err(Error::Damaged(cause)) => {
-            tracing::error!("the spool is damaged ({cause}); recovering every readable record");
-            // The copies need space.
-            folder.release_reserve();
-            let recovery = recovery::recover(folder, format).map_err(|error| {
-                Error::Failed(
-                    "cannot recover the damaged spool; recovery takes up to three times its size: free space on the disk and start again",
-                    error.into(),
-                )
-            })?;
-            let mut store = Store::open(&file)?;
-            let contents = store.examine()?;
-            Ok((store, contents, Some(recovery)))
-        }
-        Err(error) => Err(error),
     }
 }
 

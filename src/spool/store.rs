@@ -4,6 +4,7 @@
 //! log (WAL) once (`synchronous=FULL`) and returns only after that.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -52,6 +53,8 @@ pub(super) struct Contents {
     /// By lane.
     pub(super) backlogs: [Backlog; 2],
     pub(super) keys: KeyRows,
+    /// The number of rows of each event that are not refused.
+    pub(super) events: BTreeMap<String, usize>,
     refused: i64,
     refused_letters: i64,
 }
@@ -125,8 +128,12 @@ impl Store {
                 continue;
             }
             backlog.rows += 1;
-            if let (Lane::Events, Some(key)) = (lane, &record.key) {
-                contents.keys.add(key);
+            if let Some(event) = record.event.as_deref() {
+                match contents.events.get_mut(event) {
+                    Some(rows) => *rows += 1,
+                    None => drop(contents.events.insert(event.to_owned(), 1)),
+                }
+                record.key.iter().for_each(|key| contents.keys.add(key));
             }
         }
         Ok(contents)
@@ -387,7 +394,7 @@ impl Store {
 }
 
 /// What a transaction has changed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Changed {
     records: i64,
     refused: i64,

@@ -166,7 +166,7 @@ fn starts_and_publishes_on_full(volume: &Volume) {
 
 /// Starts a `serve` that cannot, and returns what it said.
 #[track_caller]
-fn refused(folder: &Path, by: impl FnOnce(Command) -> Command) -> String {
+pub(super) fn refused(folder: &Path, by: impl FnOnce(Command) -> Command) -> String {
     let variables = [
         ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret"),
         ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),

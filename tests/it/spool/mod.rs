@@ -5,6 +5,7 @@
 
 mod damaged;
 mod failing;
+mod format;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
