@@ -1,5 +1,5 @@
-// A disk that fails, hangs or is full when a test says so: preloaded (LD_PRELOAD), it stands in for what the C library
-// offers to write and to sync, and does as asked for the regular files below one folder. Every other descriptor, a
+// A disk that is slow, fails, hangs or is full when a test says so: preloaded (LD_PRELOAD), it stands in for what the C
+// library offers to read, to write and to sync, and does as asked for the regular files below one folder. Every other descriptor, a
 // socket, a pipe, a file elsewhere, goes straight to the real function.
 //
 // A program meets it wherever it calls the C library's functions across a shared library's border, which Rust's standard
@@ -37,6 +37,7 @@ struct control {
     _Atomic uint64_t writes_fail_with;
     _Atomic uint64_t room;
     _Atomic uint64_t full_with;
+    _Atomic uint64_t read_delay_ms;
 };
 
 static struct control *control;
@@ -172,6 +173,17 @@ static off_t total(const struct iovec *parts, int count) {
     return length;
 }
 
+// Asked first whether reads are slow at all: every socket is read through here too.
+#define READ(fd, call)                                                   \
+    struct stat file;                                                    \
+    if (control && control->read_delay_ms && is_ours(fd, &file))         \
+        sleep_ms(control->read_delay_ms);                                \
+    return call;
+
+ssize_t read(int fd, void *data, size_t length) { READ(fd, REAL(read)(fd, data, length)) }
+
+ssize_t pread(int fd, void *data, size_t length, off_t offset) { READ(fd, REAL(pread)(fd, data, length, offset)) }
+
 #define WRITE(fd, offset, length, call)                                  \
     struct stat file;                                                    \
     int ours = is_ours(fd, &file);                                       \
@@ -240,6 +252,7 @@ ssize_t splice(int from, off_t *at, int to, off_t *offset, size_t length, unsign
 }
 
 #define ALSO(result, other, name, ...) result other(__VA_ARGS__) __attribute__((alias(#name)));
+ALSO(ssize_t, pread64, pread, int, void *, size_t, off64_t)
 ALSO(ssize_t, pwrite64, pwrite, int, const void *, size_t, off64_t)
 ALSO(ssize_t, pwritev64, pwritev, int, const struct iovec *, int, off64_t)
 ALSO(int, ftruncate64, ftruncate, int, off64_t)

@@ -13,6 +13,7 @@
 static int call(int fd, const char *function) {
     static const char data[] = "a record";
     struct iovec parts[] = {{(void *)data, 4}, {(void *)data, 4}};
+    char read_data[8];
     off_t end = lseek(fd, 0, SEEK_END);
 #define CASE(name, call)                                                 \
     if (strcmp(function, #name) == 0)                                    \
@@ -27,6 +28,9 @@ static int call(int fd, const char *function) {
     CASE(ftruncate64, ftruncate64(fd, end + 8))
     CASE(fallocate, fallocate(fd, 0, end, 8))
     CASE(fallocate64, fallocate64(fd, 0, end, 8))
+    CASE(read, (lseek(fd, 0, SEEK_SET), read(fd, read_data, 8)))
+    CASE(pread, pread(fd, read_data, 8, 0))
+    CASE(pread64, pread64(fd, read_data, 8, 0))
     CASE(fsync, fsync(fd))
     CASE(fdatasync, fdatasync(fd))
     CASE(sync_file_range, sync_file_range(fd, 0, 8, SYNC_FILE_RANGE_WRITE))

@@ -41,6 +41,7 @@ enum Field {
     WritesFailWith,
     Room,
     FullWith,
+    ReadDelayMs,
 }
 
 impl Disk {
@@ -104,6 +105,12 @@ impl Disk {
         self.write(Field::SyncDelayMs, delay);
     }
 
+    /// Makes each read that begins from now on take this much longer, in whole milliseconds.
+    pub(crate) fn delay_reads(&self, delay: Duration) {
+        let delay = u64::try_from(delay.as_millis()).expect("a short delay");
+        self.write(Field::ReadDelayMs, delay);
+    }
+
     /// Makes every sync fail (EIO), or none.
     pub(crate) fn fail_syncs(&self, fail: bool) {
         self.write(Field::SyncsFailFrom, fail.into());
@@ -157,6 +164,7 @@ impl Drop for Disk {
     /// A program that hangs when its test has failed would hang for ever.
     fn drop(&mut self) {
         self.delay_syncs(Duration::ZERO);
+        self.delay_reads(Duration::ZERO);
         self.hang_syncs(false);
     }
 }

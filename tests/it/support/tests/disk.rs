@@ -29,6 +29,7 @@ const WRITES: [&str; 12] = [
     "posix_fallocate",
     "posix_fallocate64",
 ];
+const READS: [&str; 3] = ["read", "pread", "pread64"];
 const SYNCS: [&str; 3] = ["fsync", "fdatasync", "sync_file_range"];
 
 /// What else changes a file or syncs it.
@@ -235,6 +236,27 @@ fn a_sync_takes_as_long_as_it_is_told() {
     scene.disk.delay_syncs(Duration::ZERO);
     let sound = takes(INSIDE, "fsync");
     // A busy machine is slow too, but not three times by chance.
+    assert!(others < 3 * DELAY, "{others:?}");
+    assert!(sound < DELAY, "{sound:?}");
+}
+
+#[test]
+fn a_read_takes_as_long_as_asked() {
+    const DELAY: Duration = Duration::from_millis(300);
+    let scene = Scene::new();
+    let mut writer = scene.writer();
+    let mut takes = |file, function| {
+        let began = Instant::now();
+        assert_eq!(writer.call(file, function), "ok");
+        began.elapsed()
+    };
+    scene.disk.delay_reads(DELAY);
+    for function in READS {
+        assert!(takes(INSIDE, function) >= DELAY, "{function}");
+    }
+    let others = takes(OUTSIDE, "read") + takes(INSIDE, "write") + takes(INSIDE, "fsync");
+    scene.disk.delay_reads(Duration::ZERO);
+    let sound = takes(INSIDE, "read");
     assert!(others < 3 * DELAY, "{others:?}");
     assert!(sound < DELAY, "{sound:?}");
 }
