@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
 async fn open_spool(settings: SpoolSettings) -> Result<Spool, Failure> {
     spool::inspect(&settings).iter().for_each(Finding::log);
     let open = move || {
-        Spool::open(&settings).map_err(|source| Failure::Spool {
+        Spool::open(&settings, &|_| {}).map_err(|source| Failure::Spool {
             folder: settings.folder,
             source,
         })

@@ -73,11 +73,26 @@ impl SpoolMetrics {
         }
     }
 
+    /// There is a spool, which may use this many bytes.
+    pub fn set_max_bytes(&self, max_bytes: u64) {
+        self.max_bytes
+            .set(i64::try_from(max_bytes).unwrap_or(i64::MAX));
+    }
+
+    /// The file of the spool is being loaded; these are its bytes so far.
+    pub fn set_bytes_loaded(&self, bytes: u64) {
+        self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// The records of the spool are being read; this many so far.
+    pub fn set_records_read(&self, records: usize) {
+        self.records.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
     /// A spool was opened that may use this many bytes. If it was damaged, `lost` records could not
     /// be recovered.
     pub fn opened(&self, max_bytes: u64, lost: Option<usize>) {
-        self.max_bytes
-            .set(i64::try_from(max_bytes).unwrap_or(i64::MAX));
+        self.set_max_bytes(max_bytes);
         if let Some(lost) = lost {
             self.corruptions.inc();
             self.lost.inc_by(lost as u64);

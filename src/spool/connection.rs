@@ -89,14 +89,21 @@ pub(super) fn check_integrity(connection: &Connection) -> Result<(), Error> {
 
 /// Reads a file once in large pieces, so that it is in the system's cache as far as it fits. SQLite
 /// reads page by page, which is many times slower on a disk.
-pub(super) fn read_ahead(path: &Path) {
+pub(super) fn read_ahead(path: &Path, report: &dyn Fn(OpenStage)) {
     const PIECE_BYTES: usize = 1024 * 1024;
     let Ok(mut file) = File::open(path) else {
         return;
     };
     let mut piece = vec![0; PIECE_BYTES];
-    // SQLite will meet and report a read error too.
-    while file.read(&mut piece).is_ok_and(|read| read > 0) {}
+    let mut loaded = 0;
+    loop {
+        match file.read(&mut piece) {
+            // SQLite will meet and report a read error too.
+            Ok(0) | Err(_) => return,
+            Ok(read) => loaded += read as u64,
+        }
+        report(OpenStage::Loading(loaded));
+    }
 }
 
 /// The settings that both connections need.

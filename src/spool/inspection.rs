@@ -162,7 +162,7 @@ mod tests {
             "{text}"
         );
         assert!(!root.path().join("deep").exists());
-        let spool = Spool::open(&settings(&folder)).expect("it opens");
+        let spool = Spool::open(&settings(&folder), &|_| {}).expect("it opens");
         assert!(first(&settings(&folder)).1.contains("in use"));
         drop(spool);
         assert!(first(&settings(&folder)).1.ends_with("is writable"));

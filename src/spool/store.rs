@@ -19,7 +19,7 @@ use super::format::{Format, newer_version};
 use super::gap::Gap;
 use super::keys::KeyRows;
 use super::row::{self, Altered, Stored};
-use super::{Backlog, Row};
+use super::{Backlog, OpenStage, Row};
 use crate::event::{Lane, Record};
 
 /// A longer WAL is copied into the file and truncated.
@@ -29,6 +29,9 @@ const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const CHECKPOINT_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 const FORMAT: i32 = Format::CURRENT.user_version();
+
+/// After how many rows their number is reported while they are read.
+const REPORT_ROWS: usize = 100;
 
 const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1 RETURNING refused";
 
@@ -87,14 +90,16 @@ impl Store {
     }
 
     /// Reads everything, so that damage is found now and not during an outage, and clears the marks
-    /// of refused dead letters, which are then tried again: they have no order.
-    pub(super) fn examine(&mut self) -> Result<Contents, Error> {
+    /// of refused dead letters, which are then tried again: they have no order. Reports how many
+    /// rows it has read.
+    pub(super) fn examine(&mut self, report: &dyn Fn(OpenStage)) -> Result<Contents, Error> {
         const CLEAR: &str = "UPDATE records SET refused = 0 WHERE refused = 1 AND event IS NULL";
         check_integrity(&self.connection)?;
-        let mut contents = self.contents()?;
+        let mut contents = self.contents(report)?;
         if contents.refused_letters > 0 {
             match self.connection.execute(CLEAR, []).map_err(Error::from) {
-                Ok(_) => contents = self.contents()?,
+                // Not reported: the number of records would fall.
+                Ok(_) => contents = self.contents(&|_| {})?,
                 // They stay marked until a start that finds free space.
                 Err(Error::Unwritable(_)) => {}
                 Err(error) => return Err(error),
@@ -108,12 +113,17 @@ impl Store {
         Ok(contents)
     }
 
-    fn contents(&self) -> Result<Contents, Error> {
+    fn contents(&self, report: &dyn Fn(OpenStage)) -> Result<Contents, Error> {
         let mut contents = Contents::default();
+        let mut read = 0;
         let sql = format!("SELECT {} FROM records ORDER BY number", row::COLUMNS);
         let mut statement = self.connection.prepare(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(next) = rows.next()? {
+            if read % REPORT_ROWS == 0 {
+                report(OpenStage::Reading(read));
+            }
+            read += 1;
             let (number, record, refused) = whole(row::read(next)?)?;
             let lane = record.lane();
             let [events, dead_letters] = &mut contents.backlogs;
