@@ -1,28 +1,60 @@
 //! Whether the service can do its work: the answer of `/readyz`.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::delivery::Delivery;
-use crate::metrics::Metrics;
+use parking_lot::Mutex;
 
-/// Combines what several parts of the service know about readiness.
+use crate::delivery::{Delivery, DeliveryState};
+use crate::metrics::Metrics;
+use crate::spool::OpenStage;
+
+/// Combines what several parts of the service know about readiness. It exists before they do, so
+/// that the admin port answers while the spool is read.
 pub struct Health {
-    delivery: Arc<Delivery>,
     metrics: Arc<Metrics>,
     answer_deadline: Duration,
+    opening: Mutex<Option<OpenStage>>,
+    delivery: OnceLock<Arc<Delivery>>,
     topic_found: AtomicBool,
     is_stopping: AtomicBool,
 }
 
+/// Whether an event that arrived now would probably become durable, and why or why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It would.
+    Ready,
+    /// It would, but only the spool or only Kafka works.
+    Degraded(&'static str),
+    /// It would not.
+    NotReady(Unready),
+}
+
+/// Why the service is not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unready {
+    /// It is about to start delivery.
+    Starting,
+    /// It opens its spool.
+    Opening(OpenStage),
+    /// It stops.
+    Stopping,
+    /// It runs, and events do not become durable.
+    Failing(&'static str),
+}
+
 impl Health {
-    /// Not ready yet. The service is not ready while an event has waited longer than this.
-    pub fn new(delivery: Arc<Delivery>, metrics: Arc<Metrics>, answer_deadline: Duration) -> Self {
+    /// Starting, so not ready. Once delivery runs, the service is not ready while an event has
+    /// waited longer than this.
+    pub fn new(metrics: Arc<Metrics>, answer_deadline: Duration) -> Self {
         Self {
-            delivery,
             metrics,
             answer_deadline,
+            opening: Mutex::new(None),
+            delivery: OnceLock::new(),
             topic_found: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
         }
@@ -30,12 +62,32 @@ impl Health {
 
     /// Whether an event that arrived now would probably become durable, and the service is not
     /// stopping. Updates the metric.
-    pub fn is_ready(&self) -> bool {
+    pub fn readiness(&self) -> Readiness {
+        let readiness = self.find_readiness();
+        self.metrics.set_ready(readiness.is_ready());
+        readiness
+    }
+
+    fn find_readiness(&self) -> Readiness {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Readiness::NotReady(Unready::Stopping);
+        }
+        let Some(delivery) = self.delivery.get() else {
+            let stage = *self.opening.lock();
+            return Readiness::NotReady(stage.map_or(Unready::Starting, Unready::Opening));
+        };
         let topic_found = self.topic_found.load(Ordering::Relaxed);
-        let is_ready = !self.is_stopping.load(Ordering::Relaxed)
-            && self.delivery.can_persist(self.answer_deadline, topic_found);
-        self.metrics.set_ready(is_ready);
-        is_ready
+        judge(&delivery.state(), topic_found, self.answer_deadline)
+    }
+
+    /// What the opening of the spool is doing.
+    pub fn set_opening(&self, stage: OpenStage) {
+        *self.opening.lock() = Some(stage);
+    }
+
+    /// Delivery runs; to be called once.
+    pub fn set_delivery(&self, delivery: Arc<Delivery>) {
+        drop(self.delivery.set(delivery));
     }
 
     /// The topic of events exists.
@@ -47,5 +99,159 @@ impl Health {
     /// another process.
     pub fn set_stopping(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) -> Readiness {
+    let kafka = match (state.kafka_is_up, topic_found) {
+        (true, true) => Ok(()),
+        (true, false) => Err((
+            "the topic of events has not been found; events go to the spool",
+            "the topic of events has not been found",
+        )),
+        (false, _) => Err((
+            "Kafka cannot be reached; events go to the spool",
+            "Kafka cannot be reached",
+        )),
+    };
+    if state.oldest_age >= answer_deadline {
+        const LATE: &str = "an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE";
+        return Readiness::NotReady(Unready::Failing(LATE));
+    }
+    match (state.spool_works, kafka) {
+        (Some(true) | None, Ok(())) => Readiness::Ready,
+        (Some(true), Err((degraded, _))) => Readiness::Degraded(degraded),
+        (Some(false), Ok(())) => Readiness::Degraded("the spool takes no records; Kafka works"),
+        (Some(false), Err(_)) => Readiness::NotReady(Unready::Failing(
+            "the spool takes no records, and Kafka or the topic cannot be reached",
+        )),
+        (None, Err((_, reason))) => Readiness::NotReady(Unready::Failing(reason)),
+    }
+}
+
+impl Readiness {
+    /// Whether `/readyz` answers 200.
+    pub fn is_ready(&self) -> bool {
+        !matches!(self, Self::NotReady(_))
+    }
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Degraded(reason) => write!(f, "degraded: {reason}"),
+            Self::NotReady(unready) => write!(f, "not ready: {unready}"),
+        }
+    }
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Opening(OpenStage::Waiting) => "waiting for another process to release the spool",
+            Self::Opening(OpenStage::Loading(bytes)) => {
+                return write!(
+                    f,
+                    "loading the file of the spool, {} MB so far",
+                    bytes / 1_000_000
+                );
+            }
+            Self::Opening(OpenStage::Checking) => "checking the file of the spool",
+            Self::Opening(OpenStage::Recovering) => "recovering the damaged spool",
+            Self::Opening(OpenStage::Reading(records)) => {
+                return write!(f, "reading the spool, {records} records so far");
+            }
+            Self::Stopping => "stopping",
+            Self::Failing(reason) => reason,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_of_readyz_names_the_reason() {
+        let deadline = Duration::from_secs(2);
+        let text = |spool_works, kafka_is_up, topic_found, waited| {
+            let state = DeliveryState {
+                spool_works,
+                kafka_is_up,
+                oldest_age: Duration::from_secs(waited),
+            };
+            judge(&state, topic_found, deadline).to_string()
+        };
+        for (text, expected) in [
+            (text(None, true, true, 0), "ready"),
+            (text(Some(true), true, true, 1), "ready"),
+            (
+                text(Some(true), false, true, 0),
+                "degraded: Kafka cannot be reached",
+            ),
+            (
+                text(Some(true), true, false, 0),
+                "degraded: the topic of events has not been found",
+            ),
+            (
+                text(Some(false), true, true, 0),
+                "degraded: the spool takes no records",
+            ),
+            (
+                text(None, false, true, 0),
+                "not ready: Kafka cannot be reached",
+            ),
+            (
+                text(None, true, false, 0),
+                "not ready: the topic of events has not been found",
+            ),
+            (
+                text(Some(false), false, true, 0),
+                "not ready: the spool takes no records",
+            ),
+            (
+                text(Some(true), true, true, 2),
+                "not ready: an event has waited longer",
+            ),
+        ] {
+            assert!(text.starts_with(expected), "{text}: {expected}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_not_ready_while_it_opens_its_spool() {
+        let metrics = Arc::new(Metrics::new());
+        let health = Health::new(metrics, Duration::from_secs(2));
+        assert_eq!(health.readiness().to_string(), "not ready: starting");
+        for (stage, expected) in [
+            (
+                OpenStage::Waiting,
+                "not ready: waiting for another process to release the spool",
+            ),
+            (
+                OpenStage::Loading(2_500_000_000),
+                "not ready: loading the file of the spool, 2500 MB so far",
+            ),
+            (
+                OpenStage::Checking,
+                "not ready: checking the file of the spool",
+            ),
+            (
+                OpenStage::Reading(1_234_000),
+                "not ready: reading the spool, 1234000 records so far",
+            ),
+            (
+                OpenStage::Recovering,
+                "not ready: recovering the damaged spool",
+            ),
+        ] {
+            health.set_opening(stage);
+            assert!(!health.readiness().is_ready());
+            assert_eq!(health.readiness().to_string(), expected);
+        }
+        health.set_stopping();
+        assert_eq!(health.readiness().to_string(), "not ready: stopping");
     }
 }

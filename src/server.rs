@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use crate::intake::{Intake, IntakeSettings};
 use crate::kafka::{self, Inspection, KafkaSettings, Topics};
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::reload::{self, Reload, ReloadTargets};
-use crate::spool::{self, Spool};
+use crate::spool::{self, OpenStage, Spool, SpoolSettings};
 
 /// The settings of the service.
 pub struct ServerSettings {
@@ -35,7 +37,7 @@ pub struct ServerSettings {
     /// The brokers and topics.
     pub kafka: KafkaSettings,
     /// Where events are stored while Kafka is late, if anywhere.
-    pub spool: Option<Spool>,
+    pub spool: Option<SpoolSettings>,
     /// Whether to inspect the topics. An embedded Kafka creates its own.
     pub inspect_topics: bool,
     /// At shutdown: how long to go on accepting callbacks while not ready.
@@ -44,7 +46,7 @@ pub struct ServerSettings {
     pub stop_deadline: Duration,
 }
 
-/// The two ports, bound.
+/// The two ports, bound. A port that does not listen yet does so once it is served.
 pub struct Listeners {
     /// The callback port.
     pub callbacks: TcpListener,
@@ -55,6 +57,14 @@ pub struct Listeners {
 /// Why the service could not start or ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// The spool cannot be used.
+    #[error("ZIM2KAFKA_SPOOL_DIR: cannot use the spool in {}", folder.display())]
+    OpenSpool {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why.
+        source: spool::Error,
+    },
     /// A producer or a thread could not be created.
     #[error("cannot start delivery")]
     Delivery(#[from] StartError),
@@ -81,23 +91,57 @@ const PRODUCER_STOP_TIME: Duration = Duration::from_millis(700);
 /// callbacks for the drain delay, accepts no new connections, finishes requests, and hands waiting
 /// records to Kafka.
 ///
+/// The admin port answers at once. The callback port follows when the spool has been read;
+/// `on_listening` is called then.
+///
 /// # Errors
 ///
 /// [`ServerError`], if it cannot start, a port fails or the spool is damaged.
 pub async fn run(
     settings: ServerSettings,
     listeners: Listeners,
+    on_listening: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
+    let mut shutdown = pin!(shutdown);
     let metrics = Arc::new(Metrics::new());
-    let spool_after = settings.spool.as_ref().map(|spool| spool.settings().after);
-    let delivery = Arc::new(Delivery::start(&settings.kafka, settings.spool, &metrics)?);
+    let spool_after = settings.spool.as_ref().map(|spool| spool.after);
     let answer_deadline = settings.callbacks.answer_deadline;
-    let health = Arc::new(Health::new(
-        Arc::clone(&delivery),
-        Arc::clone(&metrics),
-        answer_deadline,
+    let health = Arc::new(Health::new(Arc::clone(&metrics), answer_deadline));
+    let admin_port = PortHandle::new();
+    let listening = http::listen(&listeners.admin);
+    listening.map_err(|error| ServerError::Part("admin port", error))?;
+    let mut admin = tokio::spawn(http::serve(
+        Port {
+            listener: listeners.admin,
+            trusted_proxies: Networks::default(),
+            limits: ConnectionLimits {
+                connections: MAX_ADMIN_CONNECTIONS,
+                per_address: None,
+                idle: settings.connections.idle,
+            },
+            tls: None,
+        },
+        http::admin(Arc::clone(&metrics), Arc::clone(&health)),
+        admin_port.clone(),
+        ConnectionMetrics::unregistered(),
     ));
+    let spool = match settings.spool {
+        None => None,
+        // A stop does not wait for it: the process ends in the middle, which is as safe as a crash.
+        // Reading changes nothing, and what else an opening does are transactions and the steps of
+        // a recovery, which the next start repeats or completes.
+        Some(spool) => tokio::select! {
+            spool = open_spool(spool, Arc::clone(&health), Arc::clone(&metrics)) => Some(spool?),
+            () = &mut shutdown => {
+                tracing::info!("stopped before the spool was read; the next start begins again");
+                return Ok(());
+            }
+            failed = &mut admin => return Err(port_failed("admin port", failed)),
+        },
+    };
+    let delivery = Arc::new(Delivery::start(&settings.kafka, spool, &metrics)?);
+    health.set_delivery(Arc::clone(&delivery));
     let mut topics = tokio::spawn(watch_topics(
         Topics::new(&settings.kafka).map_err(ServerError::Admin)?,
         settings.inspect_topics,
@@ -115,13 +159,15 @@ pub async fn run(
         tls: tls.clone(),
         metrics: Arc::clone(&metrics),
     }));
-    let (callback_port, admin_port) = (PortHandle::new(), PortHandle::new());
+    let callback_port = PortHandle::new();
     let port = Port {
         listener: listeners.callbacks,
         trusted_proxies: settings.callbacks.senders.trusted_proxies.clone(),
         limits: settings.connections.clone(),
         tls,
     };
+    let listening = http::listen(&port.listener);
+    listening.map_err(|error| ServerError::Part("callback port", error))?;
     let service = CallbackService::new(settings.callbacks, intake, Arc::clone(&metrics));
     let mut callbacks = tokio::spawn(http::serve(
         port,
@@ -129,26 +175,10 @@ pub async fn run(
         callback_port.clone(),
         metrics.connections().clone(),
     ));
-    let port = Port {
-        listener: listeners.admin,
-        trusted_proxies: Networks::default(),
-        limits: ConnectionLimits {
-            connections: MAX_ADMIN_CONNECTIONS,
-            per_address: None,
-            idle: settings.connections.idle,
-        },
-        tls: None,
-    };
-    let admin = http::admin(Arc::clone(&metrics), Arc::clone(&health));
-    let mut admin = tokio::spawn(http::serve(
-        port,
-        admin,
-        admin_port.clone(),
-        ConnectionMetrics::unregistered(),
-    ));
+    on_listening();
 
     tokio::select! {
-        () = shutdown => {}
+        () = &mut shutdown => {}
         failed = &mut callbacks => return Err(port_failed("callback port", failed)),
         failed = &mut admin => return Err(port_failed("admin port", failed)),
         panic = panicked(&mut topics) => return Err(ServerError::Part("topic inspection", panic)),
@@ -190,6 +220,43 @@ pub async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the spool on another thread, because that takes minutes for millions of records.
+async fn open_spool(
+    settings: SpoolSettings,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+) -> Result<Spool, ServerError> {
+    metrics.spool().set_max_bytes(settings.max_bytes);
+    let open = move || {
+        spool::inspect(&settings).iter().for_each(Finding::log);
+        let report = |stage| {
+            match stage {
+                OpenStage::Loading(bytes) => metrics.spool().set_bytes_loaded(bytes),
+                OpenStage::Reading(records) => metrics.spool().set_records_read(records),
+                OpenStage::Waiting | OpenStage::Checking | OpenStage::Recovering => {}
+            }
+            health.set_opening(stage);
+        };
+        let spool = Spool::open(&settings, &report);
+        let spool = spool.map_err(|source| ServerError::OpenSpool {
+            folder: settings.folder,
+            source,
+        })?;
+        let (records, _) = spool.records();
+        metrics
+            .spool()
+            .set_records_read(usize::try_from(records).unwrap_or(0));
+        if records > 0 {
+            tracing::info!(
+                "the spool holds {records} records of an earlier run; publishing them first"
+            );
+        }
+        Ok(spool)
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|panic| ServerError::Part("opening of the spool", io::Error::other(panic)))?
 }
 
 fn left(deadline: Instant) -> Duration {

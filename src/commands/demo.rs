@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let mut records = subscribe(settings.kafka.clone()).await?;
     let topic = settings.kafka.topic.clone();
     let (done, shutdown) = tokio::sync::oneshot::channel::<()>();
-    let server = server::run(settings, listeners, async {
+    let server = server::run(settings, listeners, || {}, async {
         // A message or a dropped sender: both end the demo.
         shutdown.await.ok();
     });

@@ -30,7 +30,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .request(Method::GET, &uri, Bytes::new(), timeout)
         .await;
     match answer {
-        Ok((StatusCode::OK, _)) => Ok(()),
+        Ok((StatusCode::OK, body)) => {
+            println!("{}", String::from_utf8_lossy(&body).trim());
+            Ok(())
+        }
         Ok((status, body)) => {
             let body = String::from_utf8_lossy(&body);
             Err(Failure::Failed(format!(

@@ -10,7 +10,6 @@ mod tail;
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +20,6 @@ use crate::config::{self, ConfigError, LogArgs, LogFormat};
 use crate::kafka;
 use crate::log::Chain;
 use crate::server::ServerError;
-use crate::spool;
 
 /// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to
 /// Kafka
@@ -73,14 +71,6 @@ pub enum Failure {
     /// Kafka cannot be used.
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
-    /// The spool cannot be used.
-    #[error("ZIM2KAFKA_SPOOL_DIR: cannot use the spool in {}", folder.display())]
-    Spool {
-        /// Its folder.
-        folder: PathBuf,
-        /// Why.
-        source: spool::Error,
-    },
     /// A port cannot be bound.
     #[error("cannot listen on {address}: {source}; free the port or set {variable} to another")]
     Listen {

@@ -1,17 +1,20 @@
 //! `serve`: the service.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpSocket;
 
 use super::{Failure, Stop, blocking};
 use crate::config::{self, ConnectionArgs, ListenArgs, ServeArgs};
-use crate::finding::Finding;
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
 use crate::kafka::EmbeddedKafka;
 use crate::reload::Reload;
-use crate::server::{self, Listeners, ServerSettings};
-use crate::spool::{self, Spool, SpoolSettings};
+use crate::server::{self, Listeners, ServerError, ServerSettings};
+use crate::spool::{self, SpoolSettings};
 
 /// The flags of `serve`.
 #[derive(Debug, clap::Args)]
@@ -29,30 +32,81 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         embedded_kafka,
     } = args;
     let embedded = embedded_kafka.then(|| embed(&serve)).transpose()?;
-    let mut settings = settings(&serve, embedded.as_ref(), stop)?;
-    // Before the ports are bound: an older process may still have both, and only the spool is
-    // waited for.
-    if let Some(spool) = serve.spool.settings(&serve.deadlines)? {
-        tokio::select! {
-            spool = open_spool(spool) => settings.spool = Some(spool?),
+    let settings = settings(&serve, embedded.as_ref(), stop)?;
+    let listeners = match &settings.spool {
+        None => listen(&serve.listen)?,
+        Some(spool) => tokio::select! {
+            listeners = take_over(&serve.listen, spool) => listeners?,
             () = stop.first() => return Ok(()),
-        }
+        },
+    };
+    let [callbacks, admin] = [&listeners.callbacks, &listeners.admin].map(address);
+    let (callbacks, admin) = (callbacks?, admin?);
+    if let Some(spool) = &settings.spool {
+        tracing::info!(
+            %admin,
+            "opening the spool in {}; until then only the admin port answers",
+            spool.folder.display()
+        );
     }
-    let listeners = listen(&serve.listen)?;
-    log_start(&serve, &settings, embedded.as_ref(), &listeners)?;
-    server::run(settings, listeners, stop.first()).await?;
+    let on_listening = || log_start(&serve, embedded.as_ref(), callbacks, admin);
+    server::run(settings, listeners, on_listening, stop.first()).await?;
     Ok(())
 }
 
-async fn open_spool(settings: SpoolSettings) -> Result<Spool, Failure> {
-    spool::inspect(&settings).iter().for_each(Finding::log);
-    let open = move || {
-        Spool::open(&settings, &|_| {}).map_err(|source| Failure::Spool {
-            folder: settings.folder,
-            source,
-        })
+/// Binds both ports for a service with a spool. An older process of this service may still have
+/// them, as in a restart that overlaps. It has the spool too, so that is waited for. If another
+/// program has them, this fails after a second.
+async fn take_over(listen: &ListenArgs, spool: &SpoolSettings) -> Result<Listeners, Failure> {
+    match bind_both(listen) {
+        Err(Failure::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+        bound => return bound,
+    }
+    let settings = spool.clone();
+    let released = blocking(move || spool::wait_until_released(&settings)).await?;
+    released.map_err(|source| ServerError::OpenSpool {
+        folder: spool.folder.clone(),
+        source,
+    })?;
+    // The system may release the spool of a killed process a moment before its ports.
+    let deadline = Instant::now() + PORT_RELEASE_TIME;
+    loop {
+        match bind_both(listen) {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(PORT_RETRY_PAUSE).await,
+            bound => return bound,
+        }
+    }
+}
+
+/// How long a process that has released the spool may still have its ports.
+const PORT_RELEASE_TIME: Duration = Duration::from_secs(1);
+
+/// How often the ports are tried in that time.
+const PORT_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Binds the admin port to listen, and the callback port without listening: reading the spool may
+/// take minutes, and a port that is taken must not be found only then.
+///
+/// Until the callback port listens, the system refuses its connections. A load balancer then uses
+/// another instance at once, and the sender's next attempt has all its time. If the port listened,
+/// the system would accept connections, and they would hang until the sender gives up.
+fn bind_both(listen: &ListenArgs) -> Result<Listeners, Failure> {
+    let address = listen.listen;
+    let reserve = || -> io::Result<TcpListener> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // As the standard library does: a port of closed connections is free.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(TcpListener::from(socket.as_fd().try_clone_to_owned()?))
     };
-    blocking(open).await?
+    let variable = "ZIM2KAFKA_LISTEN";
+    Ok(Listeners {
+        callbacks: reserve().map_err(listen_failed(variable, address))?,
+        admin: bind("ZIM2KAFKA_ADMIN_LISTEN", listen.admin.admin_listen)?,
+    })
 }
 
 /// Starts a Kafka in this process, with both topics.
@@ -91,7 +145,7 @@ fn settings(
         },
         intake: serve.callback.intake(secrets),
         kafka,
-        spool: None,
+        spool: serve.spool.settings(&serve.deadlines)?,
         inspect_topics: embedded.is_none(),
         drain_delay: serve.deadlines.drain_delay,
         stop_deadline: serve.deadlines.stop_deadline,
@@ -129,7 +183,7 @@ pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits
     Ok(limits)
 }
 
-/// Binds both ports, so that a port that is taken is an error at once.
+/// Binds both ports and listens, so that a port that is taken is an error at once.
 pub(super) fn listen(listen: &ListenArgs) -> Result<Listeners, Failure> {
     Ok(Listeners {
         callbacks: bind("ZIM2KAFKA_LISTEN", listen.listen)?,
@@ -138,11 +192,15 @@ pub(super) fn listen(listen: &ListenArgs) -> Result<Listeners, Failure> {
 }
 
 fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(|source| Failure::Listen {
+    TcpListener::bind(address).map_err(listen_failed(variable, address))
+}
+
+fn listen_failed(variable: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> Failure {
+    move |source| Failure::Listen {
         address,
         variable,
         source,
-    })
+    }
 }
 
 /// The address of a port. If port 0 was asked for, the system has chosen one.
@@ -152,17 +210,18 @@ pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
         .map_err(|error| Failure::System("cannot determine the address of a port", error))
 }
 
+/// Logs that callbacks are accepted from now on.
 fn log_start(
     serve: &ServeArgs,
-    settings: &ServerSettings,
     embedded: Option<&EmbeddedKafka>,
-    listeners: &Listeners,
-) -> Result<(), Failure> {
+    callbacks: SocketAddr,
+    admin: SocketAddr,
+) {
     // The path is not logged, because it may contain a secret segment.
     // As fields, because programs that start the service with port 0 read the addresses.
     tracing::info!(
-        callbacks = %address(&listeners.callbacks)?,
-        admin = %address(&listeners.admin)?,
+        %callbacks,
+        %admin,
         topic = serve.kafka.topic,
         "zim2kafka {} is listening", env!("CARGO_PKG_VERSION")
     );
@@ -172,21 +231,10 @@ fn log_start(
             kafka.brokers()
         );
     }
-    match &settings.spool {
-        Some(spool) => log_backlog(spool),
-        None => tracing::warn!(
+    if serve.spool.spool_dir.is_none() {
+        tracing::warn!(
             "ZIM2KAFKA_SPOOL_DIR is not set, so there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender retries for 62 s, so a longer outage of Kafka loses events",
             serve.deadlines.answer_deadline
-        ),
-    }
-    Ok(())
-}
-
-fn log_backlog(spool: &Spool) {
-    let (records, _) = spool.records();
-    if records > 0 {
-        tracing::info!(
-            "the spool holds {records} records of an earlier run; publishing them first"
         );
     }
 }

@@ -51,6 +51,17 @@ pub struct Delivery {
     damage: Arc<SetOnce<Arc<spool::Error>>>,
 }
 
+/// What decides whether an event that arrived now would probably become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryState {
+    /// Whether the spool takes records; `None` without a spool.
+    pub spool_works: Option<bool>,
+    /// Whether a connection to a broker is up.
+    pub kafka_is_up: bool,
+    /// How long the oldest event that is not durable has waited.
+    pub oldest_age: Duration,
+}
+
 /// Why delivery cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -167,13 +178,14 @@ impl Delivery {
         queue.enqueue(record)
     }
 
-    /// Whether an event that arrived now would probably become durable: no event has waited longer
-    /// than `answer_deadline`, and the spool works or a connected broker has the topic. Dead
-    /// letters do not count, since their problems must not turn events away.
-    pub fn can_persist(&self, answer_deadline: Duration, topic_found: bool) -> bool {
-        let spool_works = (self.spooler.lock().as_ref()).is_some_and(Spooler::is_working);
-        let kafka_works = topic_found && self.status.is_up();
-        (spool_works || kafka_works) && self.events.oldest_age() < answer_deadline
+    /// What decides whether an event that arrived now would probably become durable. Dead letters do
+    /// not count, since their problems must not turn events away.
+    pub fn state(&self) -> DeliveryState {
+        DeliveryState {
+            spool_works: self.spooler.lock().as_ref().map(Spooler::is_working),
+            kafka_is_up: self.status.is_up(),
+            oldest_age: self.events.oldest_age(),
+        }
     }
 
     /// Begins the shutdown: makes every record durable at once and reads nothing more from disk.

@@ -53,17 +53,19 @@ async fn livez() -> &'static str {
     "ok\n"
 }
 
+/// Whether events become durable, and why or why not.
 async fn readyz(State(admin): State<Admin>) -> Response {
-    if admin.health.is_ready() {
-        (StatusCode::OK, "ready\n").into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
+    let readiness = admin.health.readiness();
+    let status = match readiness.is_ready() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{readiness}\n")).into_response()
 }
 
 async fn scrape(State(admin): State<Admin>) -> Response {
     // Updates the gauge, which otherwise only a probe would do.
-    admin.health.is_ready();
+    admin.health.readiness();
     let format = (header::CONTENT_TYPE, prometheus::TEXT_FORMAT);
     ([format], admin.metrics.text()).into_response()
 }

@@ -34,6 +34,7 @@ pub use body::{MAX_BYTES_IN_FLIGHT, UNSHARED_BODY_BYTES};
 pub use callbacks::CallbackSettings;
 pub(crate) use callbacks::{CallbackService, callbacks};
 pub use connections::ConnectionLimits;
+pub(crate) use connections::listen;
 pub use senders::{Networks, SenderSettings};
 pub use tls::{Certificate, CertificateError, Tls};
 
@@ -65,9 +66,9 @@ where
     }
 }
 
-/// A bound port to serve.
+/// A port to serve.
 pub(crate) struct Port {
-    /// The listening socket.
+    /// The listening socket: see [`listen`].
     pub(crate) listener: TcpListener,
     /// The limits of its connections.
     pub(crate) limits: ConnectionLimits,

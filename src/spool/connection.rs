@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::Error;
 use super::format::Format;
-use super::{gap, row};
+use super::{OpenStage, gap, row};
 
 /// SQLite's access to the system with which only this process can use the file. Its connections
 /// share the index of the WAL in memory. The default shares it with other processes in a mapped

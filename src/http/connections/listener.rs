@@ -29,6 +29,14 @@ use crate::http::problem::Problem;
 /// The most connections that wait to be accepted; the system may have a lower limit.
 const ACCEPT_BACKLOG: i32 = 4096;
 
+/// Makes a bound port listen. Until then its connections are refused.
+///
+/// The standard library asks for a backlog of 128. Beyond the backlog the system drops connections
+/// that the other side takes for established.
+pub(crate) fn listen(port: &std::net::TcpListener) -> io::Result<()> {
+    Ok(rustix::net::listen(port, ACCEPT_BACKLOG)?)
+}
+
 /// The other end of a connection, as axum-server passes it on.
 #[derive(Clone)]
 pub(in crate::http) struct Peer {
@@ -58,9 +66,6 @@ impl Listener {
         tcp: std::net::TcpListener,
         connections: Connections,
     ) -> io::Result<Self> {
-        // The standard library asks for a backlog of 128. Beyond the backlog the system drops
-        // connections that the other side takes for established.
-        rustix::net::listen(&tcp, ACCEPT_BACKLOG)?;
         tcp.set_nonblocking(true)?;
         Ok(Self {
             tcp: TcpListener::from_std(tcp)?,

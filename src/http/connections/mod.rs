@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::senders::Networks;
 use crate::metrics::{CloseReason, ConnectionMetrics};
+pub(crate) use listener::listen;
 pub(super) use listener::{Listener, Peer, TrackedAcceptor, TrackedService};
 
 /// How many connections there may be, and how long they may be idle.

@@ -172,7 +172,7 @@ impl App {
             settings.kafka.topic.clone(),
             settings.kafka.dead_letter_topic.clone(),
         );
-        let server = tokio::spawn(server::run(settings, listeners, async {
+        let server = tokio::spawn(server::run(settings, listeners, || {}, async {
             // A message and a dropped sender both stop it.
             stopped.await.ok();
         }));

@@ -224,6 +224,15 @@ impl Service {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::begin_on(callbacks, arguments, variables).listening()
+    }
+
+    /// The same, without waiting for the callback port.
+    pub(crate) fn begin_on(
+        callbacks: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Starting {
         const PATH: &str = "ZIM2KAFKA_CALLBACK_PATH";
         let ports = [
             "serve",
@@ -237,18 +246,8 @@ impl Service {
         let path = variables.iter().find(|(name, _)| *name == PATH);
         let path = path.map_or("/callbacks/zim", |(_, path)| path).to_owned();
         let arguments = [&ports, arguments].concat();
-        let mut process = Process::start(zim2kafka(&arguments, &variables));
-        let log = process.logs("is listening");
-        let address = |name| {
-            field(&log, "is listening", name)
-                .parse()
-                .expect("an address")
-        };
-        Self {
-            callbacks: address("callbacks"),
-            admin: address("admin"),
-            brokers: String::new(),
-            process,
+        Starting {
+            process: Process::start(zim2kafka(&arguments, &variables)),
             path,
         }
     }
@@ -303,6 +302,38 @@ impl Service {
                 self.process.stderr()
             );
             thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A service with a spool that may not have opened it yet.
+pub(crate) struct Starting {
+    pub(crate) process: Process,
+    path: String,
+}
+
+impl Starting {
+    /// The admin port, which answers while the spool is opened.
+    #[track_caller]
+    pub(crate) fn admin(&mut self) -> SocketAddr {
+        const OPENING: &str = "opening the spool";
+        let log = self.process.logs(OPENING);
+        let admin = field(&log, OPENING, "admin");
+        admin.parse().expect("an address")
+    }
+
+    /// Waits until callbacks are accepted.
+    #[track_caller]
+    pub(crate) fn listening(mut self) -> Service {
+        const LISTENING: &str = "is listening";
+        let log = self.process.logs(LISTENING);
+        let address = |name| field(&log, LISTENING, name).parse().expect("an address");
+        Service {
+            callbacks: address("callbacks"),
+            admin: address("admin"),
+            brokers: String::new(),
+            process: self.process,
+            path: self.path,
         }
     }
 }
