@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -249,13 +251,23 @@ fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<Socke
     let mut child = command.start().expect("the service starts");
     let log = child.stderr.take().expect("it is a pipe");
     let mut lines = BufReader::new(log).lines();
+    let mut probes = None;
     let listening = lines
         .find_map(|line| {
             let line: serde_json::Value = serde_json::from_str(&line.expect("text")).ok()?;
             let address = |name: &str| line.get(name)?.as_str()?.parse::<SocketAddr>().ok();
-            Some((address("callbacks")?, address("admin")?))
+            let admin = address("admin")?;
+            let callbacks = address("callbacks");
+            // Only the admin port answers until it has opened its spool.
+            if callbacks.is_none() {
+                probes = Some(Probes::start(admin));
+            }
+            Some((callbacks?, admin))
         })
         .expect("it logs its addresses");
+    if let Some(probes) = probes {
+        probes.report();
+    }
     // Discard the rest: a full pipe would block the service.
     std::thread::spawn(move || lines.for_each(drop));
     let (callbacks, admin) = listening;
@@ -263,6 +275,46 @@ fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<Socke
         std::thread::sleep(Duration::from_millis(20));
     }
     (Process(child), [Some(callbacks), Some(admin)])
+}
+
+/// Liveness probes during a start that reads a spool.
+struct Probes {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(usize, Duration)>,
+}
+
+impl Probes {
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn start(admin: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut answers, mut slowest) = (0, Duration::ZERO);
+            while !is_over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                let answer = super::support::process::request(admin, "GET", "/livez", b"");
+                assert!(answer.contains("200 OK"), "it is not live: {answer}");
+                slowest = slowest.max(began.elapsed());
+                answers += 1;
+                std::thread::sleep(Self::INTERVAL);
+            }
+            (answers, slowest)
+        });
+        Self { stop, thread }
+    }
+
+    /// Prints what a start that took longer than a moment has answered.
+    fn report(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (answers, slowest) = self.thread.join().expect("it is live");
+        if answers > 10 {
+            println!(
+                "until it listened: {answers} liveness probes answered, the slowest after {:.1} ms",
+                slowest.as_secs_f64() * 1000.0
+            );
+        }
+    }
 }
 
 /// Measures one subject once: at saturation, then at half of that rate.
