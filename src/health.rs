@@ -159,6 +159,7 @@ impl fmt::Display for Unready {
                 );
             }
             Self::Opening(OpenStage::Checking) => "checking the file of the spool",
+            Self::Opening(OpenStage::Migrating) => "bringing the spool to this version's format",
             Self::Opening(OpenStage::Recovering) => "recovering the damaged spool",
             Self::Opening(OpenStage::Reading(records)) => {
                 return write!(f, "reading the spool, {records} records so far");
@@ -241,6 +242,10 @@ mod tests {
             (
                 OpenStage::Reading(1_234_000),
                 "not ready: reading the spool, 1234000 records so far",
+            ),
+            (
+                OpenStage::Migrating,
+                "not ready: bringing the spool to this version's format",
             ),
             (
                 OpenStage::Recovering,

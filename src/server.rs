@@ -235,7 +235,10 @@ async fn open_spool(
             match stage {
                 OpenStage::Loading(bytes) => metrics.spool().set_bytes_loaded(bytes),
                 OpenStage::Reading(records) => metrics.spool().set_records_read(records),
-                OpenStage::Waiting | OpenStage::Checking | OpenStage::Recovering => {}
+                OpenStage::Waiting
+                | OpenStage::Migrating
+                | OpenStage::Checking
+                | OpenStage::Recovering => {}
             }
             health.set_opening(stage);
         };
