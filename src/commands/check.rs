@@ -35,7 +35,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             "there is none, so an outage of Kafka longer than a minute loses events; set ZIM2KAFKA_SPOOL_DIR",
         )],
     });
-    match Topics::new(&settings)?.inspect(spool.map(|spool| spool.after)).await {
+    match Topics::new(&settings)?
+        .inspect(spool.map(|spool| spool.after))
+        .await
+    {
         Ok(inspection) => {
             findings.push(Finding::ok("Kafka", "answers"));
             findings.extend(inspection.findings);

@@ -12,6 +12,7 @@
 //! | spooler | `spooler.rs` | the disk: writes, syncs, deletions |
 //! | reader | `reader.rs` | the disk: reads only |
 
+mod current;
 mod producers;
 mod publisher;
 mod queue;
@@ -29,6 +30,7 @@ use tokio::sync::SetOnce;
 
 use crate::event::{Lane, Record};
 use crate::kafka::{self, BrokerStatus, KafkaSettings};
+use crate::log::Chain;
 use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, KeyRows, Spool};
 use producers::Producers;
@@ -73,6 +75,33 @@ pub enum StartError {
     Thread(&'static str, #[source] io::Error),
 }
 
+/// Makes dead letters of the events that Kafka has rejected in an earlier run, which had no space for
+/// them. Those that find none now stay in the spool.
+fn dead_letter_refused(spool: &Spool, events: &Queue) {
+    let mut after = 0;
+    loop {
+        let refused = match spool.refused_events(after) {
+            Ok(refused) => refused,
+            Err(error) => {
+                tracing::error!(
+                    "cannot read the rejected events in the spool: {}",
+                    Chain(&error)
+                );
+                return;
+            }
+        };
+        let Some((last, _)) = refused.last() else {
+            return;
+        };
+        after = *last;
+        for (number, record) in refused {
+            if events.dead_letter_refused(number, &record).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 impl Delivery {
     /// Starts both lanes with the contents of the spool. Kafka need not be reachable yet.
     ///
@@ -90,6 +119,7 @@ impl Delivery {
         let reader = spool.as_mut().and_then(Spool::take_reader);
         let keys = spool.as_mut().map_or_else(KeyRows::default, Spool::keys);
         let next = spool.as_ref().map_or(1, Spool::next_number);
+        let has_backlog = (spool.as_ref()).is_some_and(|spool| spool.records().0 > 0);
         let sequence = Arc::new(Sequence::from(next));
         let queue = |lane, keys, dead_letters| {
             let backlog =
@@ -112,6 +142,9 @@ impl Delivery {
         let dead_letters = queue(Lane::DeadLetters, KeyRows::default(), None);
         let events = queue(Lane::Events, keys, Some(Arc::clone(&dead_letters)));
         let queues = vec![Arc::clone(&events), Arc::clone(&dead_letters)];
+        if let Some(spool) = &spool {
+            dead_letter_refused(spool, &events);
+        }
         let damage = Arc::new(SetOnce::new());
         let on_damage = {
             let damage = Arc::clone(&damage);
@@ -137,11 +170,11 @@ impl Delivery {
         });
         let spooler =
             (spooler.transpose()).map_err(|error| StartError::Thread("spooler", error))?;
-        let lane = |topic: &String, queue: &Arc<Queue>| producers::Lane {
+        let lane = |topic: &String, queue: &Arc<Queue>| current::Lane {
             topic: topic.clone(),
             queue: Arc::clone(queue),
         };
-        let producers = Producers::new(producers::Shared {
+        let producers = Producers::new(current::Shared {
             settings: settings.clone(),
             lanes: vec![
                 lane(&settings.topic, &events),
@@ -150,6 +183,7 @@ impl Delivery {
             status: Arc::clone(&status),
             metrics: Arc::clone(metrics),
             wakeups: Arc::clone(&wakeups),
+            has_backlog,
         });
         let producers = producers.map_err(StartError::Producer)?;
         let publisher = Publisher::start(queues, producers, wakeups)

@@ -8,14 +8,13 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::queue::{Outgoing, ProducerId, Queue, Reported, Via};
-use super::wakeup::Wakeups;
-use crate::failpoint;
-use crate::kafka::{
-    self, BrokerStatus, KafkaSettings, Ordering, Producer, Reports, SendError, Statistics,
-};
+use super::current::{Current, Lane, Shared};
+use super::queue::{Outgoing, ProducerId, Via};
+use crate::kafka::{self, Ordering, Producer, SendError};
 use crate::log::LogThrottle;
-use crate::metrics::Metrics;
+
+/// How long a new producer may take to connect before it is used all the same.
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The shards, each with a producer for what is not on disk.
 const SHARDS: usize = 8;
@@ -52,31 +51,8 @@ const RECREATE_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// are smaller than librdkafka's, unless the operator's properties make those smaller.
 const FULL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long a new producer may take to connect before it is used all the same.
-const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a failed producer may take to report on its purged records.
-const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
-const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
-
 /// How often a producer without records is polled, for errors and statistics.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-/// A topic and the queue of its records.
-#[derive(Clone)]
-pub(super) struct Lane {
-    pub(super) topic: String,
-    pub(super) queue: Arc<Queue>,
-}
-
-/// What all producers share.
-pub(super) struct Shared {
-    pub(super) settings: KafkaSettings,
-    pub(super) lanes: Vec<Lane>,
-    pub(super) status: Arc<BrokerStatus>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) wakeups: Arc<Wakeups>,
-}
 
 /// All producers. Each is created when it is first needed.
 pub(super) struct Producers {
@@ -102,18 +78,6 @@ struct Managed {
     stall_timeout: Duration,
 }
 
-struct Current {
-    id: ProducerId,
-    producer: Producer,
-    /// Records that it has not reported on.
-    in_flight: usize,
-    last_progress: Instant,
-    has_progressed: bool,
-    rejections: usize,
-    full_until: Option<Instant>,
-    failure: Option<String>,
-}
-
 impl Managed {
     fn new(now: Instant) -> Self {
         Self {
@@ -124,12 +88,6 @@ impl Managed {
             backoff: RECREATE_BACKOFF_MIN,
             stall_timeout: STALL_TIMEOUT,
         }
-    }
-}
-
-impl Current {
-    fn takes_records(&self, now: Instant) -> bool {
-        self.failure.is_none() && self.full_until.is_none_or(|until| now >= until)
     }
 }
 
@@ -150,8 +108,11 @@ impl Producers {
         };
         let main = create(&producers.shared, MAIN)?;
         producers.install(MAIN, main);
-        if let Some(side) = producers.all.get_mut(SIDE) {
-            side.is_wanted = true;
+        // Those that may be needed soon connect now.
+        for at in [BACKLOG, SIDE] {
+            if let Some(managed) = producers.all.get_mut(at) {
+                managed.is_wanted = at == SIDE || producers.shared.has_backlog;
+            }
         }
         Ok(producers)
     }
@@ -180,9 +141,7 @@ impl Producers {
                 continue;
             }
             let before = current.in_flight;
-            let sum = self
-                .shared
-                .poll(&current.producer, current.id, &mut current.in_flight);
+            let sum = current.poll(&self.shared);
             polled += before - current.in_flight;
             if sum.acked > 0 {
                 current.last_progress = now;
@@ -308,7 +267,7 @@ impl Producers {
                 lane.queue.producer_lost(failed.id);
             }
             self.shared.metrics.producer_recreated();
-            end(&self.shared, failed);
+            failed.end(&self.shared);
         }
     }
 
@@ -365,54 +324,21 @@ impl Producers {
         };
         managed.is_being_created = false;
         managed.is_wanted = true;
-        managed.current = Some(Current {
-            id: self.last_id,
-            producer,
-            in_flight: 0,
-            last_progress: Instant::now(),
-            has_progressed: false,
-            rejections: 0,
-            full_until: None,
-            failure: None,
-        });
+        managed.current = Some(Current::new(self.last_id, producer));
     }
 
     /// Ends all producers. Blocks until librdkafka has ended.
     pub(super) fn stop(self) {
-        let current = self.all.into_iter().filter_map(|managed| managed.current);
+        let all = self.all.into_iter().filter_map(|managed| managed.current);
         thread::scope(|scope| {
-            for current in current {
+            for mut current in all {
                 let shared = &self.shared;
                 scope.spawn(move || {
-                    let mut in_flight = current.in_flight;
-                    shared.poll(&current.producer, current.id, &mut in_flight);
-                    drop(current.producer);
+                    current.poll(shared);
+                    drop(current);
                 });
             }
         });
-    }
-}
-
-impl Shared {
-    /// Passes on the reports of one producer.
-    fn poll(&self, producer: &Producer, id: ProducerId, in_flight: &mut usize) -> Reported {
-        let mut sum = Reported::default();
-        let on_reports = |Reports { topic, records }: Reports| {
-            failpoint::hit("reports");
-            *in_flight = in_flight.saturating_sub(records.len());
-            if let Some(lane) = self.lanes.iter().find(|lane| lane.topic == topic) {
-                sum += lane.queue.report(id, records);
-            }
-        };
-        let on_statistics = |statistics: Statistics| {
-            for (topic, partitions) in statistics.partitions {
-                if let Some(lane) = self.lanes.iter().find(|lane| lane.topic == topic) {
-                    lane.queue.set_partitions(partitions);
-                }
-            }
-        };
-        producer.poll(on_reports, on_statistics);
-        sum
     }
 }
 
@@ -423,26 +349,4 @@ fn create(shared: &Shared, at: usize) -> Result<Producer, kafka::Error> {
         Ordering::Relaxed
     };
     Producer::new(&shared.settings, ordering, at == MAIN, &shared.status)
-}
-
-/// Ends a producer on a thread of its own: that takes as long as its brokers take to answer. Its
-/// records are with another one by then, but what it still acknowledges counts.
-fn end(shared: &Arc<Shared>, failed: Current) {
-    let shared = Arc::clone(shared);
-    let mut in_flight = failed.in_flight;
-    let ending = move || {
-        failed.producer.purge();
-        let deadline = Instant::now() + PURGE_TIMEOUT;
-        while in_flight > 0 && Instant::now() < deadline {
-            shared.poll(&failed.producer, failed.id, &mut in_flight);
-            thread::sleep(PURGE_POLL_PAUSE);
-        }
-        drop(failed);
-    };
-    let started = thread::Builder::new()
-        .name("old producer".to_owned())
-        .spawn(ending);
-    if let Err(error) = started {
-        tracing::error!("cannot start a thread to end a Kafka producer: {error}");
-    }
 }

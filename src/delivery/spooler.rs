@@ -275,7 +275,9 @@ impl Worker {
         self.recovered();
         let replaced: Vec<u64> = rows.iter().filter_map(|row| row.replaces).collect();
         for (queue, lane) in self.queues.iter().zip(Self::lanes()) {
-            let written: Vec<Row> = rows.extract_if(.., |row| row.record.lane() == lane).collect();
+            let written: Vec<Row> = rows
+                .extract_if(.., |row| row.record.lane() == lane)
+                .collect();
             if !written.is_empty() {
                 queue.mark_spooled(&written);
             }

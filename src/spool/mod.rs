@@ -257,7 +257,6 @@ impl Spool {
     /// space in an earlier run: a part of them, in order, empty at the end. They stay on disk, marked,
     /// and reads skip them, so none is tried again before or after later events of its key. What is
     /// left to do is to enqueue the dead letter of each, [replacing](Row::replaces) its row.
-    #[cfg_attr(not(test), expect(dead_code, reason = "delivery calls it next"))]
     pub(crate) fn refused_events(&self, after: u64) -> Result<Vec<(u64, Record)>, Error> {
         (self.store).refused_events(after, (MAX_READ_RECORDS, MAX_READ_BYTES))
     }

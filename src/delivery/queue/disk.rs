@@ -55,7 +55,12 @@ impl Queue {
     /// [deleted](Self::mark_deleted), because its length bounds what is read.
     pub(in crate::delivery) fn deletable_rows(&self) -> Vec<u64> {
         let state = self.lock();
-        state.deletable.iter().take(MAX_UNDELETED_ROWS).copied().collect()
+        state
+            .deletable
+            .iter()
+            .take(MAX_UNDELETED_ROWS)
+            .copied()
+            .collect()
     }
 
     pub(in crate::delivery) fn has_deletable_rows(&self) -> bool {

@@ -39,6 +39,7 @@ pub(super) enum BrokenGuard {
     AnotherKey,
     WithoutTheDisk,
     WithoutOtherProducers,
+    GoOnWithARun,
 }
 
 /// A key that has rows in memory, or records that wait for its rows.
@@ -87,6 +88,7 @@ impl Keys {
                 BrokenGuard::AnotherKey => self.has_rows(hash ^ 1),
                 BrokenGuard::WithoutTheDisk => under_way > 0,
                 BrokenGuard::WithoutOtherProducers => rows > under_way,
+                BrokenGuard::GoOnWithARun => self.has_rows(hash),
             };
         }
         self.has_rows(hash)

@@ -37,7 +37,7 @@ const IN_FLIGHT_MAX: Load = Load {
 };
 /// Small in tests, so that the model check fills it.
 const LOADED_MAX: Load = Load {
-    records: if cfg!(test) { 6 } else { MAX_LOADED_RECORDS },
+    records: if cfg!(test) { 12 } else { MAX_LOADED_RECORDS },
     bytes: MAX_LOADED_BYTES,
 };
 

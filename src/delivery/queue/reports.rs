@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::state::Removed;
-use super::{MAX_UNDELETED_ROWS, ProducerId, Queue};
+use super::{Full, MAX_UNDELETED_ROWS, ProducerId, Queue};
 use crate::delivery::ticket::{Durability, Settled, settle};
-use crate::event::Lane;
+use crate::event::{Lane, Record};
 use crate::kafka::Report;
 
 /// What the reports on some records have changed.
@@ -141,6 +141,19 @@ impl Queue {
         Some(removed)
     }
 
+    /// Makes a dead letter of a row that Kafka has rejected in an earlier run.
+    pub(in crate::delivery) fn dead_letter_refused(
+        &self,
+        number: u64,
+        record: &Record,
+    ) -> Result<(), Full> {
+        let Some(dead_letters) = &self.dead_letters else {
+            return Ok(());
+        };
+        let letter = record.rejected("Kafka rejected the record in an earlier run");
+        dead_letters.enqueue_with(letter, Arc::default(), Some(number))
+    }
+
     /// Makes a dead letter of a record that Kafka rejects permanently. A rejected dead letter stays
     /// in the spool, or is refused if there is none.
     fn dead_letter(&self, refused: Removed, reason: &str) {
@@ -166,7 +179,7 @@ impl Queue {
         match row {
             Some(number) => {
                 tracing::error!(
-                    "Kafka rejects record {event_id} permanently ({reason}); it stays in the spool and is tried again at the next start. Check max.message.bytes of the dead-letter topic"
+                    "Kafka rejects record {event_id} permanently ({reason}); it stays in the spool, and the next start makes a dead letter of it or sends the dead letter again. Check max.message.bytes of the dead-letter topic"
                 );
                 self.lock().unmarked_refused.push(number);
             }

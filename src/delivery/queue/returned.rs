@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+#[cfg(test)]
+use super::keys::BrokenGuard;
 use super::state::{Entry, QueueState, Stage};
 use super::{ProducerId, Via};
 
@@ -33,6 +35,9 @@ impl QueueState {
             } else {
                 entry.stage = Stage::Held;
                 self.keys.take_back(entry.hash, number);
+                if entry.via == Via::Run {
+                    self.recall_run(entry.hash);
+                }
             }
         }
         let hash = entry.hash;
@@ -47,6 +52,33 @@ impl QueueState {
             self.advance(hash);
         }
         is_with
+    }
+
+    /// Takes back the rows of a run that are not handed over yet: they must not go before the one
+    /// that has failed.
+    fn recall_run(&mut self, hash: u32) {
+        #[cfg(test)]
+        if matches!(self.keys.broken, Some(BrokenGuard::GoOnWithARun)) {
+            return;
+        }
+        let at = self.partitions.of(hash);
+        let Self {
+            spooled,
+            keys,
+            partitions,
+            ..
+        } = self;
+        partitions.at(at).waiting.retain(|number| {
+            let entry = spooled.get_mut(number).filter(|entry| {
+                entry.hash == hash && entry.via == Via::Run && entry.stage == Stage::Waiting
+            });
+            let Some(entry) = entry else {
+                return true;
+            };
+            entry.stage = Stage::Held;
+            keys.take_back(hash, *number);
+            false
+        });
     }
 
     /// Takes back everything that a producer has.
@@ -73,6 +105,7 @@ impl QueueState {
         let Some(entry) = entry.filter(|entry| entry.is_with(producer)) else {
             return false;
         };
+        let was_in_run = entry.via == Via::Run;
         let (hash, size, was_suspect) =
             (entry.hash, entry.record.size(), entry.via == Via::Suspect);
         entry.stage = Stage::Waiting;
@@ -84,6 +117,9 @@ impl QueueState {
         }
         if was_suspect {
             self.partitions.suspect_left_flight(at);
+        }
+        if was_in_run {
+            self.recall_run(hash);
         }
         self.partitions.push_suspect(at, number);
         true

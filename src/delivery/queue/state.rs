@@ -16,8 +16,9 @@ use crate::spool::{Backlog, KeyRows};
 /// handles.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 1024;
 
-/// The most records that are handed over under one lock.
-const BATCH_RECORDS: usize = 500;
+/// The most records that are handed over under one lock. Few in tests, so that the model check has
+/// runs of which a part is handed over.
+const BATCH_RECORDS: usize = if cfg!(test) { 2 } else { 500 };
 
 /// The state of a lane.
 #[derive(Debug)]

@@ -177,6 +177,41 @@ fn found(raw: &Raw, number: Option<u64>, altered: Option<String>) -> Found {
     }
 }
 
+fn header(raw: &Raw, name: &str) -> String {
+    let header = raw.headers.iter().find(|(key, _)| key == name);
+    String::from_utf8_lossy(header.map_or(&[][..], |(_, value)| value)).into_owned()
+}
+
+/// A record that Kafka did not take: the value of an event, with a dead letter's headers.
+fn judge_rejected(log: &Log, raw: &Raw) -> Found {
+    let Ok(mut value) = serde_json::from_slice::<Value>(&raw.value) else {
+        return found(raw, None, Some("no JSON".to_owned()));
+    };
+    let Some(number) = number(log, &value) else {
+        return found(raw, None, None);
+    };
+    let sent = &log.sent[number as usize];
+    let group = group_name(sent.group);
+    let fields = value.as_object_mut().expect("it has users");
+    for name in ["event_id", "received_at"] {
+        fields.remove(name);
+    }
+    let differs = [
+        (
+            "value",
+            value != log.plan.value(number, &group, sent.timestamp),
+        ),
+        ("key", raw.key.as_deref() != Some(group.as_bytes())),
+        ("dead", log.plan.is_dead(number)),
+    ];
+    let altered = differs.iter().find(|(_, differs)| *differs);
+    found(
+        raw,
+        Some(number),
+        altered.map(|(what, _)| (*what).to_owned()),
+    )
+}
+
 pub(super) fn judge_event(log: &Log, raw: &Raw) -> Found {
     let Ok(mut value) = serde_json::from_slice::<Value>(&raw.value) else {
         return found(raw, None, Some("no JSON".to_owned()));
@@ -186,10 +221,7 @@ pub(super) fn judge_event(log: &Log, raw: &Raw) -> Found {
     };
     let sent = &log.sent[number as usize];
     let group = group_name(sent.group);
-    let text = |name: &str| {
-        let header = raw.headers.iter().find(|(key, _)| key == name);
-        String::from_utf8_lossy(header.map_or(&[][..], |(_, value)| value)).into_owned()
-    };
+    let text = |name: &str| header(raw, name);
     let fields = value.as_object_mut().expect("it has users");
     let event_id = fields.remove("event_id").unwrap_or_default();
     let received_at = fields.remove("received_at").and_then(|time| time.as_u64());
@@ -222,6 +254,9 @@ pub(super) fn judge_event(log: &Log, raw: &Raw) -> Found {
 }
 
 pub(super) fn judge_dead_letter(log: &Log, raw: &Raw) -> Found {
+    if header(raw, "dead_letter_reason") == "rejected_by_kafka" {
+        return judge_rejected(log, raw);
+    }
     let value: Value = serde_json::from_slice(&raw.value).unwrap_or_default();
     let Some(number) = number(log, &value) else {
         return found(raw, None, None);

@@ -282,7 +282,8 @@ impl Service {
         let value = text
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        let value = value.unwrap_or_else(|| panic!("there is no series {series}"));
+        let value = value
+            .unwrap_or_else(|| panic!("there is no series {series}\n{}", self.process.stderr()));
         value.parse().expect("a number")
     }
 

@@ -1,3 +1,4 @@
+mod disk;
 mod model;
 
 use proptest::prelude::*;
@@ -7,7 +8,6 @@ use super::*;
 use crate::callback::{RawCallback, Secrets, TimestampUnit, sign};
 use crate::event::{self, Event};
 use crate::kafka::Report;
-use crate::spool::Row;
 
 /// The producers of these tests.
 const SHARD: ProducerId = 1;
@@ -48,7 +48,7 @@ fn queues_on(disk: Option<Disk>) -> (Arc<Queue>, Arc<Queue>) {
     let metrics = Arc::new(Metrics::new());
     let queue = |dead_letters| {
         let queue = Queue::new(
-            Arc::new(Sequence::from(1)),
+            Arc::new(Sequence::from(0)),
             Arc::clone(&metrics),
             Arc::new(BrokerStatus::new(None)),
             Arc::default(),
@@ -84,11 +84,14 @@ fn handed_over(queue: &Queue) -> Vec<(ProducerId, u64)> {
             Via::Side | Via::Suspect => SIDE,
         })
     };
-    let batch = queue.hand_over(Instant::now(), route);
-    let handed = batch
-        .into_iter()
-        .map(|outgoing| (outgoing.to, outgoing.number));
-    handed.collect()
+    let mut handed = Vec::new();
+    loop {
+        let batch = queue.hand_over(Instant::now(), route);
+        if batch.is_empty() {
+            return handed;
+        }
+        handed.extend(batch.iter().map(|outgoing| (outgoing.to, outgoing.number)));
+    }
 }
 
 fn numbers(queue: &Queue) -> Vec<u64> {
@@ -118,20 +121,6 @@ fn rejected() -> Report {
 fn is_durable(ticket: &Ticket, wanted: Durability) -> bool {
     matches!(ticket.get(), Some(Settled::Durable(safe, _)) if *safe == wanted)
 }
-
-/// Writes these numbers to the disk that there is not.
-fn spool(queue: &Queue, numbers: &[u64]) {
-    let rows: Vec<Row> = {
-        let state = queue.lock();
-        let row = |number: &u64| Row::new(*number, Arc::clone(&state.fresh[number].record));
-        numbers.iter().map(row).collect()
-    };
-    queue.mark_spooled(&rows);
-}
-
-const LATER: Disk = Disk {
-    after: Duration::from_secs(3600),
-};
 
 #[test]
 fn records_are_handed_over_in_order_and_leave_when_they_are_acknowledged() {
@@ -188,8 +177,11 @@ fn of_a_producer_that_has_ended_only_acknowledgements_count() {
     let tickets = enqueue(&queue, 3);
     numbers(&queue);
     assert_eq!(queue.producer_lost(SHARD), 3);
-    let again = queue.hand_over(Instant::now(), |_| Some(BACKLOG));
-    let again: Vec<_> = again.iter().map(|outgoing| outgoing.number).collect();
+    let mut again = Vec::new();
+    for _ in 0..3 {
+        let batch = queue.hand_over(Instant::now(), |_| Some(BACKLOG));
+        again.extend(batch.iter().map(|outgoing| outgoing.number));
+    }
     assert_eq!(again, [0, 1, 2]);
     report(&queue, SHARD, 0, Report::Acked);
     report(&queue, SHARD, 1, failed());
@@ -216,62 +208,6 @@ fn a_record_that_a_full_producer_does_not_take_stays_in_its_place() {
     queue.return_unsent(SHARD, 1);
     assert_eq!(numbers(&queue), [1, 2]);
     assert_eq!(queue.lock().in_flight(), 3);
-}
-
-#[test]
-fn a_record_waits_for_the_rows_of_its_key_and_only_for_those() {
-    let (queue, _) = queues_on(Some(LATER));
-    let enqueue = |group| queue.enqueue(record_of(group, 0)).expect("there is space");
-    let before = enqueue("a");
-    let unanswered = enqueue("a");
-    assert_eq!(numbers(&queue), [0, 1]);
-    spool(&queue, &[0]);
-    assert!(is_durable(&before, Durability::Spooled));
-    let after = enqueue("a");
-    enqueue("b");
-    assert_eq!(
-        numbers(&queue),
-        [3],
-        "2 waits for 0, which was answered before"
-    );
-    assert!(queue.spool_due().is_some_and(|due| due <= Instant::now()));
-    report(&queue, SHARD, 0, failed());
-    report(&queue, SHARD, 1, Report::Acked);
-    assert!(is_durable(&unanswered, Durability::Published));
-    assert_eq!(handed_over(&queue), [(BACKLOG, 0)], "2 still waits");
-    report(&queue, BACKLOG, 0, Report::Acked);
-    assert_eq!(queue.deletable_rows(), [0]);
-    assert_eq!(handed_over(&queue), [(SHARD, 2)]);
-    report(&queue, SHARD, 2, Report::Acked);
-    report(&queue, SHARD, 3, Report::Acked);
-    assert!(is_durable(&after, Durability::Published));
-    assert!(is_empty(&queue));
-}
-
-#[test]
-fn only_records_that_are_due_are_written() {
-    let (queue, _) = queues_on(Some(LATER));
-    enqueue(&queue, 3);
-    let now = Instant::now();
-    assert!(queue.due_rows(now, usize::MAX).is_empty());
-    let due = queue.due_rows(now + LATER.after, usize::MAX);
-    assert_eq!(due.len(), 3);
-    assert_eq!(queue.due_rows(now + LATER.after, 1).len(), 1);
-    queue.finish();
-    assert_eq!(queue.due_rows(now, usize::MAX).len(), 3);
-}
-
-#[test]
-fn a_row_that_is_settled_during_its_write_can_be_deleted() {
-    let (queue, _) = queues_on(Some(LATER));
-    enqueue(&queue, 1);
-    numbers(&queue);
-    let rows = queue.due_rows(Instant::now() + LATER.after, usize::MAX);
-    report(&queue, SHARD, 0, Report::Acked);
-    queue.mark_spooled(&rows);
-    assert_eq!(queue.deletable_rows(), [0]);
-    queue.mark_deleted(&[0]);
-    assert!(queue.deletable_rows().is_empty() && is_empty(&queue));
 }
 
 #[test]
@@ -331,86 +267,6 @@ fn an_event_whose_dead_letter_is_refused_too_is_not_durable() {
     report(&dead, SIDE, 0, rejected());
     assert_eq!(tickets[0].get(), Some(&Settled::Refused));
     assert!(is_empty(&dead));
-}
-
-#[test]
-fn the_row_of_a_rejected_event_is_deleted_only_with_its_dead_letter() {
-    let (queue, dead) = queues_on(Some(LATER));
-    enqueue(&queue, 1);
-    numbers(&queue);
-    spool(&queue, &[0]);
-    report(&queue, SHARD, 0, rejected());
-    assert!(queue.deletable_rows().is_empty() && is_empty(&queue));
-    assert!(queue.lock().replaced.contains(&0));
-    numbers(&dead);
-    report(&dead, SIDE, 0, Report::Acked);
-    assert_eq!(dead.deletable_rows(), [0]);
-    for queue in [&queue, &dead] {
-        queue.mark_deleted(&[0]);
-    }
-    assert!(queue.lock().replaced.is_empty() && dead.deletable_rows().is_empty());
-}
-
-#[test]
-fn rows_of_a_stuck_partition_do_not_stop_the_others() {
-    let keys = KeyRows {
-        rows: (0..4).map(|hash| (hash, 50)).collect(),
-        untracked: 0,
-    };
-    let backlog = Backlog {
-        rows: 200,
-        last: Some(200),
-    };
-    let (queue, _) = queues();
-    let queue = Arc::into_inner(queue).expect("it is not shared");
-    let queue = queue.with_disk(LATER, backlog, keys);
-    queue.set_partitions(2);
-    let mut plan = queue.plan_read().expect("there are rows");
-    // The first hundred rows are of one partition, which takes its share of them only.
-    let (one, two) = (key_of_partition(0), key_of_partition(1));
-    let wanted = |plan: &mut ReadPlan, rows: std::ops::Range<u64>, key: &[u8]| {
-        rows.filter(|number| plan.wants(*number, Some(key))).count()
-    };
-    let stuck = wanted(&mut plan, 1..101, one.as_bytes());
-    let others = wanted(&mut plan, 101..201, two.as_bytes());
-    assert!(stuck > 0 && stuck < 50, "{stuck}");
-    assert!(others > 0, "{others}");
-    let records = (1..=stuck as u64).map(|number| (number, record_of(&one, 0)));
-    queue
-        .add_from_disk(&plan, records.collect(), 200, true)
-        .expect("nothing is missing");
-    let mut next = queue.plan_read().expect("there are more rows");
-    assert_eq!(next.after, 100 + others as u64);
-    assert!(!next.wants(next.after + 1, Some(one.as_bytes())));
-    assert!(next.wants(next.after + 1, Some(two.as_bytes())));
-}
-
-/// A group whose key is in this one of two partitions.
-fn key_of_partition(partition: u32) -> String {
-    let groups = (0..).map(|group| format!("g{group}"));
-    let mut groups = groups.filter(|group| event::key_hash(group.as_bytes()) % 2 == partition);
-    groups.next().expect("there is one")
-}
-
-#[test]
-fn nothing_more_is_read_while_too_many_rows_wait_for_deletion_unless_deleting_fails() {
-    let (queue, _) = queues_on(Some(LATER));
-    let mut state = queue.lock();
-    assert!(state.may_read());
-    for number in 0..MAX_UNDELETED_ROWS as u64 {
-        state.mark_deletable(number);
-    }
-    assert!(!state.may_read());
-    state.last_deletion -= Duration::from_secs(3);
-    assert!(
-        state.may_read(),
-        "a disk that deletes nothing holds up nothing"
-    );
-    drop(state);
-    queue.mark_deleted(&[0]);
-    assert!(queue.lock().may_read());
-    queue.finish();
-    assert!(!queue.lock().may_read());
 }
 
 #[derive(Debug, Clone)]
@@ -481,22 +337,4 @@ proptest! {
         let text = queue.metrics.text();
         prop_assert!(text.contains("zim2kafka_kafka_in_flight_records 0\n"));
     }
-}
-
-#[test]
-fn no_start_gives_a_number_again() {
-    let start = |lane, last, milliseconds| {
-        let now = UNIX_EPOCH + Duration::from_millis(milliseconds);
-        Sequence::after(lane, last, now).next()
-    };
-    for lane in [Lane::Events, Lane::DeadLetters] {
-        let last = start(lane, None, 1_800_000_000_000);
-        assert!(start(lane, None, 1_800_000_000_001) >= last + 1_000_000);
-        // Rows on disk count, whatever the clock shows.
-        assert_eq!(start(lane, Some(last), 1_700_000_000_000), last + 1);
-    }
-    // SQLite's numbers end at 2^63. Until 2109 the lanes' do not meet.
-    let late = 4_300_000_000_000;
-    assert!(start(Lane::DeadLetters, None, late) < start(Lane::Events, None, 0));
-    assert!(i64::try_from(start(Lane::Events, None, late)).is_ok());
 }

@@ -3,6 +3,7 @@
 //! reports, brokers that remember nothing of a producer, and kills. Then the same search against
 //! deliberately broken rules, each of which it must find.
 
+mod kafka;
 mod parts;
 mod world;
 
@@ -87,6 +88,7 @@ enum Broken {
     BelieveAConclusion,
     CountAnOldFailure,
     RunByARelaxedProducer,
+    GoOnWithARun,
     ForgetWhatWasDropped,
 }
 
@@ -149,6 +151,7 @@ fn each_broken_rule_is_found() {
         Broken::BelieveAConclusion,
         Broken::CountAnOldFailure,
         Broken::RunByARelaxedProducer,
+        Broken::GoOnWithARun,
         Broken::ForgetWhatWasDropped,
     ] {
         let found = check(Some(broken), 6000).expect_err(&format!("{broken:?} must be found"));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::parts::{group, id, queues, record};
-use super::{Action, Broken, GROUPS};
+use super::{Action, Broken};
 use crate::delivery::queue::keys::BrokenGuard;
 use crate::delivery::queue::*;
 use crate::event::Lane;
@@ -14,19 +14,19 @@ use crate::spool::Row;
 
 /// A message as a producer has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Message {
-    lane: Lane,
-    producer: ProducerId,
-    number: u64,
-    id: u64,
-    group: u8,
+pub(super) struct Message {
+    pub(super) lane: Lane,
+    pub(super) producer: ProducerId,
+    pub(super) number: u64,
+    pub(super) id: u64,
+    pub(super) group: u8,
 }
 
 /// An event as its sender knows it.
 #[derive(Debug)]
-struct Sent {
+pub(super) struct Sent {
     group: u8,
-    poison: bool,
+    pub(super) poison: bool,
     ticket: Option<Arc<Ticket>>,
     answered: bool,
     /// Events of its group that were answered before it was sent.
@@ -35,29 +35,29 @@ struct Sent {
 
 /// A producer that is in use, by the kind of records that it is for.
 #[derive(Debug)]
-struct Producer {
-    via: Via,
-    id: ProducerId,
+pub(super) struct Producer {
+    pub(super) via: Via,
+    pub(super) id: ProducerId,
 }
 
 pub(super) struct World {
-    broken: Option<Broken>,
-    queues: [Arc<Queue>; 2],
-    sent: Vec<Sent>,
+    pub(super) broken: Option<Broken>,
+    pub(super) queues: [Arc<Queue>; 2],
+    pub(super) sent: Vec<Sent>,
     disk: BTreeMap<u64, Record>,
     /// What the spooler is about to write. It does nothing else meanwhile.
     writing: Option<Vec<Row>>,
     /// What the reader is about to read.
     plans: Option<[Option<ReadPlan>; 2]>,
-    producers: Vec<Producer>,
+    pub(super) producers: Vec<Producer>,
     last_id: ProducerId,
     /// With the producers, in order.
-    flying: VecDeque<Message>,
+    pub(super) flying: VecDeque<Message>,
     /// Of producers that are gone, in order, and whether their process is still there.
-    landing: VecDeque<(Message, bool)>,
-    reports: VecDeque<(Message, Report)>,
+    pub(super) landing: VecDeque<(Message, bool)>,
+    pub(super) reports: VecDeque<(Message, Report)>,
     /// What each topic holds, in order.
-    topics: [Vec<u64>; 2],
+    pub(super) topics: [Vec<u64>; 2],
     now: Instant,
 }
 
@@ -82,7 +82,7 @@ impl World {
         world
     }
 
-    fn is(&self, broken: Broken) -> bool {
+    pub(super) fn is(&self, broken: Broken) -> bool {
         self.broken == Some(broken)
     }
 
@@ -92,6 +92,7 @@ impl World {
             Some(Broken::GuardOfAnotherKey) => Some(BrokenGuard::AnotherKey),
             Some(Broken::GuardWithoutTheDisk) => Some(BrokenGuard::WithoutTheDisk),
             Some(Broken::GuardWithoutOtherProducers) => Some(BrokenGuard::WithoutOtherProducers),
+            Some(Broken::GoOnWithARun) => Some(BrokenGuard::GoOnWithARun),
             _ => None,
         };
     }
@@ -179,93 +180,7 @@ impl World {
         Ok(())
     }
 
-    fn is_strict(&self, message: &Message) -> bool {
-        let strict =
-            |producer: &Producer| producer.via == Via::Run && producer.id == message.producer;
-        self.producers.iter().any(strict) && !self.is(Broken::RunByARelaxedProducer)
-    }
-
-    fn is_poison(&self, message: &Message) -> bool {
-        message.lane == Lane::Events && self.sent[message.id as usize].poison
-    }
-
-    /// Kafka takes one message. With `concludes`, those before it in its producer and group are
-    /// reported as acknowledged without an offset: some of them it has refused before.
-    fn take(&mut self, at: usize, concludes: bool) {
-        let Some(message) = self.flying.get(at % self.flying.len().max(1)).copied() else {
-            return;
-        };
-        let is_before = |other: &Message| {
-            (other.producer, other.group, other.lane)
-                == (message.producer, message.group, message.lane)
-        };
-        let before: Vec<Message> = self
-            .flying
-            .iter()
-            .take_while(|other| **other != message)
-            .copied()
-            .filter(is_before)
-            .collect();
-        // What Kafka refuses for good stays where it is for now.
-        let before: Vec<Message> = match concludes {
-            true => before
-                .into_iter()
-                .filter(|other| !self.is_poison(other))
-                .collect(),
-            false => before,
-        };
-        if self.is_poison(&message) || self.is_strict(&message) && !before.is_empty() {
-            return;
-        }
-        self.flying.retain(|other| *other != message);
-        self.topics[message.lane as usize].push(message.id);
-        self.reports.push_back((message, Report::Acked));
-        if concludes {
-            let report = match self.is(Broken::BelieveAConclusion) {
-                true => Report::Acked,
-                false => Report::Failed("without an offset".to_owned()),
-            };
-            self.flying.retain(|other| !before.contains(other));
-            let reports = before.into_iter().map(|other| (other, report.clone()));
-            self.reports.extend(reports);
-        }
-    }
-
-    fn take_batch(&mut self, at: usize, named: bool) {
-        let Some(first) = self.flying.get(at % self.flying.len().max(1)).copied() else {
-            return;
-        };
-        let is_in = |other: &Message| {
-            (other.producer, other.group, other.lane) == (first.producer, first.group, first.lane)
-        };
-        let batch: Vec<Message> = self.flying.iter().copied().filter(is_in).collect();
-        self.flying.retain(|other| !is_in(other));
-        let is_refused = batch.iter().any(|message| self.is_poison(message));
-        let is_strict = self.is_strict(&first);
-        for message in &batch {
-            let is_culprit = named || batch.len() == 1 || self.is(Broken::FinalAlsoInABatch);
-            let reason = || "refused".to_owned();
-            let report = match (is_refused, is_culprit) {
-                (false, _) => Report::Acked,
-                (true, false) => Report::Suspect(reason()),
-                (true, true) if self.is_poison(message) || !named => Report::Rejected(reason()),
-                (true, true) => Report::Bystander,
-            };
-            if !is_refused {
-                self.topics[message.lane as usize].push(message.id);
-            }
-            self.reports.push_back((*message, report));
-        }
-        if is_refused && is_strict {
-            // The end of this producer; first it reports on what it had.
-            while !self.reports.is_empty() {
-                self.report();
-            }
-            self.end(first.producer, false);
-        }
-    }
-
-    fn report(&mut self) {
+    pub(super) fn report(&mut self) {
         let Some((message, report)) = self.reports.pop_front() else {
             return;
         };
@@ -280,42 +195,6 @@ impl World {
                 .map_or(producer, |other| other.id);
         }
         queue.report(producer, vec![(message.number, report)]);
-    }
-
-    fn fail(&mut self, at: usize, lands: bool) {
-        if let Some(producer) = self.producers.get(at % self.producers.len().max(1)) {
-            self.end(producer.id, lands);
-        }
-    }
-
-    /// Ends a producer. What it had is reported as failed, later.
-    fn end(&mut self, producer: ProducerId, lands: bool) {
-        self.producers.retain(|other| other.id != producer);
-        let (gone, rest): (VecDeque<_>, _) = self
-            .flying
-            .drain(..)
-            .partition(|message| message.producer == producer);
-        self.flying = rest;
-        for queue in &self.queues {
-            queue.producer_lost(producer);
-        }
-        for message in gone {
-            if lands {
-                self.landing.push_back((message, true));
-            }
-            let reason = Report::Failed("purged".to_owned());
-            self.reports.push_back((message, reason));
-        }
-    }
-
-    fn land(&mut self, reported: bool) {
-        let landed = self.landing.pop_front();
-        if let Some((message, is_alive)) = landed.filter(|(message, _)| !self.is_poison(message)) {
-            self.topics[message.lane as usize].push(message.id);
-            if reported && is_alive {
-                self.reports.push_back((message, Report::Acked));
-            }
-        }
     }
 
     fn plan(&mut self) {
@@ -536,7 +415,6 @@ impl World {
             prop_assert!(state.fresh.is_empty() && state.spooled.is_empty());
             prop_assert!(state.replaced.is_empty() && state.urgent.is_empty());
         }
-        debug_assert!(GROUPS > 1);
         Ok(())
     }
 }

@@ -1,0 +1,113 @@
+//! A producer in use: its reports, and its end.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::queue::{ProducerId, Queue, Reported};
+use super::wakeup::Wakeups;
+use crate::failpoint;
+use crate::kafka::{BrokerStatus, KafkaSettings, Producer, Reports, Statistics};
+use crate::metrics::Metrics;
+
+/// How long a failed producer may take to report on its purged records.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
+const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
+
+/// A topic and the queue of its records.
+#[derive(Clone)]
+pub(super) struct Lane {
+    pub(super) topic: String,
+    pub(super) queue: Arc<Queue>,
+}
+
+/// What all producers share.
+pub(super) struct Shared {
+    pub(super) settings: KafkaSettings,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) status: Arc<BrokerStatus>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) wakeups: Arc<Wakeups>,
+    /// Whether earlier runs have left records on disk.
+    pub(super) has_backlog: bool,
+}
+
+/// A producer in use.
+pub(super) struct Current {
+    pub(super) id: ProducerId,
+    pub(super) producer: Producer,
+    /// Records that it has not reported on.
+    pub(super) in_flight: usize,
+    pub(super) last_progress: Instant,
+    pub(super) has_progressed: bool,
+    pub(super) rejections: usize,
+    pub(super) full_until: Option<Instant>,
+    pub(super) failure: Option<String>,
+}
+
+impl Current {
+    pub(super) fn new(id: ProducerId, producer: Producer) -> Self {
+        Self {
+            id,
+            producer,
+            in_flight: 0,
+            last_progress: Instant::now(),
+            has_progressed: false,
+            rejections: 0,
+            full_until: None,
+            failure: None,
+        }
+    }
+
+    pub(super) fn takes_records(&self, now: Instant) -> bool {
+        self.failure.is_none() && self.full_until.is_none_or(|until| now >= until)
+    }
+
+    /// Passes on its reports.
+    pub(super) fn poll(&mut self, shared: &Shared) -> Reported {
+        let mut sum = Reported::default();
+        let on_reports = |Reports { topic, records }: Reports| {
+            failpoint::hit("reports");
+            self.in_flight = self.in_flight.saturating_sub(records.len());
+            if let Some(lane) = shared.lane(&topic) {
+                sum += lane.queue.report(self.id, records);
+            }
+        };
+        let on_statistics = |statistics: Statistics| {
+            for (topic, partitions) in statistics.partitions {
+                if let Some(lane) = shared.lane(&topic) {
+                    lane.queue.set_partitions(partitions);
+                }
+            }
+        };
+        self.producer.poll(on_reports, on_statistics);
+        sum
+    }
+
+    /// Ends it on a thread of its own: that takes as long as its brokers take to answer. Its records
+    /// are with another one by then, but what it still acknowledges counts.
+    pub(super) fn end(mut self, shared: &Arc<Shared>) {
+        let shared = Arc::clone(shared);
+        let ending = move || {
+            self.producer.purge();
+            let deadline = Instant::now() + PURGE_TIMEOUT;
+            while self.in_flight > 0 && Instant::now() < deadline {
+                self.poll(&shared);
+                thread::sleep(PURGE_POLL_PAUSE);
+            }
+            drop(self);
+        };
+        let started = thread::Builder::new()
+            .name("old producer".to_owned())
+            .spawn(ending);
+        if let Err(error) = started {
+            tracing::error!("cannot start a thread to end a Kafka producer: {error}");
+        }
+    }
+}
+
+impl Shared {
+    fn lane(&self, topic: &str) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.topic == topic)
+    }
+}
