@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Run, blocking, load_for};
 use crate::support::kafka::Cluster;
+use crate::support::proxy::Fault;
 use crate::support::scale::{light_load, size};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,10 +36,8 @@ async fn a_connection_that_stalls_breaks_or_is_slow_loses_nothing() {
                 }
                 _ => {
                     // Kafka has the records, and the answer that says so never arrives.
-                    proxy.reset_after_request(5);
-                    blocking(|| {
-                        run.wait_for("five answers are lost", |_| proxy.resets_left() == 0)
-                    });
+                    let lost = proxy.inject(Fault::LoseResponse.next(5));
+                    blocking(|| run.wait_for("five answers are lost", |_| lost.injected() == 5));
                 }
             }
             proxy.pass();

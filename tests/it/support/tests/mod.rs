@@ -3,6 +3,7 @@
 mod disk;
 mod distance;
 mod kafka;
+mod produce;
 mod proxy;
 mod start;
 mod volume;

@@ -12,17 +12,17 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::{SOON, publish};
 use crate::support::kafka::{Cluster, Partition, shared_cluster};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Fault, Proxy};
 
 /// A cluster of one broker, whose proxy is this test's for now.
-struct Scene {
-    cluster: &'static Cluster,
-    topic: String,
+pub(super) struct Scene {
+    pub(super) cluster: &'static Cluster,
+    pub(super) topic: String,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Scene {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
         let cluster = shared_cluster()?;
         let topic = cluster.unique_topic("support-proxy");
@@ -36,12 +36,12 @@ impl Scene {
         })
     }
 
-    fn proxy(&self) -> &Proxy {
+    pub(super) fn proxy(&self) -> &Proxy {
         self.cluster.proxy(1)
     }
 
     /// A client that goes through the proxy, and gives a record up after this long.
-    fn client(&self, timeout: Duration) -> ClientConfig {
+    pub(super) fn client(&self, timeout: Duration) -> ClientConfig {
         let mut client = self.cluster.client();
         client.set("bootstrap.servers", self.cluster.proxied());
         client.set("message.timeout.ms", timeout.as_millis().to_string());
@@ -61,7 +61,7 @@ impl Scene {
     }
 
     /// The keys of the topic, past the proxy.
-    fn keys(&self) -> Vec<String> {
+    pub(super) fn keys(&self) -> Vec<String> {
         let records = self.cluster.read_all(&self.topic).into_iter();
         let text = |key| String::from_utf8(key).expect("the keys are text");
         records
@@ -155,31 +155,31 @@ fn the_reports_of_the_next_requests_are_lost_after_the_append() {
     let proxy = scene.proxy();
     let mut once = scene.client(SOON);
     once.set("message.send.max.retries", "0");
-    proxy.reset_after_request(1);
+    let lost = proxy.inject(Fault::LoseResponse.next(1));
     publish(&once, &scene.topic, "lost").expect_err("its report is lost");
-    assert_eq!(proxy.resets_left(), 0);
+    assert_eq!(lost.injected(), 1);
     assert_eq!(scene.keys(), ["lost"]);
     publish(&once, &scene.topic, "reported").expect("only one was to be lost");
 
     // Who tries again without idempotence publishes again.
-    proxy.reset_after_request(2);
+    let lost = proxy.inject(Fault::LoseResponse.next(2));
     let mut again = scene.client(SOON);
     again.set("enable.idempotence", "false");
     publish(&again, &scene.topic, "thrice").expect("in the end");
-    assert_eq!(proxy.resets_left(), 0);
+    assert_eq!(lost.injected(), 2);
     let keys = ["lost", "reported", "thrice", "thrice", "thrice"];
     assert_eq!(scene.keys(), keys);
 
     // With it, the broker knows it again.
-    proxy.reset_after_request(2);
+    let lost = proxy.inject(Fault::LoseResponse.next(2));
     again.set("enable.idempotence", "true");
     publish(&again, &scene.topic, "once").expect("in the end");
-    assert_eq!(proxy.resets_left(), 0);
+    assert_eq!(lost.injected(), 2);
     assert_eq!(scene.keys(), [&keys[..], &["once"]].concat());
 
-    proxy.reset_after_request(1);
+    let ended = proxy.inject(Fault::LoseResponse.next(1));
     proxy.pass();
-    assert_eq!(proxy.resets_left(), 0);
+    assert_eq!((ended.left(), ended.injected()), (0, 0));
 }
 
 #[test]
