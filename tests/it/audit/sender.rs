@@ -79,6 +79,7 @@ pub(crate) fn group_name(group: u32) -> String {
 /// Sends until it is stopped.
 pub(crate) struct Sender {
     stop: Arc<AtomicBool>,
+    pause: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     running: JoinHandle<Log>,
 }
@@ -86,10 +87,17 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn start(load: Load) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let pause = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
-        let running = tokio::spawn(run(load, Arc::clone(&stop), Arc::clone(&answered)));
+        let running = tokio::spawn(run(
+            load,
+            Arc::clone(&stop),
+            Arc::clone(&pause),
+            Arc::clone(&answered),
+        ));
         Self {
             stop,
+            pause,
             answered,
             running,
         }
@@ -100,6 +108,15 @@ impl Sender {
         self.answered.load(Ordering::Relaxed)
     }
 
+    /// Begins nothing new until it is resumed. What is on its way goes on.
+    pub(crate) fn pause(&self) {
+        self.pause.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.pause.store(false, Ordering::Relaxed);
+    }
+
     /// Begins nothing new, and waits until each callback is answered or given up.
     pub(crate) async fn stop(self) -> Log {
         self.stop.store(true, Ordering::Relaxed);
@@ -107,7 +124,12 @@ impl Sender {
     }
 }
 
-async fn run(load: Load, stop: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Log {
+async fn run(
+    load: Load,
+    stop: Arc<AtomicBool>,
+    pause: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+) -> Log {
     let load = Arc::new(load);
     let began = Instant::now();
     let client: Client<HttpConnector, Full<Bytes>> =
@@ -119,8 +141,16 @@ async fn run(load: Load, stop: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Log
     }
     let mut chains = JoinSet::new();
     let mut number = 0;
+    let mut due_since = began;
     while !stop.load(Ordering::Relaxed) {
-        let due = began + Duration::from_secs(1).mul_f64(number as f64 / f64::from(load.rate));
+        if pause.load(Ordering::Relaxed) {
+            const LOOK: Duration = Duration::from_millis(10);
+            tokio::time::sleep(LOOK).await;
+            // Or all that would have been due would be sent at once.
+            due_since += LOOK;
+            continue;
+        }
+        let due = due_since + Duration::from_secs(1).mul_f64(number as f64 / f64::from(load.rate));
         tokio::time::sleep_until(due.into()).await;
         let Ok(Some(group)) = tokio::time::timeout(Duration::from_millis(100), groups.recv()).await
         else {

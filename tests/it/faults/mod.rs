@@ -7,6 +7,7 @@ mod crash;
 mod disk;
 mod kafka;
 mod network;
+mod order;
 mod producer;
 mod topics;
 
@@ -141,6 +142,11 @@ impl Run {
     }
 
     fn load(&self, rate: u32) -> Sender {
+        self.load_of(4 * rate as usize, rate)
+    }
+
+    /// Of so many groups. The fewer there are, the sooner a group's next callback follows.
+    fn load_of(&self, groups: usize, rate: u32) -> Sender {
         Sender::start(Load {
             plan: Plan {
                 seed: self.seed,
@@ -149,7 +155,7 @@ impl Run {
             },
             address: self.address.parse().expect("an address"),
             rate,
-            groups: 4 * rate as usize,
+            groups,
             // In a small run a failed attempt is repeated sooner, so that the test ends sooner.
             schedule: if is_full() {
                 SCHEDULE

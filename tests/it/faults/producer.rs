@@ -17,7 +17,7 @@ use crate::support::start::broker_down;
 const PARTITIONS: i32 = 6;
 
 /// Three brokers, and a run on them that is ready.
-fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
+pub(super) fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
     let cluster = MockCluster::new(3).expect("it starts");
     // From version 10 on, the mock's answer tells the leader, and it falls over where there is
     // none.
@@ -29,7 +29,7 @@ fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> 
     cluster
 }
 
-fn topics() -> [String; 2] {
+pub(super) fn topics() -> [String; 2] {
     ["joined", "dead"].map(str::to_owned)
 }
 

@@ -247,6 +247,14 @@ impl Cluster {
         }
     }
 
+    /// Changes one setting of every broker. None of its other settings may have been changed.
+    pub(crate) fn change_setting(&self, name: &str, value: &str) {
+        for broker in &self.brokers {
+            let id = i32::try_from(broker.id).expect("ids are small");
+            self.kafka.change_broker(id, name, value);
+        }
+    }
+
     fn change_acl(&self, action: &str, topic: &str, operation: &str) {
         let arguments = [
             action,

@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataPartition;
@@ -49,6 +51,16 @@ impl Kafka {
             .find_map(Result::err);
         assert_eq!(refused, None, "topic {name} was not deleted");
         self.wait_for_partitions(name, <[Partition]>::is_empty);
+    }
+
+    pub(super) fn change_broker(&self, id: i32, name: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Broker(id)).set(name, value);
+        let changed = wait_for(self.admin().alter_configs([&change], &AdminOptions::new()));
+        let refused = changed
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "{name} of broker {id} was not changed");
     }
 
     /// The broker that leads a partition at this moment, if one does.

@@ -1,7 +1,7 @@
 //! What becomes of single produce requests, and the proof that it did.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Fault {
     pub(crate) fn first_of_each_producer(self) -> Faults {
         Faults {
             only_first: true,
-            ..self.next(usize::MAX)
+            ..self.next(usize::MAX / 2)
         }
     }
 }
@@ -75,6 +75,7 @@ impl Faults {
 pub(crate) struct Injection {
     faults: Faults,
     left: AtomicUsize,
+    has_ended: AtomicBool,
     injected: AtomicUsize,
     overtaken: AtomicUsize,
     /// The producers that have begun with a partition.
@@ -84,11 +85,15 @@ pub(crate) struct Injection {
 impl Injection {
     /// How many are still to come.
     pub(crate) fn left(&self) -> usize {
-        self.left.load(Ordering::SeqCst)
+        match self.has_ended.load(Ordering::SeqCst) {
+            true => 0,
+            false => self.left.load(Ordering::SeqCst),
+        }
     }
 
-    /// How many requests have met the fault. One that was to be refused after the append, and that
-    /// the broker itself refused, is not counted.
+    /// How many requests have met the fault. Another one is to meet it instead of one that was to
+    /// be refused after the append and that the broker itself refused, or whose connection ended
+    /// before.
     pub(crate) fn injected(&self) -> usize {
         self.injected.load(Ordering::SeqCst)
     }
@@ -101,7 +106,15 @@ impl Injection {
     }
 
     pub(crate) fn end(&self) {
-        self.left.store(0, Ordering::SeqCst);
+        self.has_ended.store(true, Ordering::SeqCst);
+    }
+
+    fn count(&self) {
+        self.injected.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn not_met(&self) {
+        self.left.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether this request is to meet the fault. It then counts as one of those to come.
@@ -132,6 +145,7 @@ impl Injections {
         let injection = Arc::new(Injection {
             left: faults.times.into(),
             faults,
+            has_ended: false.into(),
             injected: 0.into(),
             overtaken: 0.into(),
             seen: Mutex::default(),
@@ -148,7 +162,7 @@ impl Injections {
 
     fn of(&self, request: &Request) -> Option<Arc<Injection>> {
         let mut all = lock(&self.0);
-        all.retain(|injection| injection.left() > 0);
+        all.retain(|injection| !injection.has_ended.load(Ordering::SeqCst));
         all.iter().find(|one| one.concerns(request)).cloned()
     }
 }
@@ -232,21 +246,23 @@ impl Exchange {
             return Ok((Duration::ZERO, message));
         };
         let delay = injection.faults.delay;
-        let count = || injection.injected.fetch_add(1, Ordering::SeqCst);
         match injection.faults.fault {
             Fault::RefuseAfterAppend(error) if is_taken => {
-                count();
+                injection.count();
                 Ok((delay, produce::refusal(request, error).into()))
             }
             Fault::LoseResponse => {
-                count();
+                injection.count();
                 Err(Broken)
             }
             Fault::Delay => {
-                count();
+                injection.count();
                 Ok((delay, message))
             }
-            Fault::RefuseAfterAppend(_) | Fault::Refuse(_) => Ok((Duration::ZERO, message)),
+            Fault::RefuseAfterAppend(_) | Fault::Refuse(_) => {
+                injection.not_met();
+                Ok((Duration::ZERO, message))
+            }
         }
     }
 
@@ -261,7 +277,7 @@ impl Exchange {
         {
             refused.known = Some(now + delay);
         }
-        injection.injected.fetch_add(1, Ordering::SeqCst);
+        injection.count();
         Some((delay, produce::refusal(&request, error).into()))
     }
 
@@ -270,6 +286,13 @@ impl Exchange {
         let is_unknown = refused.known.is_none_or(|known| Instant::now() < known);
         let follows = refused.epoch == request.epoch && refused.sequence < request.sequence;
         (is_unknown && follows).then(|| Arc::clone(&refused.injection))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let injections = self.waiting.iter().filter_map(|one| one.injection.as_ref());
+        injections.for_each(|injection| injection.not_met());
     }
 }
 

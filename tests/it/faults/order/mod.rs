@@ -1,0 +1,71 @@
+//! A produce request that fails while later ones of its producer are under way.
+//!
+//! Nearly every record is answered by the spool while its first request is under way, and few
+//! groups are many records of each. So if anything overtakes a refused record, the auditor finds
+//! it. A broker that remembers nothing of a producer lets it be overtaken, so producers, and
+//! topics, are new.
+
+mod memory;
+mod mock;
+mod requests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::types::RDKafkaRespErr as E;
+
+use super::Run;
+use crate::audit::{Report, Sender};
+use crate::support::kafka::Kafka;
+use crate::support::proxy::{Fault, Faults, Injection};
+
+const RATE: u32 = 300;
+/// Few enough for a group's next callback to come while a request is under way, at most five of
+/// which are.
+const GROUPS: usize = 4;
+
+/// How late the client learns of the fault. Meanwhile, some records of each group follow.
+const LATE: Duration = Duration::from_millis(50);
+
+/// A run that answers from the spool, on topics of so few partitions that requests follow each
+/// other closely.
+fn run_on(kafka: &Kafka, brokers: &str) -> Run {
+    let topics = ["joined", "dead"].map(|purpose| kafka.unique_topic(purpose));
+    for topic in &topics {
+        kafka.create_topic(topic, 1, &[]);
+    }
+    spooling(Run::on(brokers, topics))
+}
+
+fn spooling(mut run: Run) -> Run {
+    run.set("ZIM2KAFKA_SPOOL_AFTER", "1ms");
+    run
+}
+
+fn load(run: &Run) -> Sender {
+    run.load_of(GROUPS, RATE)
+}
+
+/// For the first request from now on of each producer.
+fn not_enough_replicas() -> Faults {
+    let fault = Fault::Refuse(E::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS);
+    fault.first_of_each_producer().after(LATE)
+}
+
+fn sum(of: impl Fn(&Injection) -> usize, injections: &[Arc<Injection>]) -> usize {
+    injections.iter().map(|injection| of(injection)).sum()
+}
+
+fn record(run: &Run, fault: &str, injections: &[Arc<Injection>], report: &Report) {
+    let injected = sum(Injection::injected, injections);
+    let overtaken = sum(Injection::overtaken, injections);
+    println!("{fault}: {injected} requests met it, {overtaken} overtook one");
+    assert!(injected > 0, "{fault}");
+    record_times(run, fault, injected, report);
+}
+
+fn record_times(run: &Run, fault: &str, injected: usize, report: &Report) {
+    assert_eq!(report.answered_5xx, 0, "{report}");
+    let fault = format!("produce request: {fault}");
+    run.record(&fault, &injected, report, Duration::ZERO, None);
+}
