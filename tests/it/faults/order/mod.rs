@@ -1,9 +1,8 @@
 //! A produce request that fails while later ones of its producer are under way.
 //!
-//! Nearly every record is answered by the spool while its first request is under way, and few
-//! groups are many records of each. So if anything overtakes a refused record, the auditor finds
-//! it. A broker that remembers nothing of a producer lets it be overtaken, so producers, and
-//! topics, are new.
+//! The spool answers nearly every record while its first request is under way, and the few groups
+//! have many records each. If anything overtakes a refused record, the auditor finds it. A broker
+//! that remembers nothing of a producer takes what overtakes, so producers and topics are new.
 
 mod memory;
 mod mock;
@@ -20,8 +19,8 @@ use crate::support::kafka::Kafka;
 use crate::support::proxy::{Fault, Faults, Injection};
 
 const RATE: u32 = 300;
-/// Few enough for a group's next callback to come while a request is under way, at most five of
-/// which are.
+/// As many as there may be requests under way, or fewer: with more, a group's next callback would
+/// not be in any of them.
 const GROUPS: usize = 4;
 
 /// How late the client learns of the fault. Meanwhile, some records of each group follow.

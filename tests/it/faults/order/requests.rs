@@ -17,7 +17,7 @@ async fn meets(cluster: &Cluster, name: &str, fault: Fault) {
     let mut run = run_on(cluster, &cluster.proxied());
     let mut sender = None;
     let (mut first, mut single) = (Vec::new(), Vec::new());
-    for time in 0..size(3, 30) {
+    for time in 0..size(3, 20) {
         // A Kafka that is far has more producers than a near one.
         if time % 2 == 1 {
             proxy.delay(Duration::from_millis(5));
