@@ -1,6 +1,7 @@
 //! A producer in use: its reports, and its end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,11 @@ pub(super) struct Shared {
     pub(super) status: Arc<BrokerStatus>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) wakeups: Arc<Wakeups>,
-    /// Whether earlier runs have left records on disk.
-    pub(super) has_backlog: bool,
+    /// Whether there is a spool.
+    pub(super) has_spool: bool,
+    /// The bytes after which new producers add no further record to a batch: less than those of
+    /// every batch that Kafka rejected because of its size.
+    pub(super) batch_bytes: AtomicUsize,
 }
 
 /// A producer in use.
@@ -66,8 +70,19 @@ impl Current {
     /// Passes on its reports.
     pub(super) fn poll(&mut self, shared: &Shared) -> Reported {
         let mut sum = Reported::default();
-        let on_reports = |Reports { topic, records }: Reports| {
+        let on_reports = |reports: Reports| {
+            let Reports {
+                topic,
+                records,
+                is_too_large,
+            } = reports;
             failpoint::hit("reports");
+            if is_too_large {
+                let half = self.producer.batch_bytes() / 2;
+                shared.batch_bytes.fetch_min(half.max(1), Ordering::Relaxed);
+                self.has_progressed = true;
+                self.failure = Some("Kafka rejects batches of its size".to_owned());
+            }
             self.in_flight = self.in_flight.saturating_sub(records.len());
             if let Some(lane) = shared.lane(&topic) {
                 sum += lane.queue.report(self.id, records);

@@ -23,6 +23,7 @@ mod wakeup;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -119,7 +120,7 @@ impl Delivery {
         let reader = spool.as_mut().and_then(Spool::take_reader);
         let keys = spool.as_mut().map_or_else(KeyRows::default, Spool::keys);
         let next = spool.as_ref().map_or(1, Spool::next_number);
-        let has_backlog = (spool.as_ref()).is_some_and(|spool| spool.records().0 > 0);
+        let has_spool = spool.is_some();
         let sequence = Arc::new(Sequence::from(next));
         let queue = |lane, keys, dead_letters| {
             let backlog =
@@ -183,7 +184,8 @@ impl Delivery {
             status: Arc::clone(&status),
             metrics: Arc::clone(metrics),
             wakeups: Arc::clone(&wakeups),
-            has_backlog,
+            has_spool,
+            batch_bytes: AtomicUsize::new(usize::MAX),
         });
         let producers = producers.map_err(StartError::Producer)?;
         let publisher = Publisher::start(queues, producers, wakeups)

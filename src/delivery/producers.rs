@@ -4,7 +4,7 @@
 //! into a request. Several producers, with several requests under way each, therefore are what keeps
 //! a distant Kafka busy. Which of them a record goes to does not matter for its order.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, atomic, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,7 +111,7 @@ impl Producers {
         // Those that may be needed soon connect now.
         for at in [BACKLOG, SIDE] {
             if let Some(managed) = producers.all.get_mut(at) {
-                managed.is_wanted = at == SIDE || producers.shared.has_backlog;
+                managed.is_wanted = at == SIDE || producers.shared.has_spool;
             }
         }
         Ok(producers)
@@ -348,5 +348,12 @@ fn create(shared: &Shared, at: usize) -> Result<Producer, kafka::Error> {
     } else {
         Ordering::Relaxed
     };
-    Producer::new(&shared.settings, ordering, at == MAIN, &shared.status)
+    let batch_bytes = shared.batch_bytes.load(atomic::Ordering::Relaxed);
+    Producer::new(
+        &shared.settings,
+        ordering,
+        at == MAIN,
+        batch_bytes,
+        &shared.status,
+    )
 }

@@ -28,6 +28,10 @@ pub const MAX_IN_FLIGHT_RECORDS: usize = 10_000;
 /// The bytes after which the producers take no further record of a lane.
 pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 
+/// The default of `batch.size`. A record that is larger is sent alone, and then it is known which one
+/// Kafka rejects because of its size.
+const BATCH_BYTES: usize = 128 * 1024;
+
 const ALL_BROKERS_DOWN: RDKafkaErrorCode = RDKafkaErrorCode::AllBrokersDown;
 
 /// What a producer reports about one record.
@@ -40,7 +44,8 @@ pub(crate) enum Report {
     /// Kafka rejected a batch without naming a record. The culprit may be this record or another
     /// one.
     Suspect(String),
-    /// Kafka rejected another record of the same batch, and will take this one.
+    /// Kafka rejected the batch because of another record, or because of its size. It may take this
+    /// record.
     Bystander,
     /// Anything else: the record may be in the topic or not.
     Failed(String),
@@ -50,6 +55,9 @@ pub(crate) enum Report {
 pub(crate) struct Reports {
     pub(crate) topic: String,
     pub(crate) records: Vec<(u64, Report)>,
+    /// Kafka rejected the batch because of its size. Smaller ones, by another producer, show which
+    /// record is too large by itself.
+    pub(crate) is_too_large: bool,
 }
 
 /// Why the producer did not take a record.
@@ -80,18 +88,24 @@ pub(crate) struct Producer {
     inner: BaseProducer<Callbacks>,
     status: Arc<BrokerStatus>,
     is_main: bool,
+    batch_bytes: usize,
 }
 
 impl Producer {
     /// Creates a producer. The main one stands for the service's connection to Kafka: it reports to
-    /// `status` whether brokers can be reached, and has statistics each second.
+    /// `status` whether brokers can be reached, and has statistics each second. A batch takes no
+    /// further record beyond `batch_bytes`.
     pub(crate) fn new(
         settings: &KafkaSettings,
         ordering: Ordering,
         is_main: bool,
+        batch_bytes: usize,
         status: &Arc<BrokerStatus>,
     ) -> Result<Self, Error> {
         let mut config = config(settings.client(), ordering);
+        let configured = config.get("batch.size").and_then(|size| size.parse().ok());
+        let batch_bytes = configured.unwrap_or(BATCH_BYTES).min(batch_bytes);
+        config.set("batch.size", batch_bytes.to_string());
         if !is_main {
             config.set("statistics.interval.ms", "0");
         }
@@ -101,7 +115,13 @@ impl Producer {
             inner,
             status: Arc::clone(status),
             is_main,
+            batch_bytes,
         })
+    }
+
+    /// The bytes after which a batch takes no further record.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
     }
 
     /// Passes on all reports and statistics that wait in librdkafka. Does not block.
@@ -184,6 +204,11 @@ impl Producer {
 /// error of the batch. Otherwise all have the error of the batch. So it is known who is meant if
 /// any record has another error than the batch, or if the batch has only one record.
 fn judge(batch: Batch) -> Reports {
+    let is_too_large = batch.records.len() > 1
+        && matches!(
+            batch.error,
+            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge
+        );
     let differs = |code: RDKafkaErrorCode| code != batch.error;
     let is_named = batch.records.len() == 1
         || batch.records.iter().any(|record| differs(record.error)) && is_final(batch.error);
@@ -192,6 +217,7 @@ fn judge(batch: Batch) -> Reports {
         // librdkafka's conclusion and not Kafka's answer.
         RDKafkaErrorCode::NoError => Report::Failed("acknowledged without an offset".to_owned()),
         RDKafkaErrorCode::InvalidDifferentRecord => Report::Bystander,
+        _ if is_too_large => Report::Bystander,
         code => {
             let reason = KafkaError::MessageProduction(code).to_string();
             match is_final(code) {
@@ -206,23 +232,23 @@ fn judge(batch: Batch) -> Reports {
     Reports {
         records: records.collect(),
         topic: batch.topic,
+        is_too_large,
     }
 }
 
 /// The configuration of every producer. The operator's properties, already in `client`, replace our
 /// defaults; [`REFUSED`](super::REFUSED) keeps out those that the promises depend on.
 pub(super) fn config(mut client: ClientConfig, ordering: Ordering) -> ClientConfig {
-    let (messages, kilobytes) = (
+    let (messages, kilobytes, batch) = (
         (2 * MAX_IN_FLIGHT_RECORDS).to_string(),
         (256 * 1024).to_string(),
+        BATCH_BYTES.to_string(),
     );
     for (key, default) in [
         // The publisher hands over many records at once; lingering would only add latency.
         ("linger.ms", "0"),
         ("compression.type", "lz4"),
-        // A record that is larger than this is sent alone, and then it is known which one Kafka
-        // rejects because of its size.
-        ("batch.size", "131072"),
+        ("batch.size", &batch),
         ("request.timeout.ms", "5000"),
         // Notice a cluster that moves within one minute instead of five.
         ("topic.metadata.refresh.interval.ms", "60000"),
@@ -377,7 +403,7 @@ mod tests {
             (
                 MessageSizeTooLarge,
                 &[(MessageSizeTooLarge, -1), (MessageSizeTooLarge, -1)],
-                &["suspect", "suspect"],
+                &["bystander", "bystander"],
             ),
             (
                 MessageSizeTooLarge,
