@@ -12,8 +12,8 @@ mod sender;
 mod verdict;
 
 pub(crate) use plan::Plan;
-pub(crate) use reader::{Contents, Taken, read, take};
-pub(crate) use sender::{Load, Log, SCHEDULE, Sender};
+pub(crate) use reader::{Contents, Found, Taken, read, take};
+pub(crate) use sender::{Durable, Load, Log, SCHEDULE, Sender};
 pub(crate) use verdict::{Report, audit};
 
 #[cfg(test)]

@@ -57,6 +57,15 @@ pub(crate) struct Attempt {
     pub(crate) ended: u64,
     /// 0 where there was no answer.
     pub(crate) status: u16,
+    /// Whether the answer named Kafka or the disk.
+    pub(crate) durable: Option<Durable>,
+}
+
+/// Where the answer says that the event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durable {
+    Published,
+    Spooled,
 }
 
 impl Attempt {
@@ -82,6 +91,7 @@ pub(crate) struct Sender {
     pause: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     running: JoinHandle<Log>,
+    began: Instant,
 }
 
 impl Sender {
@@ -89,8 +99,10 @@ impl Sender {
         let stop = Arc::new(AtomicBool::new(false));
         let pause = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
+        let began = Instant::now();
         let running = tokio::spawn(run(
             load,
+            began,
             Arc::clone(&stop),
             Arc::clone(&pause),
             Arc::clone(&answered),
@@ -100,7 +112,13 @@ impl Sender {
             pause,
             answered,
             running,
+            began,
         }
+    }
+
+    /// How long the load has been running.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// How many callbacks have been answered 2xx so far.
@@ -126,12 +144,12 @@ impl Sender {
 
 async fn run(
     load: Load,
+    began: Instant,
     stop: Arc<AtomicBool>,
     pause: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
 ) -> Log {
     let load = Arc::new(load);
-    let began = Instant::now();
     let client: Client<HttpConnector, Full<Bytes>> =
         Client::builder(TokioExecutor::new()).build_http();
     let sent = Arc::new(Mutex::new(Vec::new()));
@@ -224,14 +242,22 @@ impl Chain {
         let answer = async {
             let answer = self.client.request(request).await.ok()?;
             let status = answer.status().as_u16();
-            answer.into_body().collect().await.ok()?;
-            Some(status)
+            let body = answer.into_body().collect().await.ok()?.to_bytes();
+            let says = |what: &str| String::from_utf8_lossy(&body).contains(what);
+            let durable = match (says("\"published\""), says("\"spooled\"")) {
+                (true, _) => Some(Durable::Published),
+                (_, true) => Some(Durable::Spooled),
+                _ => None,
+            };
+            Some((status, durable))
         };
-        let status = tokio::time::timeout(TIMEOUT, answer).await;
+        let answer = tokio::time::timeout(TIMEOUT, answer).await;
+        let (status, durable) = answer.ok().flatten().unwrap_or((0, None));
         Attempt {
             began,
             ended: self.began.elapsed().as_micros() as u64,
-            status: status.ok().flatten().unwrap_or(0),
+            status,
+            durable,
         }
     }
 }

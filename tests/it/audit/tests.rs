@@ -27,6 +27,7 @@ fn log(count: u64) -> Log {
             began: number * 1000,
             ended: number * 1000 + 900,
             status: 200,
+            durable: None,
         }],
     };
     Log {
@@ -149,7 +150,8 @@ fn a_callback_not_answered_2xx_may_be_in_kafka_or_not() {
             Attempt {
                 began: 0,
                 ended: 2_000_000,
-                status: 503
+                status: 503,
+                durable: None,
             };
             6
         ];

@@ -6,6 +6,7 @@
 mod crash;
 mod disk;
 mod kafka;
+mod leaderless;
 mod network;
 mod order;
 mod producer;

@@ -25,8 +25,23 @@ impl Kafka {
     /// Creates a topic, replicated as the cluster does by default, and waits until every partition
     /// has a leader.
     pub(crate) fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let replicas_by_default = TopicReplication::Fixed(-1);
-        let mut topic = NewTopic::new(name, partitions, replicas_by_default);
+        const BY_DEFAULT: i32 = -1;
+        self.create_topic_with(name, partitions, BY_DEFAULT, settings);
+    }
+
+    /// Creates a topic with one replica of each partition, and waits as above.
+    pub(crate) fn create_unreplicated_topic(&self, name: &str, partitions: i32) {
+        self.create_topic_with(name, partitions, 1, &[("min.insync.replicas", "1")]);
+    }
+
+    fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        replicas: i32,
+        settings: &[(&str, &str)],
+    ) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         for (setting, value) in settings {
             topic = topic.set(setting, value);
         }
