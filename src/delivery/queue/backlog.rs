@@ -136,6 +136,8 @@ impl QueueState {
             partition.read_to = partition.effective_read_to();
             partition.dropped = None;
         }
+        self.is_reading = true;
+        self.deleted_meanwhile.clear();
         Some(ReadPlan {
             after: after?,
             partitions: planned,
@@ -150,6 +152,7 @@ impl QueueState {
         end: u64,
         complete: bool,
     ) -> Result<(), Missing> {
+        self.is_reading = false;
         if plan.partitions.len() != self.partitions.count() {
             // Their number has changed meanwhile. What was read is read again.
             return Ok(());
@@ -179,7 +182,9 @@ impl QueueState {
     fn add_row(&mut self, number: u64, record: Record) {
         let is_known = self.fresh.contains_key(&number)
             || self.spooled.contains_key(&number)
+            || self.writing.contains(&number)
             || self.deletable.contains(&number)
+            || self.deleted_meanwhile.contains(&number)
             || self.replaced.contains(&number);
         if is_known {
             return;

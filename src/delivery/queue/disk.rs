@@ -28,12 +28,14 @@ impl Queue {
 
     /// The records that are due to be written, in order, up to about this many bytes.
     pub(in crate::delivery) fn due_rows(&self, now: Instant, limit: usize) -> Vec<Row> {
-        let state = self.lock();
+        let mut state = self.lock();
         let after = match self.disk {
             Some(disk) if !state.finishing && !self.is_late() => disk.after,
             _ => Duration::ZERO,
         };
-        state.due_rows(now, after, limit)
+        let rows = state.due_rows(now, after, limit);
+        state.writing = rows.iter().map(|row| row.number).collect();
+        rows
     }
 
     /// Takes note that these rows are on disk, synced.
@@ -71,10 +73,13 @@ impl Queue {
     pub(in crate::delivery) fn mark_deleted(&self, rows: &[u64]) {
         let mut state = self.lock();
         for number in rows {
-            if state.deletable.remove(number) {
+            let is_ours = state.deletable.remove(number);
+            if is_ours {
                 state.last_deletion = Instant::now();
             }
-            state.replaced.remove(number);
+            if (state.replaced.remove(number) || is_ours) && state.is_reading {
+                state.deleted_meanwhile.insert(*number);
+            }
         }
         drop(state);
         self.wake_reader();
@@ -119,6 +124,7 @@ impl QueueState {
     /// Returns the tickets of the records that have become durable with this.
     fn mark_spooled(&mut self, rows: &[Row]) -> Vec<(Arc<Record>, Arc<Ticket>)> {
         self.writes += 1;
+        self.writing.clear();
         let mut durable = Vec::new();
         for row in rows {
             self.last_row = self.last_row.max(row.number);

@@ -40,6 +40,11 @@ pub(super) struct QueueState {
     pub(super) last_row: u64,
     /// How often rows were written. A read that began before may not have seen them.
     pub(super) writes: u64,
+    /// Records that the spooler may be writing. They are on disk before the queue knows it.
+    pub(super) writing: HashSet<u64>,
+    /// Rows that were deleted while a read was under way, which may still see them.
+    pub(super) deleted_meanwhile: HashSet<u64>,
+    pub(super) is_reading: bool,
     /// Rows on disk that are settled and can be deleted.
     pub(super) deletable: BTreeSet<u64>,
     /// When the first of them became deletable, or some were last deleted.
@@ -135,6 +140,9 @@ impl QueueState {
             partitions: Partitions::new(1),
             last_row: backlog.last.unwrap_or(0),
             writes: 0,
+            writing: HashSet::new(),
+            deleted_meanwhile: HashSet::new(),
+            is_reading: false,
             deletable: BTreeSet::new(),
             last_deletion: Instant::now(),
             replaced: HashSet::new(),

@@ -258,7 +258,10 @@ impl Service {
     }
 
     /// Asks the admin port.
+    #[track_caller]
     pub(crate) fn admin(&self, path: &str) -> String {
+        let listens = TcpStream::connect(self.admin);
+        listens.unwrap_or_else(|error| panic!("{error}\n{}", self.process.stderr()));
         request(self.admin, "GET", path, b"")
     }
 

@@ -51,6 +51,7 @@ enum Action {
         reported: bool,
     },
     Plan,
+    Scan,
     Read,
     /// The spooler takes the records that are not durable and begins to write them.
     Write {
@@ -60,6 +61,8 @@ enum Action {
     Written {
         fails: bool,
     },
+    /// The queue learns that the disk has it.
+    Marked,
     /// All that is settled, or a part of it.
     Delete {
         part: bool,
@@ -104,9 +107,11 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (at(), any::<bool>()).prop_map(|(at, lands)| Action::Fail { at, lands }),
         1 => any::<bool>().prop_map(|reported| Action::Land { reported }),
         2 => Just(Action::Plan),
+        2 => Just(Action::Scan),
         3 => Just(Action::Read),
         4 => any::<bool>().prop_map(|all| Action::Write { all }),
         5 => prop::bool::weighted(0.2).prop_map(|fails| Action::Written { fails }),
+        5 => Just(Action::Marked),
         2 => any::<bool>().prop_map(|part| Action::Delete { part }),
         1 => (1..4_usize).prop_map(|count| Action::Partitions { count }),
         1 => any::<bool>().prop_map(|written| Action::Kill { written }),
@@ -154,7 +159,7 @@ fn each_broken_rule_is_found() {
         Broken::GoOnWithARun,
         Broken::ForgetWhatWasDropped,
     ] {
-        let found = check(Some(broken), 6000).expect_err(&format!("{broken:?} must be found"));
+        let found = check(Some(broken), 60_000).expect_err(&format!("{broken:?} must be found"));
         println!("{broken:?}: {found}");
     }
 }

@@ -40,6 +40,9 @@ pub(super) struct Producer {
     pub(super) id: ProducerId,
 }
 
+/// Rows by lane, the last number that was looked at, and whether it is the last of all.
+type Scanned = ([Vec<(u64, Record)>; 2], u64, bool);
+
 pub(super) struct World {
     pub(super) broken: Option<Broken>,
     pub(super) queues: [Arc<Queue>; 2],
@@ -47,8 +50,12 @@ pub(super) struct World {
     disk: BTreeMap<u64, Record>,
     /// What the spooler is about to write. It does nothing else meanwhile.
     writing: Option<Vec<Row>>,
+    /// What is on disk, and the queue does not know it yet.
+    committed: Option<Vec<Row>>,
     /// What the reader is about to read.
     plans: Option<[Option<ReadPlan>; 2]>,
+    /// What it has read, and the queues do not have yet.
+    scanned: Option<Scanned>,
     pub(super) producers: Vec<Producer>,
     last_id: ProducerId,
     /// With the producers, in order.
@@ -69,7 +76,9 @@ impl World {
             sent: Vec::new(),
             disk: BTreeMap::new(),
             writing: None,
+            committed: None,
             plans: None,
+            scanned: None,
             producers: Vec::new(),
             last_id: 0,
             flying: VecDeque::new(),
@@ -110,9 +119,11 @@ impl World {
             Action::Fail { at, lands } => self.fail(at, lands),
             Action::Land { reported } => self.land(reported),
             Action::Plan => self.plan(),
+            Action::Scan => self.scan(),
             Action::Read => self.read()?,
             Action::Write { all } => self.write(all),
             Action::Written { fails } => self.written(fails),
+            Action::Marked => self.marked(),
             Action::Delete { part } => self.delete(part),
             Action::Partitions { count } => self.queues[0].set_partitions(count),
             Action::Kill { written } => self.kill(written),
@@ -203,12 +214,14 @@ impl World {
             .get_or_insert_with(|| queues.map(|queue| queue.plan_read()));
     }
 
-    fn read(&mut self) -> Result<(), TestCaseError> {
-        let Some(mut plans) = self.plans.take() else {
-            return Ok(());
+    /// Reads from the disk as it is now.
+    fn scan(&mut self) {
+        let Some(plans) = self.plans.as_mut().filter(|_| self.scanned.is_none()) else {
+            return;
         };
         let Some(after) = plans.iter().flatten().map(|plan| plan.after).min() else {
-            return Ok(());
+            self.plans = None;
+            return;
         };
         let (mut records, mut end, mut complete) = ([Vec::new(), Vec::new()], after, true);
         for (number, record) in self.disk.range(after + 1..) {
@@ -224,6 +237,17 @@ impl World {
                 break;
             }
         }
+        self.scanned = Some((records, end, complete));
+    }
+
+    /// Gives the queues what was read.
+    fn read(&mut self) -> Result<(), TestCaseError> {
+        self.scan();
+        let (Some(plans), Some((records, end, complete))) =
+            (self.plans.take(), self.scanned.take())
+        else {
+            return Ok(());
+        };
         for ((queue, plan), records) in self.queues.iter().zip(plans).zip(records) {
             let Some(plan) = plan else { continue };
             if self.is(Broken::ForgetWhatWasDropped) {
@@ -247,7 +271,7 @@ impl World {
 
     /// All that is due, or only what is urgent and the oldest.
     fn write(&mut self, all: bool) {
-        if self.writing.is_some() {
+        if self.writing.is_some() || self.committed.is_some() {
             return;
         }
         let rows = |queue: &Arc<Queue>| {
@@ -256,23 +280,30 @@ impl World {
         };
         self.writing = Some(self.queues.iter().flat_map(rows).collect());
         if self.is(Broken::AnswerBeforeTheWrite) {
-            self.notify_spooled();
+            self.notify_spooled(self.writing.as_deref().unwrap_or_default());
         }
     }
 
     fn written(&mut self, fails: bool) {
-        let rows = self.writing.clone().unwrap_or_default();
+        let Some(rows) = self.writing.take() else {
+            return;
+        };
         if !fails {
             self.commit(&rows);
-            if !self.is(Broken::AnswerBeforeTheWrite) {
-                self.notify_spooled();
-            }
+            self.committed = Some(rows);
         }
-        self.writing = None;
     }
 
-    fn notify_spooled(&self) {
-        let rows = self.writing.as_deref().unwrap_or_default();
+    fn marked(&mut self) {
+        let Some(rows) = self.committed.take() else {
+            return;
+        };
+        if !self.is(Broken::AnswerBeforeTheWrite) {
+            self.notify_spooled(&rows);
+        }
+    }
+
+    fn notify_spooled(&self, rows: &[Row]) {
         for (queue, lane) in self.queues.iter().zip([Lane::Events, Lane::DeadLetters]) {
             let of = |row: &&Row| row.record.lane() == lane;
             queue.mark_spooled(&rows.iter().filter(of).cloned().collect::<Vec<_>>());
@@ -289,7 +320,7 @@ impl World {
     }
 
     fn delete(&mut self, part: bool) {
-        if self.writing.is_some() {
+        if self.writing.is_some() || self.committed.is_some() {
             return;
         }
         for queue in &self.queues {
@@ -314,9 +345,11 @@ impl World {
         self.landing
             .iter_mut()
             .for_each(|(_, is_alive)| *is_alive = false);
+        self.committed = None;
         self.reports.clear();
         self.producers.clear();
         self.plans = None;
+        self.scanned = None;
         self.sent.iter_mut().for_each(|sent| sent.ticket = None);
         self.queues = queues(&self.disk, self.is(Broken::ForgetTheDiskAtAStart));
         self.break_guard();
@@ -361,6 +394,7 @@ impl World {
             for step in [
                 Action::Write { all: true },
                 Action::Written { fails: false },
+                Action::Marked,
                 Action::Delete { part: false },
             ] {
                 self.step(step)?;
