@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::Error;
@@ -63,6 +66,30 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Error> {
             found.into(),
         ));
     }
+    Ok(connection)
+}
+
+/// Opens a file in a folder that takes no writes, and writes nothing. `wal` is its WAL, of which
+/// the contents are read too.
+pub(super) fn connect_read_only(path: &Path, wal: &Path) -> Result<Connection, Error> {
+    // SQLite takes its locks with writes and shares the index of the WAL in a file. Without locks
+    // and with exclusive use it needs neither: the index is in memory, one for each connection.
+    const VFS_WITHOUT_LOCKS: &str = "unix-none";
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let mut connection = if wal.exists() {
+        let connection = Connection::open_with_flags_and_vfs(path, flags, VFS_WITHOUT_LOCKS)?;
+        let mode = "EXCLUSIVE";
+        connection.pragma_update_and_check(None, "locking_mode", mode, |_| Ok(()))?;
+        connection
+    } else {
+        // SQLite would create the WAL. For a file that nobody changes it does without one.
+        let path = percent_encode(path.as_os_str().as_bytes(), NON_ALPHANUMERIC);
+        let uri = format!("file:{path}?immutable=1");
+        let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags_and_vfs(uri, flags, VFS_WITHOUT_LOCKS)?
+    };
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    configure(&mut connection)?;
     Ok(connection)
 }
 

@@ -1,6 +1,7 @@
 //! Why the spool could not do what it was asked to, and which of SQLite's errors mean damage.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{ErrorCode, ffi};
@@ -26,6 +27,15 @@ pub enum Error {
     /// Another process uses it.
     #[error("another process still uses the spool after {} s; stop it, or set ZIM2KAFKA_SPOOL_DIR to another folder", .0.as_secs())]
     Locked(Duration),
+    /// A file that this process has open, or the folder, is not under its name any more. What is
+    /// written there would be lost at the end of the process.
+    #[error("{} was {how} while the service runs", path.display())]
+    Replaced {
+        /// What happened.
+        how: &'static str,
+        /// Its name.
+        path: PathBuf,
+    },
     /// Anything else that SQLite or the system reports.
     #[error("{0}")]
     Failed(&'static str, #[source] Cause),

@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::statvfs;
+use rustix::fs::{Access, access, statvfs};
+use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::error::Error;
+use super::identity::Named;
+use super::{DATABASE_FILE, WAL_FILE};
 
 /// How long a process waits for another one to release the lock, as in a restart that overlaps.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,11 +28,23 @@ pub const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 /// The name of that file, kept for compatibility with earlier versions.
 pub(super) const RESERVE_FILE: &str = "ballast";
 
+/// The name of the lock file.
+const LOCK_FILE: &str = "lock";
+
+/// The name of an empty file that tells the next start that a run has found damage. The checks of a
+/// start need not find the same damage again.
+const DAMAGE_MARK: &str = "damaged";
+
 /// A folder that belongs to this process. The lock ends with the process, however that ends.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    read_only: Option<Errno>,
+    /// The names that must still lead to what is locked.
+    names: Vec<Named>,
+    // The folder itself is locked too: a process that finds no lock file, or creates another one,
+    // must still not use the folder.
+    _locks: Vec<File>,
 }
 
 impl Folder {
@@ -45,32 +62,78 @@ impl Folder {
             let holder = folder.parent().filter(|path| !path.as_os_str().is_empty());
             sync(holder.unwrap_or(Path::new(".")))?;
         }
-        let lock = private().open(path.join("lock"))?;
+        let folder = File::open(path)?;
+        let lock_file = path.join(LOCK_FILE);
+        // On a disk that takes no writes it may be missing, or can only be read.
+        let lock = private()
+            .open(&lock_file)
+            .or_else(|error| File::open(&lock_file).map_err(|_| error));
         let deadline = Instant::now() + timeout;
-        let mut logged = false;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Err(TryLockError::WouldBlock) => {
-                    if !logged {
-                        tracing::info!(
-                            "another process uses the spool in {}; waiting up to {timeout:?} for it to end",
-                            path.display()
-                        );
-                        logged = true;
-                    }
-                    thread::sleep(LOCK_RETRY_PAUSE);
-                }
+        let is_locked = match try_lock_until(&folder, deadline, path) {
+            // Network file systems do not lock folders.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => false,
+            locked => locked.map(|()| true)?,
+        };
+        let mut names = vec![Named::new(path.to_owned(), &folder.metadata()?)];
+        let mut locks = vec![folder];
+        match lock {
+            Ok(lock) => {
+                try_lock_until(&lock, deadline, path)?;
+                names.push(Named::new(lock_file, &lock.metadata()?));
+                locks.push(lock);
             }
+            Err(_) if is_locked => {}
+            Err(error) => return Err(error),
         }
-        Ok(Self {
+        let claimed = Self {
             path: path.to_owned(),
-            _lock: lock,
-        })
+            read_only: find_read_only(path),
+            names,
+            _locks: locks,
+        };
+        // Whoever held the lock may have replaced what was opened before.
+        claimed.verify().map_err(io::Error::other)?;
+        Ok(claimed)
+    }
+
+    /// Why the files can only be read; `None` if they can be written.
+    pub(super) fn read_only(&self) -> Option<io::Error> {
+        self.read_only.map(io::Error::from)
+    }
+
+    /// Requires that the folder and its lock file are still under their names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Named::verify`].
+    pub(super) fn verify(&self) -> Result<(), Error> {
+        self.names.iter().try_for_each(Named::verify)
+    }
+
+    /// Lets the next start recover the spool, whatever its checks find. Does nothing if the mark
+    /// cannot be written, or if the folder now belongs to others.
+    pub(super) fn mark_damaged(&self) {
+        if self.verify().is_ok() {
+            let marked = private().open(self.file(DAMAGE_MARK));
+            drop(
+                marked
+                    .and_then(|mark| mark.sync_all())
+                    .and_then(|()| self.sync()),
+            );
+        }
+    }
+
+    /// Whether an earlier run has found damage that is not recovered yet.
+    pub(super) fn is_marked_damaged(&self) -> bool {
+        self.file(DAMAGE_MARK).exists()
+    }
+
+    /// Removes the mark, once the spool is recovered.
+    pub(super) fn clear_damage_mark(&self) -> io::Result<()> {
+        match fs::remove_file(self.file(DAMAGE_MARK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| self.sync()),
+        }
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
@@ -128,6 +191,42 @@ impl Folder {
     pub(super) fn release_reserve(&self) -> bool {
         fs::remove_file(self.file(RESERVE_FILE)).is_ok()
     }
+}
+
+/// Waits for a lock.
+fn try_lock_until(file: &File, deadline: Instant, folder: &Path) -> io::Result<()> {
+    let mut logged = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Err(TryLockError::WouldBlock) => {
+                if !logged {
+                    tracing::info!(
+                        "another process uses the spool in {}; waiting up to {LOCK_TIMEOUT:?} for it to end",
+                        folder.display()
+                    );
+                    logged = true;
+                }
+                thread::sleep(LOCK_RETRY_PAUSE);
+            }
+        }
+    }
+}
+
+/// Why the folder, or a file in it, can only be read; `None` if all can be written.
+fn find_read_only(folder: &Path) -> Option<Errno> {
+    let [file, wal] = [DATABASE_FILE, WAL_FILE].map(|name| folder.join(name));
+    let checks = [
+        access(folder, Access::WRITE_OK | Access::EXEC_OK),
+        access(&file, Access::WRITE_OK),
+        access(&wal, Access::WRITE_OK),
+    ];
+    let mut errors = checks.into_iter().filter_map(Result::err);
+    errors.find(|error| matches!(*error, Errno::ROFS | Errno::ACCESS | Errno::PERM))
 }
 
 /// Makes the names in a folder durable.

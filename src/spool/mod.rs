@@ -9,6 +9,7 @@ mod error;
 mod folder;
 mod format;
 mod gap;
+mod identity;
 mod inspection;
 mod keys;
 mod migration;
@@ -30,6 +31,7 @@ use connection::PAGE_BYTES;
 pub use error::Error;
 pub use folder::RESERVE_BYTES;
 use folder::{Folder, LOCK_TIMEOUT};
+use identity::Named;
 pub use inspection::inspect;
 pub(crate) use keys::KeyRows;
 pub use keys::MAX_TRACKED_KEYS;
@@ -132,6 +134,10 @@ pub struct Spool {
     wal_in_doubt: bool,
     /// Whether the WAL may hold the remains of a failed write.
     wal_has_remains: bool,
+    /// Whether the names of the files are durable.
+    names_synced: bool,
+    /// The names that must still lead to the open files; empty if nothing is written.
+    names: Vec<Named>,
     /// Whether anything was written since the last [`Spool::tidy`].
     written: bool,
     contents: store::Contents,
@@ -144,7 +150,8 @@ impl Spool {
     /// Opens the spool with the contents that earlier runs have left, and reads all of it once. One
     /// of an earlier version gets the current format, which takes as much free space as it uses.
     /// Waits up to 30 s for another process to release it. Damaged files are moved aside, and every
-    /// record that can still be read is kept. Blocks, and reports what it is doing: ten million
+    /// record that can still be read is kept. In a folder that can only be read, what is there is
+    /// opened and nothing is ever written. Blocks, and reports what it is doing: ten million
     /// records take minutes. A process that ends meanwhile damages nothing, as with any crash.
     ///
     /// # Errors
@@ -181,14 +188,29 @@ impl Spool {
         // A newer program's files are not touched.
         migration::format_on_disk(&folder)?;
         report(OpenStage::Checking);
-        recovery::finish(&folder).map_err(failed)?;
-        let (store, contents, recovery) = opening::open(&folder, report)?;
+        if folder.read_only().is_none() {
+            recovery::finish(&folder).map_err(failed)?;
+        }
+        let (mut store, contents, recovery) = opening::open(&folder, report)?;
         let reader = SpoolReader::open(&folder, &store)?;
-        let reserve = match folder.allocate_reserve() {
-            true => Ok(()),
-            false => Err(Instant::now()),
+        let (reserve, names, names_synced) = match folder.read_only() {
+            Some(reason) => {
+                let (records, _) = store.records();
+                tracing::error!(
+                    "the spool in {} can only be read ({reason}): its {records} records are published and cannot be deleted, so the next start publishes them again. New events depend on Kafka alone. Make the folder writable, then start again",
+                    settings.folder.display()
+                );
+                (Err(Instant::now()), Vec::new(), false)
+            }
+            None => {
+                let reserve = match folder.allocate_reserve() {
+                    true => Ok(()),
+                    false => Err(Instant::now()),
+                };
+                let names = store.names(folder.file(DATABASE_FILE)).map_err(failed)?;
+                (reserve, names.into(), folder.sync().is_ok())
+            }
         };
-        folder.sync().map_err(failed)?;
         Ok(Self {
             settings: settings.clone(),
             wal_in_doubt: store.wal_bytes() > 0,
@@ -197,6 +219,8 @@ impl Spool {
             reserve,
             // On a full disk, opening may have been a write that failed.
             wal_has_remains: true,
+            names_synced,
+            names,
             written: true,
             contents,
             recovery,
@@ -214,9 +238,30 @@ impl Spool {
         self.recovery.as_ref()
     }
 
-    /// Writes nothing more, not even when dropped, because the spool is damaged.
+    /// Writes nothing more, not even when dropped.
     pub(crate) fn abandon(&self) {
         self.store.keep_wal();
+    }
+
+    /// Lets the next start recover the spool, because it is damaged.
+    pub(crate) fn mark_damaged(&self) {
+        self.folder.mark_damaged();
+    }
+
+    /// Whether nothing can be written in this run.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.folder.read_only().is_some()
+    }
+
+    /// Requires that the files are still under their names. Otherwise another process may use the
+    /// folder, and what is written is lost when this one ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Replaced`], or another one if that cannot be found out now.
+    pub(crate) fn verify(&self) -> Result<(), Error> {
+        self.folder.verify()?;
+        self.names.iter().try_for_each(Named::verify)
     }
 
     /// The first number that this run may give to a record: above every number that was ever on
@@ -299,12 +344,12 @@ impl Spool {
     }
 
     /// Writes rows and deletes those that they replace, in one transaction. The rows are synced to
-    /// disk when this returns.
+    /// disk, in files that the next start will find, when this returns.
     pub(crate) fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
         self.ensure_appendable()?;
         let written = self.store.append(rows);
         self.note_write(written.is_err());
-        written
+        written.and_then(|()| self.verify())
     }
 
     /// Deletes rows: the first of them at least, and as many as there is time for. Returns how many
@@ -341,7 +386,7 @@ impl Spool {
         self.ensure_appendable()?;
         let written = self.store.probe();
         self.note_write(written.is_err());
-        written
+        written.and_then(|()| self.verify())
     }
 
     /// Returns space to the disk once the spool is nearly empty.
@@ -383,6 +428,11 @@ impl Spool {
     /// Requires a synced WAL and an allocated reserve file before appending.
     fn ensure_appendable(&mut self) -> Result<(), Error> {
         self.ensure_reserve()?;
+        if !self.names_synced {
+            let failed = Error::io("cannot sync the folder");
+            self.folder.sync().map_err(failed)?;
+            self.names_synced = true;
+        }
         if self.wal_in_doubt {
             self.store.empty_wal()?;
             self.wal_in_doubt = false;

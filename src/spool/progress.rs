@@ -38,8 +38,11 @@ pub fn wait_until_released(settings: &SpoolSettings) -> Result<(), Error> {
 pub(super) fn folder_failed(lock_timeout: Duration) -> impl Fn(io::Error) -> Error + Copy {
     move |error| match error.kind() {
         io::ErrorKind::WouldBlock => Error::Locked(lock_timeout),
-        _ => Error::io("cannot use the folder; it must exist or be creatable, and be writable")(
-            error,
-        ),
+        _ => unusable_folder(error),
     }
+}
+
+/// Why a folder cannot be used at all.
+pub(super) fn unusable_folder(error: io::Error) -> Error {
+    Error::io("cannot use the folder; it must exist or be creatable, and be writable")(error)
 }

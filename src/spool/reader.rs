@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
 
-use super::connection::{VFS, configure};
+use super::connection::{VFS, configure, connect_read_only};
 use super::error::Error;
 use super::folder::Folder;
 use super::gap::Gap;
 use super::store::Store;
-use super::{DATABASE_FILE, MAX_READ_BYTES, MAX_READ_RECORDS, TIME_SLICE, row};
+use super::{DATABASE_FILE, MAX_READ_BYTES, MAX_READ_RECORDS, TIME_SLICE, WAL_FILE, row};
 use crate::event::Record;
 
 /// Reads the records of an open spool. To be dropped before it: only the last connection that
@@ -27,7 +27,7 @@ pub(crate) struct SpoolReader {
     connection: Connection,
     gap: Gap,
     // Last, so that the lock outlives the connection.
-    _folder: Arc<Folder>,
+    folder: Arc<Folder>,
 }
 
 /// The columns of a row that can be read without its value and headers.
@@ -69,11 +69,15 @@ pub(super) const LIMITS: Limits = Limits {
 impl SpoolReader {
     /// Opens a second connection to the file of this store.
     pub(super) fn open(folder: &Arc<Folder>, store: &Store) -> Result<Self, Error> {
-        let connection = connect(&folder.file(DATABASE_FILE))?;
+        let file = folder.file(DATABASE_FILE);
+        let connection = match store.is_read_only()? {
+            true => connect_read_only(&file, &folder.file(WAL_FILE))?,
+            false => connect(&file)?,
+        };
         let reader = Self {
             connection,
             gap: store.gap(),
-            _folder: Arc::clone(folder),
+            folder: Arc::clone(folder),
         };
         // Opens the WAL and reads the schema now, not while the disk may hang.
         let one_row = Limits {
@@ -99,6 +103,11 @@ impl SpoolReader {
         wanted: impl FnMut(RowHead<'_>) -> bool,
     ) -> Result<Scan, Error> {
         self.scan_within(after, LIMITS, wanted)
+    }
+
+    /// Lets the next start recover the spool, because it is damaged.
+    pub(crate) fn mark_damaged(&self) {
+        self.folder.mark_damaged();
     }
 
     /// Like [`SpoolReader::scan`], with other limits.

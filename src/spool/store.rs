@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement};
 
 use super::connection::PAGE_BYTES;
-use super::connection::{check_integrity, connect, create_tables, last, pragma, write_last};
+use super::connection::{
+    check_integrity, connect, connect_read_only, create_tables, last, pragma, write_last,
+};
 use super::error::Error;
 use super::format::{Format, newer_version};
 use super::gap::Gap;
+use super::identity::{Identity, Named};
 use super::keys::KeyRows;
 use super::row::{self, Altered, Stored};
 use super::{Backlog, OpenStage, Row};
@@ -40,6 +44,8 @@ const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1 RETURNING refuse
 pub(super) struct Store {
     connection: Connection,
     wal: PathBuf,
+    /// Which file the WAL is, once [`Store::names`] was called.
+    wal_identity: Option<Identity>,
     records: i64,
     /// How many of them are marked as refused.
     refused: i64,
@@ -66,8 +72,20 @@ impl Store {
     /// Opens the file and, if it is new, creates its tables. Checks nothing else.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let mut connection = connect(path)?;
-        match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => create_tables(&mut connection, Format::CURRENT)?,
+        if format(&connection)? == 0 {
+            create_tables(&mut connection, Format::CURRENT)?;
+        }
+        Self::new(connection, wal_of(path))
+    }
+
+    /// Opens a file that can only be read. Checks nothing else, and nothing can be written.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let wal = wal_of(path);
+        Self::new(connect_read_only(path, &wal)?, wal)
+    }
+
+    fn new(connection: Connection, wal: PathBuf) -> Result<Self, Error> {
+        match format(&connection)? {
             FORMAT => {}
             other => {
                 return Err(match newer_version(other) {
@@ -77,11 +95,11 @@ impl Store {
             }
         }
         let last = last(&connection)?;
-        let wal = PathBuf::from(format!("{}-wal", path.display()));
         Ok(Self {
             last: last.ok_or_else(|| Error::Damaged("the last number has been altered".into()))?,
             connection,
             wal,
+            wal_identity: None,
             records: 0,
             refused: 0,
             checkpoint_prevented: Cell::new(None),
@@ -96,7 +114,7 @@ impl Store {
         const CLEAR: &str = "UPDATE records SET refused = 0 WHERE refused = 1 AND event IS NULL";
         check_integrity(&self.connection)?;
         let mut contents = self.contents(report)?;
-        if contents.refused_letters > 0 {
+        if contents.refused_letters > 0 && !self.is_read_only()? {
             match self.connection.execute(CLEAR, []).map_err(Error::from) {
                 // Not reported: the number of records would fall.
                 Ok(_) => contents = self.contents(&|_| {})?,
@@ -303,11 +321,30 @@ impl Store {
             Err(_) => return Err(Error::Failed(TRUNCATE, "there is none".into())),
         };
         if self.wal_bytes() > end {
-            let wal = OpenOptions::new().write(true).open(&self.wal);
-            wal.and_then(|wal| wal.set_len(end))
-                .map_err(Error::io(TRUNCATE))?;
+            let truncate = || -> io::Result<()> {
+                let wal = OpenOptions::new().write(true).open(&self.wal)?;
+                let found = Some(Identity::of(&wal.metadata()?));
+                match self.wal_identity.is_none() || found == self.wal_identity {
+                    true => wal.set_len(end),
+                    false => Err(io::Error::other("it was replaced")),
+                }
+            };
+            truncate().map_err(Error::io(TRUNCATE))?;
         }
         Ok(())
+    }
+
+    /// Whether nothing can be written.
+    pub(super) fn is_read_only(&self) -> Result<bool, Error> {
+        Ok(self.connection.is_readonly("main")?)
+    }
+
+    /// The names of the files that are open. From now on the WAL is only truncated if it is this
+    /// one.
+    pub(super) fn names(&mut self, file: PathBuf) -> io::Result<[Named; 2]> {
+        let wal = Named::now(self.wal.clone())?;
+        self.wal_identity = Some(wal.identity());
+        Ok([Named::now(file)?, wal])
     }
 
     /// Leaves the WAL as it is when this is dropped, for a later recovery.
@@ -401,6 +438,16 @@ impl Store {
         let oldest = statement.query_row([], |row| row.get(0));
         Ok(oldest.optional()?)
     }
+}
+
+fn format(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn wal_of(file: &Path) -> PathBuf {
+    let mut wal = file.as_os_str().to_owned();
+    wal.push("-wal");
+    wal.into()
 }
 
 /// What a transaction has changed.

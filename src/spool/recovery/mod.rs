@@ -46,20 +46,16 @@ pub(crate) struct RecoveryReport {
 /// database file is gone.
 ///
 /// Before it is trusted, the WAL is written to disk again: after a failed sync the system's cache
-/// may hold what the disk does not, and report it as synced.
+/// may hold what the disk does not, and report it as synced. If that fails, what is in the cache can
+/// still be published; nothing is appended to such a WAL.
 pub(super) fn wal_is_damaged(folder: &Folder) -> io::Result<bool> {
     let (bytes, is_complete) = read_wal(folder)?;
-    if is_complete && !bytes.is_empty() {
+    if is_complete && !bytes.is_empty() && folder.read_only().is_none() {
         let file = OpenOptions::new().write(true).open(folder.file(WAL_FILE))?;
-        match file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()) {
-            // On file systems where each write takes new space, a full disk must still not prevent
-            // a start.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                ) => {}
-            done => done?,
+        if let Err(error) = file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()) {
+            tracing::warn!(
+                "cannot write the WAL of the spool to disk again ({error}); its records are published all the same"
+            );
         }
     }
     let wal = Wal::read(&bytes, is_complete);
@@ -275,5 +271,6 @@ fn replace(folder: &Folder, aside: &Path) -> io::Result<()> {
     for name in [DATABASE_FILE, WAL_FILE] {
         ignore_missing(fs::rename(folder.file(name), aside.join(name)))?;
     }
-    new_file::move_into_place(folder)
+    new_file::move_into_place(folder)?;
+    folder.clear_damage_mark()
 }
