@@ -39,7 +39,7 @@ use publisher::Publisher;
 use queue::{Disk, Sequence};
 pub use queue::{Full, MAX_LOADED_BYTES, MAX_LOADED_RECORDS, MAX_QUEUE_BYTES, Queue};
 use reader::Reader;
-use spooler::Spooler;
+use spooler::{SpoolStatus, Spooler};
 pub use ticket::{Durability, Settled, Ticket};
 use wakeup::Wakeups;
 
@@ -154,11 +154,13 @@ impl Delivery {
                 drop(damage.set(Arc::new(error)));
             }
         };
+        let spool_status = Arc::new(SpoolStatus::default());
         let reader = reader.map(|reader| {
             Reader::start(
                 reader,
                 queues.clone(),
                 Arc::clone(&wakeups),
+                Arc::clone(&spool_status),
                 on_damage.clone(),
             )
         });
@@ -167,7 +169,8 @@ impl Delivery {
             let lost = spool.recovery().map(|recovery| recovery.lost.len());
             (metrics.spool()).opened(spool.settings().max_bytes, lost);
             let (wakeups, metrics) = (Arc::clone(&wakeups), Arc::clone(metrics));
-            Spooler::start(spool, wakeups, queues.clone(), metrics, on_damage)
+            let queues = queues.clone();
+            Spooler::start(spool, wakeups, queues, metrics, spool_status, on_damage)
         });
         let spooler =
             (spooler.transpose()).map_err(|error| StartError::Thread("spooler", error))?;

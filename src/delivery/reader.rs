@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::queue::{Missing, Queue, ReadPlan};
+use super::spooler::SpoolStatus;
 use super::wakeup::Wakeups;
 use crate::event::Lane;
 use crate::log::{Chain, LogThrottle};
@@ -29,16 +30,20 @@ impl Reader {
         spool: SpoolReader,
         queues: Vec<Arc<Queue>>,
         wakeups: Arc<Wakeups>,
+        status: Arc<SpoolStatus>,
         on_damage: impl Fn(spool::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let mut worker = Worker {
             spool,
             queues,
             wakeups: Arc::clone(&wakeups),
+            status,
             log: LogThrottle::default(),
+            overdue_log: LogThrottle::default(),
         };
         let run = move || {
             if let Err(damage) = worker.run() {
+                worker.spool.mark_damaged();
                 on_damage(damage);
             }
         };
@@ -59,13 +64,16 @@ struct Worker {
     spool: SpoolReader,
     queues: Vec<Arc<Queue>>,
     wakeups: Arc<Wakeups>,
+    status: Arc<SpoolStatus>,
     log: LogThrottle,
+    overdue_log: LogThrottle,
 }
 
 impl Worker {
     /// Returns when it is stopped, or with the damage that was found.
     fn run(&mut self) -> Result<(), spool::Error> {
         while !self.wakeups.reader.is_stopped() {
+            self.report_overdue();
             let pause = match self.read() {
                 Ok(true) => continue,
                 Ok(false) => IDLE_WAIT,
@@ -83,6 +91,17 @@ impl Worker {
             self.wakeups.reader.wait(Instant::now() + pause);
         }
         Ok(())
+    }
+
+    /// Logs what a crash would publish again, once a minute while nothing can be deleted. The spooler
+    /// itself may be waiting for the disk.
+    fn report_overdue(&self) {
+        let rows: usize = self.queues.iter().map(|queue| queue.overdue_rows()).sum();
+        if rows > 0 && !self.status.has_lost_files() && self.overdue_log.is_due() {
+            tracing::warn!(
+                "{rows} records that Kafka has cannot be deleted from the spool; a crash or a restart now would publish them again. Give ZIM2KAFKA_SPOOL_DIR a disk that takes writes"
+            );
+        }
     }
 
     /// Reads what the queues want next; false if they want nothing.

@@ -26,13 +26,30 @@ const DELETE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// The time for deletions at shutdown. Rows still on disk after it are published again.
 const SHUTDOWN_DELETE_TIME: Duration = Duration::from_secs(1);
 
+/// How often the files of the spool are looked for under their names while nothing is written.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The pause after a write that failed or found no space.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What other threads see of the spool.
+#[derive(Debug, Default)]
+pub(super) struct SpoolStatus {
+    is_working: AtomicBool,
+    has_lost_files: AtomicBool,
+}
+
+impl SpoolStatus {
+    /// Whether the files were removed or replaced: the next start will not find them.
+    pub(super) fn has_lost_files(&self) -> bool {
+        self.has_lost_files.load(Ordering::Relaxed)
+    }
+}
 
 /// The running spooler.
 pub(super) struct Spooler {
     wakeups: Arc<Wakeups>,
-    is_working: Arc<AtomicBool>,
+    status: Arc<SpoolStatus>,
     thread: JoinHandle<()>,
 }
 
@@ -44,15 +61,19 @@ impl Spooler {
         wakeups: Arc<Wakeups>,
         queues: Vec<Arc<Queue>>,
         metrics: Arc<Metrics>,
+        status: Arc<SpoolStatus>,
         on_damage: impl Fn(spool::Error) + Send + 'static,
     ) -> io::Result<Self> {
-        let is_working = Arc::new(AtomicBool::new(true));
+        let is_closed = spool.is_read_only();
+        status.is_working.store(!is_closed, Ordering::Relaxed);
         let mut worker = Worker {
             spool,
+            is_closed,
+            verify_due: Instant::now(),
             wakeups: Arc::clone(&wakeups),
             queues,
             metrics,
-            is_working: Arc::clone(&is_working),
+            status: Arc::clone(&status),
             on_damage: Box::new(on_damage),
             last_deletion: Instant::now(),
             delete_retry: None,
@@ -64,14 +85,14 @@ impl Spooler {
             .spawn(move || worker.run())?;
         Ok(Self {
             wakeups,
-            is_working,
+            status,
             thread,
         })
     }
 
     /// Whether the last write succeeded and found space.
     pub(super) fn is_working(&self) -> bool {
-        self.is_working.load(Ordering::Relaxed)
+        self.status.is_working.load(Ordering::Relaxed)
     }
 
     /// Writes and deletes one last time, and closes the spool.
@@ -85,11 +106,16 @@ impl Spooler {
 
 struct Worker {
     spool: Spool,
+    /// Nothing is written any more in this run, which goes on with Kafka alone. What is on disk is
+    /// still read and published.
+    is_closed: bool,
+    /// When to look for the files under their names, unless something is written before.
+    verify_due: Instant,
     wakeups: Arc<Wakeups>,
     /// In the order of the lanes; that of dead letters is the last.
     queues: Vec<Arc<Queue>>,
     metrics: Arc<Metrics>,
-    is_working: Arc<AtomicBool>,
+    status: Arc<SpoolStatus>,
     on_damage: Box<dyn Fn(spool::Error) + Send>,
     last_deletion: Instant,
     /// When to delete again, after deleting has failed.
@@ -125,12 +151,21 @@ impl Worker {
         loop {
             let woken = self.wakeups.spooler.wait(self.next_due());
             let stop = self.wakeups.spooler.is_stopped();
+            if self.is_closed {
+                if stop {
+                    return self.report_lost("the service stops, and ");
+                }
+                self.update_metrics();
+                continue;
+            }
             match self.tick(woken, stop) {
                 Ok(()) if stop => return,
                 Ok(()) => {}
+                Err(error @ spool::Error::Replaced { .. }) => self.close(&error),
                 Err(error @ spool::Error::Damaged(_)) => {
                     // Nothing may be read from it or written to it any more.
                     self.spool.abandon();
+                    self.spool.mark_damaged();
                     (self.on_damage)(error);
                     return;
                 }
@@ -147,8 +182,38 @@ impl Worker {
         }
     }
 
+    /// Goes on with Kafka alone, because the files were removed or replaced. To open them anew would
+    /// not do: whatever removed them may do so again, and another process may own the folder now.
+    fn close(&mut self, error: &spool::Error) {
+        self.spool.abandon();
+        self.is_closed = true;
+        self.status.is_working.store(false, Ordering::Relaxed);
+        self.status.has_lost_files.store(true, Ordering::Relaxed);
+        tracing::error!(
+            "{error}; nothing more is stored there, and new events depend on Kafka alone. Find out what removes files in ZIM2KAFKA_SPOOL_DIR, and start the service again once zim2kafka_kafka_in_flight_records is 0"
+        );
+        self.report_lost("");
+    }
+
+    /// Logs how many records the process takes along if it ends now.
+    fn report_lost(&self, when: &str) {
+        let (records, _) = self.spool.records();
+        let published: usize = self.queues.iter().map(|queue| queue.undeleted_rows()).sum();
+        let lost = usize::try_from(records)
+            .unwrap_or(0)
+            .saturating_sub(published);
+        if self.status.has_lost_files() && lost > 0 {
+            tracing::error!(
+                "{when}{lost} records of the spool are in no file that a start finds; they are lost unless Kafka takes them before this process ends"
+            );
+        }
+    }
+
     /// When the spooler has something to do next, unless it is woken.
     fn next_due(&self) -> Instant {
+        if self.is_closed {
+            return Instant::now() + DELETE_INTERVAL_MAX;
+        }
         let due = self.queues.iter().zip(Self::lanes()).map(|(queue, lane)| {
             let due = queue.spool_due()?;
             let retry = self.dead_letters_full.until;
@@ -170,6 +235,10 @@ impl Worker {
     /// Deletes acknowledged rows and writes due ones.
     fn tick(&mut self, woken: bool, stop: bool) -> Result<(), spool::Error> {
         let now = Instant::now();
+        if now >= self.verify_due {
+            self.verify_due = now + VERIFY_INTERVAL;
+            self.spool.verify()?;
+        }
         // Deletions continue during a pause, because they free space.
         let pauses = self.failure.is_active(now) && !stop;
         let dead_letters_pause = pauses || self.dead_letters_full.is_active(now) && !stop;
@@ -289,7 +358,7 @@ impl Worker {
     }
 
     fn probe(&mut self) -> Result<(), spool::Error> {
-        if !self.is_working.load(Ordering::Relaxed)
+        if !self.status.is_working.load(Ordering::Relaxed)
             && self.spool.has_space(Lane::Events, MAX_RECORD_BYTES)?
         {
             self.spool.probe()?;
@@ -300,13 +369,13 @@ impl Worker {
 
     fn recovered(&mut self) {
         self.failure = Backoff::default();
-        if !self.is_working.swap(true, Ordering::Relaxed) {
+        if !self.status.is_working.swap(true, Ordering::Relaxed) {
             tracing::info!("the spool works again");
         }
     }
 
     fn failed(&mut self, message: &str) {
-        self.is_working.store(false, Ordering::Relaxed);
+        self.status.is_working.store(false, Ordering::Relaxed);
         self.failure.begin(message);
     }
 

@@ -65,6 +65,20 @@ impl Queue {
             .collect()
     }
 
+    /// How many rows are on disk that Kafka has.
+    pub(in crate::delivery) fn undeleted_rows(&self) -> usize {
+        self.lock().deletable.len()
+    }
+
+    /// The same, if none of them could be deleted for long; else 0.
+    pub(in crate::delivery) fn overdue_rows(&self) -> usize {
+        let state = self.lock();
+        match state.last_deletion.elapsed() >= DELETION_OVERDUE {
+            true => state.deletable.len(),
+            false => 0,
+        }
+    }
+
     pub(in crate::delivery) fn has_deletable_rows(&self) -> bool {
         !self.lock().deletable.is_empty()
     }
