@@ -185,7 +185,7 @@ pub(super) fn refused(folder: &Path, by: impl FnOnce(Command) -> Command) -> Str
 }
 
 /// Without the right of the superuser to write everywhere, where the test has it.
-fn without_privilege(program: Command) -> Command {
+pub(super) fn without_privilege(program: Command) -> Command {
     let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     if !is_root {
         return program;

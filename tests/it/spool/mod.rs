@@ -7,10 +7,12 @@ mod damaged;
 mod failing;
 mod format;
 mod starting;
+mod unwritable;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,6 +89,17 @@ impl Scene {
         folder: &Path,
         more: &[(&str, &str)],
     ) -> Starting {
+        self.begin_by(callbacks, disk, folder, more, |command| command)
+    }
+
+    fn begin_by(
+        &self,
+        callbacks: &str,
+        disk: &Disk,
+        folder: &Path,
+        more: &[(&str, &str)],
+        by: impl FnOnce(Command) -> Command,
+    ) -> Starting {
         let brokers = self.kafka.bootstrap_servers();
         let mut variables = vec![
             ("ZIM2KAFKA_KAFKA_BROKERS", brokers.as_str()),
@@ -98,7 +111,7 @@ impl Scene {
         ];
         variables.extend(disk.variables());
         variables.extend(more);
-        Service::begin_on(callbacks, &[], &variables)
+        Service::begin_by(callbacks, &[], &variables, by)
     }
 
     /// The users whose joins are in the topic, in order, once there are so many.

@@ -17,6 +17,8 @@ use super::start::Start;
 pub(crate) const ENOSPC: i32 = 28;
 /// "Disk quota exceeded", as Linux numbers it.
 pub(crate) const EDQUOT: i32 = 122;
+/// "Read-only file system", as Linux numbers it.
+pub(crate) const EROFS: i32 = 30;
 /// "Input/output error", as Linux numbers it.
 pub(crate) const EIO: i32 = 5;
 

@@ -233,6 +233,16 @@ impl Service {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Starting {
+        Self::begin_by(callbacks, arguments, variables, |command| command)
+    }
+
+    /// The same, by another command that runs this one.
+    pub(crate) fn begin_by(
+        callbacks: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        by: impl FnOnce(Command) -> Command,
+    ) -> Starting {
         const PATH: &str = "ZIM2KAFKA_CALLBACK_PATH";
         let ports = [
             "serve",
@@ -247,7 +257,7 @@ impl Service {
         let path = path.map_or("/callbacks/zim", |(_, path)| path).to_owned();
         let arguments = [&ports, arguments].concat();
         Starting {
-            process: Process::start(zim2kafka(&arguments, &variables)),
+            process: Process::start(by(zim2kafka(&arguments, &variables))),
             path,
         }
     }
