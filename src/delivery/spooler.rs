@@ -78,6 +78,7 @@ impl Spooler {
             last_deletion: Instant::now(),
             delete_retry: None,
             failure: Backoff::default(),
+            events_full: Backoff::default(),
             dead_letters_full: Backoff::default(),
         };
         let thread = thread::Builder::new()
@@ -121,6 +122,8 @@ struct Worker {
     /// When to delete again, after deleting has failed.
     delete_retry: Option<Instant>,
     failure: Backoff,
+    /// There is no space for more events. Dead letters are not affected.
+    events_full: Backoff,
     /// There is no space for more dead letters. Events are not affected.
     dead_letters_full: Backoff,
 }
@@ -216,11 +219,11 @@ impl Worker {
         }
         let due = self.queues.iter().zip(Self::lanes()).map(|(queue, lane)| {
             let due = queue.spool_due()?;
-            let retry = self.dead_letters_full.until;
-            Some(match lane {
-                Lane::DeadLetters => retry.map_or(due, |retry| due.max(retry)),
-                Lane::Events => due,
-            })
+            let retry = match lane {
+                Lane::Events => self.events_full.until,
+                Lane::DeadLetters => self.dead_letters_full.until,
+            };
+            Some(retry.map_or(due, |retry| due.max(retry)))
         });
         let after = self.spool.settings().after;
         let idle = Instant::now() + after.clamp(SPOOLER_POLL_INTERVAL_MIN, DELETE_INTERVAL_MAX);
@@ -241,13 +244,14 @@ impl Worker {
         }
         // Deletions continue during a pause, because they free space.
         let pauses = self.failure.is_active(now) && !stop;
+        let events_pause = pauses || self.events_full.is_active(now) && !stop;
         let dead_letters_pause = pauses || self.dead_letters_full.is_active(now) && !stop;
         let due_rows = |(queue, lane): (&Arc<Queue>, Lane)| {
-            let pauses = match lane {
-                Lane::Events => pauses,
+            let lane_pauses = match lane {
+                Lane::Events => events_pause,
                 Lane::DeadLetters => dead_letters_pause,
             };
-            match pauses {
+            match lane_pauses {
                 true => Vec::new(),
                 false => queue.due_rows(now, SPOOL_BATCH_BYTES),
             }
@@ -259,6 +263,8 @@ impl Worker {
             .map(due_rows)
             .collect();
         let nothing_to_write = rows.iter().all(Vec::is_empty);
+        // Not even a probe: while the quota is used up, new events wake the spooler all the time.
+        let pauses = pauses || nothing_to_write && events_pause;
         let is_woken =
             woken && (!pauses || self.queues.iter().any(|queue| queue.has_deletable_rows()));
         if nothing_to_write && !is_woken && !stop && now < self.last_deletion + DELETE_INTERVAL_MAX
@@ -323,17 +329,21 @@ impl Worker {
         let dead_letters = events.pop().unwrap_or_default();
         let events = events.concat();
         let size = |rows: &[Row]| rows.iter().map(|row| row.record.size()).sum::<usize>();
-        let bytes = size(&events);
-        if !events.is_empty() && !self.spool.has_space(Lane::Events, bytes)? {
-            self.failed("the spool has reached ZIM2KAFKA_SPOOL_MAX_BYTES; new events are answered 503 until Kafka has taken some. Check Kafka, or raise the limit");
-            return Ok(());
-        }
         let mut rows = events;
-        let bytes = bytes + size(&dead_letters);
+        if rows.is_empty() {
+            // Whether there is space for events is not asked.
+        } else if self.spool.has_space(Lane::Events, size(&rows))? {
+            self.events_full = Backoff::default();
+        } else {
+            rows.clear();
+            self.status.is_working.store(false, Ordering::Relaxed);
+            self.events_full.begin("the spool has reached seven eighths of ZIM2KAFKA_SPOOL_MAX_BYTES, the rest is for dead letters; new events are answered 503 until Kafka has taken some. Check Kafka, or raise the limit");
+        }
+        let bytes = size(&rows) + size(&dead_letters);
         if dead_letters.is_empty() || self.spool.has_space(Lane::DeadLetters, bytes)? {
             rows.extend(dead_letters);
         } else {
-            self.dead_letters_full.begin("dead letters have filled three quarters of ZIM2KAFKA_SPOOL_MAX_BYTES; new ones are answered 503 until Kafka has taken some. Check Kafka and the dead-letter topic, or raise the limit");
+            self.dead_letters_full.begin("dead letters have filled three quarters of ZIM2KAFKA_SPOOL_MAX_BYTES, or the spool has reached all of it; new ones are answered 503 until Kafka has taken some. Check Kafka and the dead-letter topic, or raise the limit");
         }
         if rows.is_empty() {
             return Ok(());
@@ -341,7 +351,9 @@ impl Worker {
         failpoint::hit("spooler");
         self.spool.write(&rows)?;
         self.metrics.spool().synced();
-        self.recovered();
+        if self.events_full.until.is_none() {
+            self.recovered();
+        }
         let replaced: Vec<u64> = rows.iter().filter_map(|row| row.replaces).collect();
         for (queue, lane) in self.queues.iter().zip(Self::lanes()) {
             let written: Vec<Row> = rows
@@ -369,6 +381,7 @@ impl Worker {
 
     fn recovered(&mut self) {
         self.failure = Backoff::default();
+        self.events_full = Backoff::default();
         if !self.status.is_working.swap(true, Ordering::Relaxed) {
             tracing::info!("the spool works again");
         }

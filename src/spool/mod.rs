@@ -5,6 +5,7 @@
 //! not matter much.
 
 mod connection;
+mod contents;
 mod error;
 mod folder;
 mod format;
@@ -19,6 +20,7 @@ mod progress;
 mod reader;
 mod recovery;
 mod row;
+mod space;
 mod store;
 
 use std::collections::BTreeMap;
@@ -57,18 +59,10 @@ pub const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 /// rows that are no longer in the system's cache come from the disk page by page.
 const TIME_SLICE: Duration = Duration::from_millis(50);
 
-/// The pause before the reserve file is allocated again after it was released.
-const RESERVE_RETRY_PAUSE: Duration = Duration::from_secs(1);
-
 /// On a full disk this many rows are deleted at once. The pages they change are written to the WAL,
 /// which must fit into the space of the reserve file: up to two pages per row, the table's and the
 /// index's.
 const FULL_DISK_DELETE_ROWS: usize = RESERVE_BYTES / PAGE_BYTES as usize / 4;
-
-/// A file with more unused pages than this is compacted once few of its pages are in use. While the
-/// reserve is missing any unused page is enough, because compacting may make space for it.
-const COMPACT_FREE_PAGES: i64 = 4096;
-const COMPACT_USED_PAGES_MAX: i64 = 1024;
 
 /// Where the spool is and how it is used.
 #[derive(Debug, Clone)]
@@ -140,7 +134,7 @@ pub struct Spool {
     names: Vec<Named>,
     /// Whether anything was written since the last [`Spool::tidy`].
     written: bool,
-    contents: store::Contents,
+    contents: contents::Contents,
     recovery: Option<RecoveryReport>,
     // Last, so that the lock outlives the file.
     folder: Arc<Folder>,
@@ -325,24 +319,6 @@ impl Spool {
         self.store.oldest()
     }
 
-    /// Whether this many more bytes of a lane are within the limit.
-    pub(crate) fn has_space(&self, lane: Lane, bytes: usize) -> Result<bool, Error> {
-        let limit = match lane {
-            Lane::Events => self.settings.max_bytes,
-            // A missing dead-letter topic must not use up the space of the events.
-            Lane::DeadLetters => self.settings.max_bytes / 4 * 3,
-        };
-        let fits = |used: u64| used + bytes as u64 <= limit;
-        if fits(self.store.used_bytes()?) {
-            return Ok(true);
-        }
-        // The WAL may hold what is deleted by now.
-        match self.store.checkpoint() {
-            Err(Error::Unwritable(_)) => Ok(false),
-            checkpoint => checkpoint.and_then(|_| Ok(fits(self.store.used_bytes()?))),
-        }
-    }
-
     /// Writes rows and deletes those that they replace, in one transaction. The rows are synced to
     /// disk, in files that the next start will find, when this returns.
     pub(crate) fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
@@ -389,34 +365,6 @@ impl Spool {
         written.and_then(|()| self.verify())
     }
 
-    /// Returns space to the disk once the spool is nearly empty.
-    pub(crate) fn tidy(&mut self) -> Result<(), Error> {
-        if self.store.checkpoint_pauses() || !std::mem::take(&mut self.written) {
-            return Ok(());
-        }
-        let mut tidied = Ok(true);
-        if self.store.records().0 == 0 || self.store.checkpoint_is_due() {
-            tidied = self.store.checkpoint();
-        }
-        let tolerated_free_pages = match self.reserve {
-            Ok(()) => COMPACT_FREE_PAGES,
-            Err(_) => 0,
-        };
-        let is_nearly_empty = self.store.used_pages()? < COMPACT_USED_PAGES_MAX;
-        let is_due = matches!(tidied, Ok(true)) && is_nearly_empty;
-        if is_due && self.store.free_pages()? > tolerated_free_pages {
-            tidied = self.store.compact();
-        }
-        self.note_write(tidied.is_err());
-        // After a read that prevented it, the next call tries again.
-        self.written = matches!(tidied, Ok(false));
-        match tidied {
-            // It can wait until there is free space.
-            Err(Error::Unwritable(_)) => Ok(()),
-            tidied => tidied.map(drop),
-        }
-    }
-
     /// Marks that a write happened. If it failed, truncates its remains in the WAL.
     fn note_write(&mut self, failed: bool) {
         self.written = true;
@@ -438,35 +386,6 @@ impl Spool {
             self.wal_in_doubt = false;
         }
         Ok(())
-    }
-
-    /// Nothing is appended while the reserve file is missing. Its space is only for deletions;
-    /// otherwise a full disk would stay full.
-    fn ensure_reserve(&mut self) -> Result<(), Error> {
-        match self.reserve {
-            Ok(()) => return Ok(()),
-            Err(tried) if tried.elapsed() < RESERVE_RETRY_PAUSE => {}
-            Err(_) if self.folder.allocate_reserve() => self.reserve = Ok(()),
-            Err(_) => self.reserve = Err(Instant::now()),
-        }
-        self.reserve
-            .map_err(|_| Error::Unwritable("no space for the reserve file".into()))
-    }
-
-    /// Frees the space of the reserve file, so that rows that Kafka has can be deleted.
-    fn release_reserve(&mut self) {
-        if self.reserve.is_ok() {
-            self.reserve = Err(Instant::now());
-        }
-        if self.folder.release_reserve() {
-            tracing::warn!(
-                "the spool's disk is full or takes no writes; deleted the reserve file so that published records can still be deleted"
-            );
-        }
-        drop(self.store.truncate_wal());
-        // The contents of the WAL may need space in the file before the WAL can be used again. If
-        // even that fails, the deletions will report it.
-        drop(self.store.checkpoint());
     }
 }
 

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use super::contents::Contents;
 use super::error::Error;
 use super::folder::Folder;
 use super::format::Format;
 use super::progress::unusable_folder;
 use super::recovery::{self, RecoveryReport};
-use super::store::{Contents, Store};
+use super::store::Store;
 use super::{DATABASE_FILE, OpenStage, connection, migration};
 
 /// The open file, what is in it, and what was recovered if it was damaged.

@@ -4,7 +4,6 @@
 //! log (WAL) once (`synchronous=FULL`) and returns only after that.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,14 +16,13 @@ use super::connection::PAGE_BYTES;
 use super::connection::{
     check_integrity, connect, connect_read_only, create_tables, last, pragma, write_last,
 };
+use super::contents::{self, Contents, event_bytes, whole};
 use super::error::Error;
 use super::format::{Format, newer_version};
 use super::gap::Gap;
 use super::identity::{Identity, Named};
-use super::keys::KeyRows;
-use super::row::{self, Altered, Stored};
-use super::{Backlog, OpenStage, Row};
-use crate::event::{Lane, Record};
+use super::{OpenStage, Row, row};
+use crate::event::Record;
 
 /// A longer WAL is copied into the file and truncated.
 const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -34,10 +32,9 @@ const CHECKPOINT_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 const FORMAT: i32 = Format::CURRENT.user_version();
 
-/// After how many rows their number is reported while they are read.
-const REPORT_ROWS: usize = 100;
-
-const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1 RETURNING refused";
+/// Returns the mark and the [`event_bytes`] of the row.
+const DELETE_SQL: &str = "DELETE FROM records WHERE number = ?1 RETURNING refused, \
+     CASE WHEN event IS NULL THEN 0 ELSE length(value) + ifnull(length(record_key), 0) END";
 
 /// An open spool file.
 #[derive(Debug)]
@@ -49,23 +46,13 @@ pub(super) struct Store {
     records: i64,
     /// How many of them are marked as refused.
     refused: i64,
+    /// The [`event_bytes`] of all of them.
+    event_bytes: i64,
     /// The highest number that was ever on disk, also of a row that is deleted; 0 if there was none.
     last: u64,
     /// When a read prevented a checkpoint, until one succeeds.
     checkpoint_prevented: Cell<Option<Instant>>,
     gap: Gap,
-}
-
-/// The contents of the file when it was opened.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    /// By lane.
-    pub(super) backlogs: [Backlog; 2],
-    pub(super) keys: KeyRows,
-    /// The number of rows of each event that are not refused.
-    pub(super) events: BTreeMap<String, usize>,
-    refused: i64,
-    refused_letters: i64,
 }
 
 impl Store {
@@ -102,6 +89,7 @@ impl Store {
             wal_identity: None,
             records: 0,
             refused: 0,
+            event_bytes: 0,
             checkpoint_prevented: Cell::new(None),
             gap: Gap::default(),
         })
@@ -113,11 +101,11 @@ impl Store {
     pub(super) fn examine(&mut self, report: &dyn Fn(OpenStage)) -> Result<Contents, Error> {
         const CLEAR: &str = "UPDATE records SET refused = 0 WHERE refused = 1 AND event IS NULL";
         check_integrity(&self.connection)?;
-        let mut contents = self.contents(report)?;
+        let mut contents = contents::read(&self.connection, report)?;
         if contents.refused_letters > 0 && !self.is_read_only()? {
             match self.connection.execute(CLEAR, []).map_err(Error::from) {
                 // Not reported: the number of records would fall.
-                Ok(_) => contents = self.contents(&|_| {})?,
+                Ok(_) => contents = contents::read(&self.connection, &|_| {})?,
                 // They stay marked until a start that finds free space.
                 Err(Error::Unwritable(_)) => {}
                 Err(error) => return Err(error),
@@ -125,45 +113,10 @@ impl Store {
         }
         let rows = (contents.backlogs.each_ref()).map(|backlog| backlog.rows as i64);
         self.refused = contents.refused;
+        self.event_bytes = contents.event_bytes;
         self.records = rows.iter().sum::<i64>() + self.refused;
         let last = contents.backlogs.iter().filter_map(|backlog| backlog.last);
         self.last = last.fold(self.last, u64::max);
-        Ok(contents)
-    }
-
-    fn contents(&self, report: &dyn Fn(OpenStage)) -> Result<Contents, Error> {
-        let mut contents = Contents::default();
-        let mut read = 0;
-        let sql = format!("SELECT {} FROM records ORDER BY number", row::COLUMNS);
-        let mut statement = self.connection.prepare(&sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(next) = rows.next()? {
-            if read % REPORT_ROWS == 0 {
-                report(OpenStage::Reading(read));
-            }
-            read += 1;
-            let (number, record, refused) = whole(row::read(next)?)?;
-            let lane = record.lane();
-            let [events, dead_letters] = &mut contents.backlogs;
-            let backlog = match lane {
-                Lane::Events => events,
-                Lane::DeadLetters => dead_letters,
-            };
-            backlog.last = Some(number);
-            if refused {
-                contents.refused += 1;
-                contents.refused_letters += i64::from(lane == Lane::DeadLetters);
-                continue;
-            }
-            backlog.rows += 1;
-            if let Some(event) = record.event.as_deref() {
-                match contents.events.get_mut(event) {
-                    Some(rows) => *rows += 1,
-                    None => drop(contents.events.insert(event.to_owned(), 1)),
-                }
-                record.key.iter().for_each(|key| contents.keys.add(key));
-            }
-        }
         Ok(contents)
     }
 
@@ -204,6 +157,7 @@ impl Store {
                 row::insert(&mut statement, row.number, &row.record, row.refused)?;
                 changed.records += 1;
                 changed.refused += i64::from(row.refused);
+                changed.event_bytes += event_bytes(&row.record);
             }
             let mut statement = transaction.prepare_cached(DELETE_SQL)?;
             for number in rows.iter().filter_map(|row| row.replaces) {
@@ -270,6 +224,7 @@ impl Store {
     fn note(&mut self, changed: Changed) {
         self.records += changed.records;
         self.refused += changed.refused;
+        self.event_bytes += changed.event_bytes;
         self.limit_wal();
     }
 
@@ -413,6 +368,11 @@ impl Store {
         Ok(self.used_pages()?.unsigned_abs() * PAGE_BYTES + self.wal_bytes())
     }
 
+    /// Bytes that events are known to use: less than they do use.
+    pub(super) fn event_bytes(&self) -> u64 {
+        u64::try_from(self.event_bytes).unwrap_or(0)
+    }
+
     /// Bytes of the WAL; 0 once it is checkpointed.
     pub(super) fn wal_bytes(&self) -> u64 {
         fs::metadata(&self.wal).map_or(0, |file| file.len())
@@ -455,6 +415,7 @@ fn wal_of(file: &Path) -> PathBuf {
 struct Changed {
     records: i64,
     refused: i64,
+    event_bytes: i64,
 }
 
 impl Changed {
@@ -464,20 +425,8 @@ impl Changed {
         while let Some(row) = deleted.next()? {
             self.records -= 1;
             self.refused -= row.get::<_, i64>(0)?;
+            self.event_bytes -= row.get::<_, i64>(1)?;
         }
         Ok(())
-    }
-}
-
-/// A row that must be intact.
-fn whole((number, stored): (u64, Result<Stored, Altered>)) -> Result<(u64, Record, bool), Error> {
-    match stored {
-        Ok(Stored {
-            record,
-            refused: Some(refused),
-        }) => Ok((number, record, refused)),
-        _ => Err(Error::Damaged(
-            format!("record {number} has been altered").into(),
-        )),
     }
 }

@@ -273,18 +273,60 @@ fn used_space_counts_pages_and_the_wal_and_shrinks_with_deletions() {
         assert!(spool.used_bytes().expect("it can be asked") <= limit + (2 << 20));
     }
     assert!(number >= 40, "{number}");
-    // A quarter of the space is reserved for events.
-    let has_space = |spool: &Spool, lane| spool.has_space(lane, 1 << 20).expect("it can be asked");
-    delete(&mut spool, 0..20);
-    assert!(has_space(&spool, Lane::Events) && !has_space(&spool, Lane::DeadLetters));
     delete(&mut spool, 0..number);
     assert!(
         spool
-            .has_space(Lane::Events, 7 << 20)
+            .has_space(Lane::Events, 6 << 20)
             .expect("it can be asked")
     );
     spool.tidy().expect("it tidies");
     assert!(spool.used_bytes().expect("it can be asked") < 1 << 16);
+}
+
+#[test]
+fn events_and_dead_letters_each_have_a_part_of_the_quota_that_the_other_cannot_use() {
+    const SIZE: usize = 100_000;
+    let limit = 8 << 20;
+    let numbers = |lane| {
+        let is_dead_letter = lane == Lane::DeadLetters;
+        (0..).filter(move |number| (number % 4 == 3) == is_dead_letter)
+    };
+    let fill = |spool: &mut Spool, lane| {
+        let mut written = Vec::new();
+        for number in numbers(lane) {
+            if !spool.has_space(lane, SIZE).expect("it can be asked") {
+                break;
+            }
+            spool.write(&rows([number], SIZE)).expect("it is written");
+            written.push(number);
+        }
+        assert!(spool.used_bytes().expect("it can be asked") <= limit + (1 << 18));
+        written
+    };
+    for (first, second, at_most) in [
+        (Lane::Events, Lane::DeadLetters, limit / 8 * 7),
+        (Lane::DeadLetters, Lane::Events, limit / 4 * 3),
+    ] {
+        let folder = new_folder();
+        let mut settings = settings(folder.path());
+        settings.max_bytes = limit;
+        let mut spool = Spool::open_within(&settings, LOCK_TIMEOUT).expect("it opens");
+        let mut all = fill(&mut spool, first);
+        let used = spool.used_bytes().expect("it can be asked");
+        assert!(used <= at_most + (1 << 18), "{first:?}: {used}");
+        // What is known about the lanes is the same after a start.
+        let event_bytes = spool.store.event_bytes();
+        drop(spool);
+        let mut spool = Spool::open_within(&settings, LOCK_TIMEOUT).expect("it opens");
+        assert_eq!(spool.store.event_bytes(), event_bytes);
+        let others = fill(&mut spool, second);
+        assert!(others.len() >= 5, "{second:?}: {others:?}");
+        assert!(!spool.has_space(first, SIZE).expect("it can be asked"));
+        all.extend(others);
+        delete(&mut spool, all);
+        assert_eq!(spool.store.event_bytes(), 0);
+        assert!(spool.has_space(first, 5 << 20).expect("it can be asked"));
+    }
 }
 
 #[test]
