@@ -45,6 +45,13 @@ pub fn inspect(settings: &SpoolSettings) -> Vec<Finding> {
         return Vec::new();
     };
     let mut findings = vec![match access(holder, Access::WRITE_OK | Access::EXEC_OK) {
+        Err(error) if has_records(folder) => Finding::error(
+            SUBJECT,
+            format!(
+                "{shown} can only be read ({}): a start publishes what is there and goes on with Kafka alone; make the user of the service its owner, on a disk that is not read-only",
+                std::io::Error::from(error)
+            ),
+        ),
         Err(error) => Finding::error(
             SUBJECT,
             format!(
@@ -70,6 +77,10 @@ pub fn inspect(settings: &SpoolSettings) -> Vec<Finding> {
         )),
     }
     findings
+}
+
+fn has_records(folder: &Path) -> bool {
+    fs::metadata(folder.join(DATABASE_FILE)).is_ok_and(|file| file.len() > 0)
 }
 
 fn is_taken(folder: &Path) -> bool {

@@ -248,3 +248,18 @@ fn nothing_is_appended_to_a_wal_that_may_not_be_on_disk() {
     assert!(spool.store.wal_bytes() < before);
     assert_eq!(contents(&open(killed(folder.path()).path())).len(), 101);
 }
+
+#[test]
+fn damage_that_a_run_has_found_is_recovered_although_a_start_does_not_find_it() {
+    let folder = new_folder();
+    let mut spool = open(folder.path());
+    spool.write(&rows(0..20, 200)).expect("it is written");
+    spool.mark_damaged();
+    drop(spool);
+    let spool = open(folder.path());
+    let recovery = spool.recovery().expect("it is recovered");
+    assert_eq!((recovery.recovered, recovery.lost.len()), (20, 0));
+    assert_eq!(contents(&spool).len(), 20);
+    drop(spool);
+    assert!(open(folder.path()).recovery().is_none());
+}

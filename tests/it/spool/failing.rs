@@ -102,7 +102,7 @@ fn a_kill_after_failed_writes_loses_nothing_and_is_not_taken_for_damage() {
         let service = scene.start(&[]);
         assert_eq!(service.metric("zim2kafka_spool_corruptions_total"), 0.0);
         send(&service, "after", "HTTP/1.1 200");
-        wait_until(&service, "an empty spool", || {
+        wait_until(&service, "the spool is empty", || {
             service.metric("zim2kafka_spool_records") == 0.0
         });
         stop(service);
