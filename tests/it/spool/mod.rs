@@ -6,6 +6,7 @@
 mod damaged;
 mod failing;
 mod format;
+mod quota;
 mod starting;
 mod unwritable;
 
