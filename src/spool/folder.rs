@@ -78,7 +78,11 @@ impl Folder {
         let mut locks = vec![folder];
         match lock {
             Ok(lock) => {
-                try_lock_until(&lock, deadline, path)?;
+                match try_lock_until(&lock, deadline, path) {
+                    // Network file systems do not lock what can only be read.
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock && is_locked => {}
+                    locked => locked?,
+                }
                 names.push(Named::new(lock_file, &lock.metadata()?));
                 locks.push(lock);
             }

@@ -84,10 +84,11 @@ fn has_records(folder: &Path) -> bool {
 }
 
 fn is_taken(folder: &Path) -> bool {
-    let Ok(lock) = File::open(folder.join("lock")) else {
-        return false;
+    let is_locked = |path: &Path| {
+        let file = File::open(path);
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     };
-    matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+    is_locked(folder) || is_locked(&folder.join("lock"))
 }
 
 fn judge(disk: &StatFs, folder: &Path, max_bytes: u64) -> Vec<Finding> {
