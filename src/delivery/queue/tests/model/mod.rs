@@ -106,12 +106,12 @@ fn action() -> impl Strategy<Value = Action> {
         8 => Just(Action::Report),
         1 => (at(), any::<bool>()).prop_map(|(at, lands)| Action::Fail { at, lands }),
         1 => any::<bool>().prop_map(|reported| Action::Land { reported }),
-        2 => Just(Action::Plan),
-        2 => Just(Action::Scan),
-        3 => Just(Action::Read),
-        4 => any::<bool>().prop_map(|all| Action::Write { all }),
-        5 => prop::bool::weighted(0.2).prop_map(|fails| Action::Written { fails }),
-        5 => Just(Action::Marked),
+        4 => Just(Action::Plan),
+        1 => Just(Action::Scan),
+        4 => Just(Action::Read),
+        6 => any::<bool>().prop_map(|all| Action::Write { all }),
+        7 => prop::bool::weighted(0.2).prop_map(|fails| Action::Written { fails }),
+        9 => Just(Action::Marked),
         2 => any::<bool>().prop_map(|part| Action::Delete { part }),
         1 => (1..4_usize).prop_map(|count| Action::Partitions { count }),
         1 => any::<bool>().prop_map(|written| Action::Kill { written }),
@@ -127,7 +127,7 @@ fn check(broken: Option<Broken>, cases: u32) -> Result<(), String> {
     };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let steps = prop::collection::vec(action(), 1..150);
+    let steps = prop::collection::vec(action(), 1..200);
     let run = |steps: Vec<Action>| {
         let mut world = World::new(broken);
         steps.into_iter().try_for_each(|step| world.step(step))?;
