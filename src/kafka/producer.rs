@@ -249,9 +249,12 @@ pub(super) fn config(mut client: ClientConfig, ordering: Ordering) -> ClientConf
         ("linger.ms", "0"),
         ("compression.type", "lz4"),
         ("batch.size", &batch),
-        ("request.timeout.ms", "5000"),
+        // Six times as long, a dead connection is noticed: see `set_socket_timeout`.
+        ("request.timeout.ms", "3000"),
+        // A producer whose idle connections were closed connects again when it looks for the leaders
+        // of its topics. The default of five minutes would be too late for its next record.
+        ("topic.metadata.refresh.interval.ms", "10000"),
         // Notice a cluster that moves within one minute instead of five.
-        ("topic.metadata.refresh.interval.ms", "60000"),
         ("metadata.recovery.rebootstrap.trigger.ms", "60000"),
         // The queue bounds what is in flight; librdkafka's queue only has to hold that.
         ("queue.buffering.max.messages", &messages),
@@ -284,7 +287,7 @@ pub(super) fn config(mut client: ClientConfig, ordering: Ordering) -> ClientConf
 fn set_socket_timeout(client: &mut ClientConfig) {
     const LONGEST: u64 = 300_000;
     let milliseconds = |key: &str| client.get(key).and_then(|value| value.parse::<u64>().ok());
-    let request = milliseconds("request.timeout.ms").unwrap_or(5000);
+    let request = milliseconds("request.timeout.ms").unwrap_or(30_000);
     let enough = (6 * request).min(LONGEST);
     let socket = milliseconds("socket.timeout.ms").map_or(enough, |set| set.max(enough));
     client.set("socket.timeout.ms", socket.to_string());
@@ -428,7 +431,7 @@ mod tests {
             let config = config(client, Ordering::Relaxed);
             config.get("socket.timeout.ms").map(str::to_owned)
         };
-        assert_eq!(timeout(&[]).as_deref(), Some("30000"));
+        assert_eq!(timeout(&[]).as_deref(), Some("18000"));
         let short = [
             ("socket.timeout.ms", "1000"),
             ("request.timeout.ms", "2000"),
