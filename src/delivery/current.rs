@@ -13,6 +13,9 @@ use crate::metrics::Metrics;
 
 /// How long a failed producer may take to report on its purged records.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a producer that is to be replaced may take to report on what it has.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
 const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
 
 /// A topic and the queue of its records.
@@ -47,6 +50,8 @@ pub(super) struct Current {
     pub(super) rejections: usize,
     pub(super) full_until: Option<Instant>,
     pub(super) failure: Option<String>,
+    /// When it is replaced at the latest, and why.
+    retirement: Option<(Instant, &'static str)>,
 }
 
 impl Current {
@@ -60,16 +65,33 @@ impl Current {
             rejections: 0,
             full_until: None,
             failure: None,
+            retirement: None,
         }
     }
 
     pub(super) fn takes_records(&self, now: Instant) -> bool {
-        self.failure.is_none() && self.full_until.is_none_or(|until| now >= until)
+        self.failure.is_none()
+            && self.retirement.is_none()
+            && self.full_until.is_none_or(|until| now >= until)
+    }
+
+    /// Gives it nothing more and replaces it once it has reported on all that it has, or after a
+    /// while. What it has is then not published twice.
+    pub(super) fn retire(&mut self, reason: &'static str) {
+        let by = Instant::now() + RETIRE_TIMEOUT;
+        self.retirement.get_or_insert((by, reason));
+    }
+
+    /// Whether it is to be replaced because it has retired.
+    pub(super) fn has_retired(&self, now: Instant) -> Option<&'static str> {
+        let (by, reason) = self.retirement?;
+        (self.in_flight == 0 || now >= by).then_some(reason)
     }
 
     /// Passes on its reports.
     pub(super) fn poll(&mut self, shared: &Shared) -> Reported {
         let mut sum = Reported::default();
+        let mut has_large_batches = false;
         let on_reports = |reports: Reports| {
             let Reports {
                 topic,
@@ -80,8 +102,7 @@ impl Current {
             if is_too_large {
                 let half = self.producer.batch_bytes() / 2;
                 shared.batch_bytes.fetch_min(half.max(1), Ordering::Relaxed);
-                self.has_progressed = true;
-                self.failure = Some("Kafka rejects batches of its size".to_owned());
+                has_large_batches = true;
             }
             self.in_flight = self.in_flight.saturating_sub(records.len());
             if let Some(lane) = shared.lane(&topic) {
@@ -96,6 +117,10 @@ impl Current {
             }
         };
         self.producer.poll(on_reports, on_statistics);
+        if has_large_batches {
+            self.has_progressed = true;
+            self.retire("Kafka rejects batches of its size");
+        }
         sum
     }
 

@@ -164,8 +164,11 @@ impl Producers {
                 current.failure = Some(format!("no acknowledgement for {} s", silence.as_secs()));
             }
             if current.rejections > MAX_REJECTIONS {
-                current.failure = Some("it has counted too many rejections".to_owned());
                 current.has_progressed = true;
+                current.retire("it has counted too many rejections");
+            }
+            if let Some(reason) = current.has_retired(now) {
+                current.failure.get_or_insert_with(|| reason.to_owned());
             }
         }
         self.replace_failed(now);
