@@ -107,10 +107,6 @@ impl Keys {
         self.rows.iter().map(|(hash, rows)| (*hash, *rows))
     }
 
-    pub(super) fn untracked(&self) -> usize {
-        self.untracked
-    }
-
     /// A record waits until all rows of its key are settled.
     pub(super) fn hold(&mut self, hash: u32, number: u64) {
         self.active.entry(hash).or_default().held.push_back(number);
@@ -145,8 +141,9 @@ impl Keys {
         self.load(hash, number);
     }
 
-    /// A row is settled.
-    pub(super) fn settle(&mut self, hash: u32, number: u64, was_under_way: bool) {
+    /// A row is settled. Returns whether it was the last one that every record waited for.
+    pub(super) fn settle(&mut self, hash: u32, number: u64, was_under_way: bool) -> bool {
+        let had_untracked = self.untracked > 0;
         match self.rows.get_mut(&hash) {
             Some(1) => {
                 self.rows.remove(&hash);
@@ -161,6 +158,7 @@ impl Keys {
                 active.loaded.retain(|loaded| *loaded != number);
             }
         }
+        had_untracked && self.untracked == 0
     }
 
     /// What may be handed over next of this key. It then is under way.
@@ -244,7 +242,9 @@ mod tests {
             keys.load(7, number);
         }
         assert_eq!(keys.next(7), Next::Run(numbers().collect()));
-        numbers().for_each(|number| keys.settle(7, number, true));
+        numbers().for_each(|number| {
+            keys.settle(7, number, true);
+        });
         assert!(!keys.is_guarded(7));
     }
 

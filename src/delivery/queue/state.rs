@@ -302,10 +302,9 @@ impl QueueState {
             return;
         }
         let was_under_way = entry.stage != Stage::Held;
-        self.keys.settle(entry.hash, number, was_under_way);
+        let is_last_untracked = self.keys.settle(entry.hash, number, was_under_way);
         self.advance(entry.hash);
-        if self.keys.untracked() == 0 && !self.keys.is_tracked(entry.hash) {
-            // It may have been the last row that every record waited for.
+        if is_last_untracked {
             for hash in self.keys.held_keys() {
                 self.advance(hash);
             }
