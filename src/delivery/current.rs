@@ -25,7 +25,7 @@ pub(super) struct Lane {
     pub(super) queue: Arc<Queue>,
 }
 
-/// What all producers share.
+/// The settings and parts that all producers share.
 pub(super) struct Shared {
     pub(super) settings: KafkaSettings,
     pub(super) lanes: Vec<Lane>,

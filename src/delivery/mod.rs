@@ -54,7 +54,7 @@ pub struct Delivery {
     damage: Arc<SetOnce<Arc<spool::Error>>>,
 }
 
-/// What decides whether an event that arrived now would probably become durable.
+/// Facts that decide whether an event that arrives now will probably become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryState {
     /// Whether the spool takes records; `None` without a spool.
@@ -217,7 +217,7 @@ impl Delivery {
         queue.enqueue(record)
     }
 
-    /// What decides whether an event that arrived now would probably become durable. Dead letters do
+    /// Facts that decide whether an event that arrives now will probably become durable. Dead letters do
     /// not count, since their problems must not turn events away.
     pub fn state(&self) -> DeliveryState {
         DeliveryState {

@@ -233,7 +233,7 @@ impl Producers {
                 }
             };
             if at == RUN {
-                // What follows in the run must not be sent by it any more.
+                // This producer must not send the rest of the run.
                 current.failure.get_or_insert_with(|| format!("{report:?}"));
             }
             queue.report(to, vec![(number, report)]);

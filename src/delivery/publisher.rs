@@ -29,7 +29,7 @@ pub(super) struct Publisher {
     thread: JoinHandle<()>,
 }
 
-/// What a turn has found to do.
+/// Whether a turn found work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Nothing,
