@@ -25,10 +25,11 @@ use std::env;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 
 #[allow(unused_imports, reason = "only the benchmarks use `Setup`")]
 pub(crate) use cluster::{Cluster, Setup};
@@ -165,4 +166,18 @@ fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
         runtime.expect("a runtime can be built").block_on(future)
     };
     thread::scope(|scope| scope.spawn(on_its_own).join()).expect("nothing in there panics")
+}
+
+/// Asks about a topic until there is an answer, each time for a part of the patience: a broker that
+/// has just come back may not lead its partitions yet, and librdkafka may wait to the end for the
+/// answer of a broker that was killed.
+fn patiently<T>(topic: &str, mut ask: impl FnMut(Duration) -> Result<T, KafkaError>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask(PATIENCE / 10) {
+            Ok(answer) => return answer,
+            Err(error) if Instant::now() > deadline => panic!("{topic} cannot be read: {error}"),
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }

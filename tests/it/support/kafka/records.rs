@@ -1,7 +1,6 @@
 //! What stands in a topic.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -9,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{Kafka, PATIENCE};
+use super::{Kafka, PATIENCE, patiently};
 
 /// A record as it stands in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +121,7 @@ impl<'a> Reader<'a> {
         // A broker holds a fetch back this long when there is nothing new.
         client.set("fetch.wait.max.ms", "20");
         let consumer: BaseConsumer = client.create().expect("the settings are sound");
-        let metadata = patiently(topic, || consumer.fetch_metadata(Some(topic), PATIENCE));
+        let metadata = patiently(topic, |time| consumer.fetch_metadata(Some(topic), time));
         let topics = metadata.topics().iter();
         let partitions: Vec<i32> = topics
             .flat_map(|topic| topic.partitions())
@@ -143,10 +142,7 @@ impl<'a> Reader<'a> {
     /// each fetch.
     fn ends(&self) -> BTreeMap<i32, i64> {
         let end = |partition: &i32| {
-            let ask = || {
-                self.consumer
-                    .fetch_watermarks(self.topic, *partition, PATIENCE)
-            };
+            let ask = |time| self.consumer.fetch_watermarks(self.topic, *partition, time);
             (*partition, patiently(self.topic, ask).1)
         };
         self.partitions.iter().map(end).collect()
@@ -211,16 +207,4 @@ fn lasts(error: &KafkaError) -> bool {
     error
         .rdkafka_error_code()
         .is_some_and(|code| about_records.contains(&code))
-}
-
-/// Asks until there is an answer: a broker that has just come back may not lead its partitions yet.
-fn patiently<T>(topic: &str, mut ask: impl FnMut() -> Result<T, KafkaError>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match ask() {
-            Ok(answer) => return answer,
-            Err(error) if Instant::now() > deadline => panic!("{topic} cannot be read: {error}"),
-            Err(_) => thread::sleep(Duration::from_millis(10)),
-        }
-    }
 }

@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataPartition;
 
-use super::{Kafka, PATIENCE, wait_for};
+use super::{Kafka, PATIENCE, patiently, wait_for};
 
 /// What a broker says of one partition, brokers by their ids.
 #[derive(Debug, PartialEq)]
@@ -88,8 +88,7 @@ impl Kafka {
     /// All partitions of a topic in order; none of one that does not exist.
     pub(crate) fn partitions(&self, topic: &str) -> Vec<Partition> {
         let client: BaseConsumer = self.client().create().expect("the settings are sound");
-        let metadata = client.fetch_metadata(Some(topic), PATIENCE);
-        let metadata = metadata.expect("the cluster answers");
+        let metadata = patiently(topic, |time| client.fetch_metadata(Some(topic), time));
         let topics = metadata.topics().iter();
         let partitions = topics.flat_map(|topic| topic.partitions());
         let mut partitions: Vec<Partition> = partitions.map(Partition::of).collect();
