@@ -90,7 +90,7 @@ impl Health {
         drop(self.delivery.set(delivery));
     }
 
-    /// The topic of events exists.
+    /// A topic of events exists.
     pub fn mark_topic_found(&self) {
         self.topic_found.store(true, Ordering::Relaxed);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
 use zim2kafka::delivery::Delivery;
-use zim2kafka::event::{self, Record};
+use zim2kafka::event::{self, GroupJoined, Record, Routes};
 use zim2kafka::intake::{Intake, IntakeSettings};
 use zim2kafka::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::metrics::{Metrics, Outcome};
@@ -28,8 +28,7 @@ pub(crate) fn measure(load: &Load) {
     let settings = KafkaSettings {
         brokers: kafka.brokers().to_owned(),
         properties: Properties::default(),
-        topic: "joined".to_owned(),
-        dead_letter_topic: "dead".to_owned(),
+        routes: Routes::new([(GroupJoined::EVENT, "joined")], "dead"),
         create_topics: None,
     };
     let metrics = Arc::new(Metrics::new());

@@ -73,10 +73,11 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         .map_err(|_| Failure::Failed("the callback path is not a valid URL".to_owned()))?;
     let signer = Signer::new(&secrets(), None)?;
     let admin = reachable(address(&listeners.admin)?);
-    print_introduction(admin, &settings.kafka, &url, &pair, &signer);
+    let topic = serve.kafka.topic.clone();
+    let brokers = &settings.kafka.brokers;
+    print_introduction(admin, (brokers, &topic), &url, &pair, &signer);
 
-    let mut records = subscribe(settings.kafka.clone()).await?;
-    let topic = settings.kafka.topic.clone();
+    let mut records = subscribe(settings.kafka.clone(), topic.clone()).await?;
     let (done, shutdown) = tokio::sync::oneshot::channel::<()>();
     let server = server::run(settings, listeners, || {}, async {
         // A message or a dropped sender: both end the demo.
@@ -151,9 +152,11 @@ fn event_id(answer: &str) -> String {
 }
 
 /// Reads the topic on its own thread, until the receiver is dropped.
-async fn subscribe(settings: KafkaSettings) -> Result<mpsc::Receiver<Consumed>, Failure> {
+async fn subscribe(
+    settings: KafkaSettings,
+    topic: String,
+) -> Result<mpsc::Receiver<Consumed>, Failure> {
     let (send, records) = mpsc::channel(100);
-    let topic = settings.topic.clone();
     let start =
         move || Subscription::start(&settings, &topic, StartFrom::Beginning, ARRIVAL_TIMEOUT);
     let subscription = blocking(start).await??;
@@ -175,13 +178,12 @@ async fn subscribe(settings: KafkaSettings) -> Result<mpsc::Receiver<Consumed>, 
 
 fn print_introduction(
     admin: SocketAddr,
-    kafka: &KafkaSettings,
+    (brokers, topic): (&str, &str),
     url: &str,
     pair: &str,
     signer: &Signer,
 ) {
     let body = signer.group_joined(0, 5, now());
-    let KafkaSettings { brokers, topic, .. } = kafka;
     println!("zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},");
     println!(
         "status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctrl-c.\n"

@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, ConfigError, LogArgs, LogFormat};
 use crate::kafka;
 use crate::log::Chain;
+use crate::delivery::StartError;
 use crate::server::ServerError;
 
 /// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to
@@ -106,7 +107,9 @@ impl Failure {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Config(_)
+            | Self::Usage(_)
+            | Self::Server(ServerError::Delivery(StartError::NoTopic { .. })) => 2,
             _ => 1,
         }
     }

@@ -109,11 +109,11 @@ fn bind_both(listen: &ListenArgs) -> Result<Listeners, Failure> {
     })
 }
 
-/// Starts a Kafka in this process, with both topics.
+/// Starts a Kafka in this process, with all topics.
 pub(super) fn embed(serve: &ServeArgs) -> Result<EmbeddedKafka, Failure> {
     // The embedded Kafka would accept topic names that a real one does not.
     let settings = serve.kafka.settings_with("embedded", None)?;
-    let topics = [settings.topic.as_str(), settings.dead_letter_topic.as_str()];
+    let topics: Vec<&str> = settings.routes.topics().collect();
     Ok(EmbeddedKafka::start(
         &topics,
         serve.topics.topic_partitions,

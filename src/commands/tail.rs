@@ -37,9 +37,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let settings = args.kafka.settings(None)?;
     let topic = if args.dead_letter {
-        &settings.dead_letter_topic
+        &args.kafka.dead_letter_topic
     } else {
-        &settings.topic
+        &args.kafka.topic
     }
     .clone();
     let start = if args.from_beginning {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::event::{GroupJoined, Routes};
 use crate::kafka::{CreateTopics, KafkaSettings, Properties};
 use crate::spool::SpoolSettings;
 pub use arguments::{
@@ -143,8 +144,10 @@ impl KafkaArgs {
         Ok(KafkaSettings {
             brokers: brokers.to_owned(),
             properties: self.properties()?,
-            topic: self.topic.clone(),
-            dead_letter_topic: self.dead_letter_topic.clone(),
+            routes: Routes::new(
+                [(GroupJoined::EVENT, self.topic.as_str())],
+                &self.dead_letter_topic,
+            ),
             create_topics: topics.filter(|topics| topics.create_topics).map(|topics| {
                 CreateTopics {
                     partitions: topics.topic_partitions,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::queue::{ProducerId, Queue, Reported};
+use super::lanes::Lanes;
+use super::queue::{ProducerId, Reported};
 use super::wakeup::Wakeups;
 use crate::failpoint;
 use crate::kafka::{BrokerStatus, KafkaSettings, Producer, Reports, Statistics};
@@ -18,17 +19,10 @@ const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
 
-/// A topic and the queue of its records.
-#[derive(Clone)]
-pub(super) struct Lane {
-    pub(super) topic: String,
-    pub(super) queue: Arc<Queue>,
-}
-
 /// The settings and parts that all producers share.
 pub(super) struct Shared {
     pub(super) settings: KafkaSettings,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Arc<Lanes>,
     pub(super) status: Arc<BrokerStatus>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) wakeups: Arc<Wakeups>,
@@ -105,14 +99,14 @@ impl Current {
                 has_large_batches = true;
             }
             self.in_flight = self.in_flight.saturating_sub(records.len());
-            if let Some(lane) = shared.lane(&topic) {
-                sum += lane.queue.report(self.id, records);
+            if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
+                sum += queue.report(self.id, records);
             }
         };
         let on_statistics = |statistics: Statistics| {
             for (topic, partitions) in statistics.partitions {
-                if let Some(lane) = shared.lane(&topic) {
-                    lane.queue.set_partitions(partitions);
+                if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
+                    queue.set_partitions(partitions);
                 }
             }
         };
@@ -143,11 +137,5 @@ impl Current {
         if let Err(error) = started {
             tracing::error!("cannot start a thread to end a Kafka producer: {error}");
         }
-    }
-}
-
-impl Shared {
-    fn lane(&self, topic: &str) -> Option<&Lane> {
-        self.lanes.iter().find(|lane| lane.topic == topic)
     }
 }

@@ -1,6 +1,6 @@
 //! From an accepted record to a durable one.
 //!
-//! Each topic is a lane with a queue of its own, and so are the dead letters: a topic that is
+//! Each topic is a lane with a queue of its own, and so is that of the dead letters: a topic that is
 //! missing, forbidden or rejects records holds up its own records only. One publisher hands the
 //! records of all queues to Kafka. If Kafka takes too long, the spooler also writes them to disk,
 //! and the reader reads back what was not handed over by then. A record has one path, not "Kafka,
@@ -13,6 +13,7 @@
 //! | reader | `reader.rs` | the disk: reads only |
 
 mod current;
+mod lanes;
 mod producers;
 mod publisher;
 mod queue;
@@ -21,6 +22,7 @@ mod spooler;
 mod ticket;
 mod wakeup;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -29,11 +31,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
-use crate::event::{Lane, Record};
+use crate::event::{Record, Routes};
 use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::log::Chain;
 use crate::metrics::Metrics;
-use crate::spool::{self, Backlog, KeyRows, Spool};
+use crate::spool::{self, Backlog, Spool};
+use lanes::Lanes;
 use producers::Producers;
 use publisher::Publisher;
 use queue::{Disk, Sequence};
@@ -43,10 +46,9 @@ use spooler::{SpoolStatus, Spooler};
 pub use ticket::{Durability, Settled, Ticket};
 use wakeup::Wakeups;
 
-/// Both lanes, running.
+/// All lanes, running.
 pub struct Delivery {
-    events: Arc<Queue>,
-    dead_letters: Arc<Queue>,
+    lanes: Arc<Lanes>,
     status: Arc<BrokerStatus>,
     publisher: Mutex<Option<Publisher>>,
     reader: Mutex<Option<Reader>>,
@@ -74,11 +76,21 @@ pub enum StartError {
     /// The system does not start another thread.
     #[error("cannot start the {0} thread")]
     Thread(&'static str, #[source] io::Error),
+    /// The spool holds events that have no topic.
+    #[error(
+        "the spool holds {rows} records of the event {event:?}, which has no topic; nothing was changed. Start the version that stored them, or give the event its topic again"
+    )]
+    NoTopic {
+        /// The name of the event.
+        event: String,
+        /// How many records it has.
+        rows: usize,
+    },
 }
 
 /// Makes dead letters of the events that Kafka has rejected in an earlier run, which had no space for
 /// them. Those that find none now stay in the spool.
-fn dead_letter_refused(spool: &Spool, events: &Queue) {
+fn dead_letter_refused(spool: &Spool, lanes: &Lanes) {
     let mut after = 0;
     loop {
         let refused = match spool.refused_events(after) {
@@ -96,35 +108,58 @@ fn dead_letter_refused(spool: &Spool, events: &Queue) {
         };
         after = *last;
         for (number, record) in refused {
-            if events.dead_letter_refused(number, &record).is_err() {
+            // Its event need not have a topic any more.
+            let queue = lanes.queue_of(record.event.as_deref());
+            let queue = queue.or_else(|| lanes.queues().next());
+            if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
                 return;
             }
         }
     }
 }
 
+/// What earlier runs have left for each topic, by its place.
+fn backlogs(routes: &Routes, spool: &mut Spool) -> Result<BTreeMap<usize, Backlog>, StartError> {
+    let mut backlogs = BTreeMap::<usize, Backlog>::new();
+    for (event, backlog) in spool.take_backlogs() {
+        let place = routes.place_of(event.as_deref());
+        match (place, event) {
+            (Some(place), _) => backlogs.entry(place).or_default().merge(backlog),
+            // Those that Kafka has rejected become dead letters.
+            (None, _) if backlog.rows == 0 => {}
+            (None, event) => {
+                return Err(StartError::NoTopic {
+                    event: event.unwrap_or_default(),
+                    rows: backlog.rows,
+                });
+            }
+        }
+    }
+    Ok(backlogs)
+}
+
 impl Delivery {
-    /// Starts both lanes with the contents of the spool. Kafka need not be reachable yet.
+    /// Starts all lanes with the contents of the spool. Kafka need not be reachable yet.
     ///
     /// # Errors
     ///
-    /// [`StartError`], if librdkafka does not accept the settings or a thread cannot start.
+    /// [`StartError`], if an event in the spool has no topic, librdkafka does not accept the settings
+    /// or a thread cannot start.
     pub fn start(
         settings: &KafkaSettings,
-        spool: Option<Spool>,
+        mut spool: Option<Spool>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let status = Arc::new(BrokerStatus::new(Some(Arc::clone(metrics))));
         let wakeups = Arc::new(Wakeups::default());
-        let mut spool = spool;
         let reader = spool.as_mut().and_then(Spool::take_reader);
-        let keys = spool.as_mut().map_or_else(KeyRows::default, Spool::keys);
+        let mut backlogs = match &mut spool {
+            Some(spool) => backlogs(&settings.routes, spool)?,
+            None => BTreeMap::new(),
+        };
         let next = spool.as_ref().map_or(1, Spool::next_number);
-        let has_spool = spool.is_some();
         let sequence = Arc::new(Sequence::from(next));
-        let queue = |lane, keys, dead_letters| {
-            let backlog =
-                (spool.as_ref()).map_or_else(Backlog::default, |spool: &Spool| spool.backlog(lane));
+        let queue = |place: usize, dead_letters: Option<Arc<Queue>>| {
             let queue = Queue::new(
                 Arc::clone(&sequence),
                 Arc::clone(metrics),
@@ -132,19 +167,19 @@ impl Delivery {
                 Arc::clone(&wakeups),
                 dead_letters,
             );
-            Arc::new(match &spool {
+            match &spool {
                 Some(spool) => {
                     let after = spool.settings().after;
-                    queue.with_disk(Disk { after }, backlog, keys)
+                    let backlog = backlogs.remove(&place).unwrap_or_default();
+                    queue.with_disk(Disk { after }, backlog)
                 }
                 None => queue,
-            })
+            }
         };
-        let dead_letters = queue(Lane::DeadLetters, KeyRows::default(), None);
-        let events = queue(Lane::Events, keys, Some(Arc::clone(&dead_letters)));
-        let queues = vec![Arc::clone(&events), Arc::clone(&dead_letters)];
+        let lanes = Arc::new(Lanes::new(&settings.routes, queue));
+        let has_spool = spool.is_some();
         if let Some(spool) = &spool {
-            dead_letter_refused(spool, &events);
+            dead_letter_refused(spool, &lanes);
         }
         let damage = Arc::new(SetOnce::new());
         let on_damage = {
@@ -158,7 +193,7 @@ impl Delivery {
         let reader = reader.map(|reader| {
             Reader::start(
                 reader,
-                queues.clone(),
+                Arc::clone(&lanes),
                 Arc::clone(&wakeups),
                 Arc::clone(&spool_status),
                 on_damage.clone(),
@@ -169,21 +204,14 @@ impl Delivery {
             let lost = spool.recovery().map(|recovery| recovery.lost.len());
             (metrics.spool()).opened(spool.settings().max_bytes, lost);
             let (wakeups, metrics) = (Arc::clone(&wakeups), Arc::clone(metrics));
-            let queues = queues.clone();
-            Spooler::start(spool, wakeups, queues, metrics, spool_status, on_damage)
+            let lanes = Arc::clone(&lanes);
+            Spooler::start(spool, wakeups, lanes, metrics, spool_status, on_damage)
         });
         let spooler =
             (spooler.transpose()).map_err(|error| StartError::Thread("spooler", error))?;
-        let lane = |topic: &String, queue: &Arc<Queue>| current::Lane {
-            topic: topic.clone(),
-            queue: Arc::clone(queue),
-        };
         let producers = Producers::new(current::Shared {
             settings: settings.clone(),
-            lanes: vec![
-                lane(&settings.topic, &events),
-                lane(&settings.dead_letter_topic, &dead_letters),
-            ],
+            lanes: Arc::clone(&lanes),
             status: Arc::clone(&status),
             metrics: Arc::clone(metrics),
             wakeups: Arc::clone(&wakeups),
@@ -191,11 +219,10 @@ impl Delivery {
             batch_bytes: AtomicUsize::new(usize::MAX),
         });
         let producers = producers.map_err(StartError::Producer)?;
-        let publisher = Publisher::start(queues, producers, wakeups)
+        let publisher = Publisher::start(Arc::clone(&lanes), producers, wakeups)
             .map_err(|error| StartError::Thread("publisher", error))?;
         Ok(Self {
-            events,
-            dead_letters,
+            lanes,
             status,
             publisher: Mutex::new(Some(publisher)),
             reader: Mutex::new(reader),
@@ -210,32 +237,29 @@ impl Delivery {
     ///
     /// [`Full`]; the record then has no number and will not be published.
     pub fn enqueue(&self, record: Record) -> Result<Arc<Ticket>, Full> {
-        let queue = match record.lane() {
-            Lane::Events => &self.events,
-            Lane::DeadLetters => &self.dead_letters,
-        };
-        queue.enqueue(record)
+        let queue = self.lanes.queue_of(record.event.as_deref());
+        queue.expect("every event that is read has a topic").enqueue(record)
     }
 
     /// Facts that decide whether an event that arrives now will probably become durable. Dead letters do
     /// not count, since their problems must not turn events away.
     pub fn state(&self) -> DeliveryState {
+        let ages = (self.lanes.events().iter()).map(|lane| lane.queue.oldest_age());
         DeliveryState {
             spool_works: self.spooler.lock().as_ref().map(Spooler::is_working),
             kafka_is_up: self.status.is_up(),
-            oldest_age: self.events.oldest_age(),
+            oldest_age: ages.max().unwrap_or_default(),
         }
     }
 
     /// Begins the shutdown: makes every record durable at once and reads nothing more from disk.
     pub fn finish(&self) {
-        self.events.finish();
-        self.dead_letters.finish();
+        self.lanes.queues().for_each(|queue| queue.finish());
     }
 
     /// Whether every record is durable and Kafka has answered for all that its producers hold.
     pub fn is_at_rest(&self) -> bool {
-        self.events.is_at_rest() && self.dead_letters.is_at_rest()
+        self.lanes.queues().all(|queue| queue.is_at_rest())
     }
 
     /// Completes if the spool is found damaged, which only a restart can repair.

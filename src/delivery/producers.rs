@@ -8,7 +8,8 @@ use std::sync::{Arc, atomic, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::current::{Current, Lane, Shared};
+use super::current::{Current, Shared};
+use super::lanes::Lane;
 use super::queue::{Outgoing, ProducerId, Via};
 use crate::kafka::{self, Ordering, Producer, SendError};
 use crate::log::LogThrottle;
@@ -198,10 +199,8 @@ impl Producers {
     }
 
     /// Hands records of a lane to their producers.
-    pub(super) fn send(&mut self, lane: usize, batch: Vec<Outgoing>, now: Instant) {
-        let Some(Lane { topic, queue }) = self.shared.lanes.get(lane).cloned() else {
-            return;
-        };
+    pub(super) fn send(&mut self, lane: &Lane, batch: Vec<Outgoing>, now: Instant) {
+        let Lane { topic, queue } = lane;
         let mut unsent = Vec::new();
         for Outgoing { to, number, record } in batch {
             let all = self.all.iter_mut().enumerate();
@@ -216,7 +215,7 @@ impl Producers {
             if current.in_flight == 0 {
                 current.last_progress = now;
             }
-            let report = match current.producer.send(&topic, number, &record) {
+            let report = match current.producer.send(topic, number, &record) {
                 Ok(()) => {
                     current.in_flight += 1;
                     continue;
@@ -266,8 +265,8 @@ impl Producers {
                     "a Kafka producer failed ({reason}); its records go to a new one in {pause:?}"
                 );
             }
-            for lane in &self.shared.lanes {
-                lane.queue.producer_lost(failed.id);
+            for queue in self.shared.lanes.queues() {
+                queue.producer_lost(failed.id);
             }
             self.shared.metrics.producer_recreated();
             failed.end(&self.shared);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::lanes::Lanes;
 use super::producers::Producers;
-use super::queue::Queue;
 use super::wakeup::Wakeups;
 use crate::failpoint;
 
@@ -39,12 +39,12 @@ enum Turn {
 impl Publisher {
     /// Starts the thread.
     pub(super) fn start(
-        queues: Vec<Arc<Queue>>,
+        lanes: Arc<Lanes>,
         producers: Producers,
         wakeups: Arc<Wakeups>,
     ) -> io::Result<Self> {
         let mut worker = Worker {
-            queues,
+            lanes,
             producers,
             wakeups: Arc::clone(&wakeups),
         };
@@ -65,7 +65,7 @@ impl Publisher {
 }
 
 struct Worker {
-    queues: Vec<Arc<Queue>>,
+    lanes: Arc<Lanes>,
     producers: Producers,
     wakeups: Arc<Wakeups>,
 }
@@ -97,9 +97,9 @@ impl Worker {
         if self.producers.poll(now) > 0 {
             turn = Turn::Something;
         }
-        for (lane, queue) in self.queues.iter().enumerate() {
+        for lane in self.lanes.all() {
             loop {
-                let batch = queue.hand_over(now, |via| self.producers.route(via, now));
+                let batch = lane.queue.hand_over(now, |via| self.producers.route(via, now));
                 if batch.is_empty() {
                     break;
                 }

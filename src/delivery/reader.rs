@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::queue::{Missing, Queue, ReadPlan};
+use super::lanes::Lanes;
+use super::queue::{Missing, ReadPlan};
 use super::spooler::SpoolStatus;
 use super::wakeup::Wakeups;
-use crate::event::Lane;
+use crate::event::Record;
 use crate::log::{Chain, LogThrottle};
 use crate::spool::{self, SpoolReader};
 
@@ -25,17 +26,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts the thread. `queues` are in the order of the lanes.
+    /// Starts the thread.
     pub(super) fn start(
         spool: SpoolReader,
-        queues: Vec<Arc<Queue>>,
+        lanes: Arc<Lanes>,
         wakeups: Arc<Wakeups>,
         status: Arc<SpoolStatus>,
         on_damage: impl Fn(spool::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let mut worker = Worker {
             spool,
-            queues,
+            lanes,
             wakeups: Arc::clone(&wakeups),
             status,
             log: LogThrottle::default(),
@@ -62,7 +63,7 @@ impl Reader {
 
 struct Worker {
     spool: SpoolReader,
-    queues: Vec<Arc<Queue>>,
+    lanes: Arc<Lanes>,
     wakeups: Arc<Wakeups>,
     status: Arc<SpoolStatus>,
     log: LogThrottle,
@@ -96,7 +97,7 @@ impl Worker {
     /// Logs what a crash would publish again, once a minute while nothing can be deleted. The spooler
     /// itself may be waiting for the disk.
     fn report_overdue(&self) {
-        let rows: usize = self.queues.iter().map(|queue| queue.overdue_rows()).sum();
+        let rows: usize = self.lanes.queues().map(|queue| queue.overdue_rows()).sum();
         if rows > 0 && !self.status.has_lost_files() && self.overdue_log.is_due() {
             tracing::warn!(
                 "{rows} records that Kafka has cannot be deleted from the spool; a crash or a restart now would publish them again. Give ZIM2KAFKA_SPOOL_DIR a disk that takes writes"
@@ -106,20 +107,22 @@ impl Worker {
 
     /// Reads what the queues want next; false if they want nothing.
     fn read(&mut self) -> Result<bool, spool::Error> {
-        let plans = self.queues.iter().map(|queue| queue.plan_read());
+        let plans = self.lanes.queues().map(|queue| queue.plan_read());
         let mut plans: Vec<Option<ReadPlan>> = plans.collect();
         let Some(after) = plans.iter().flatten().map(|plan| plan.after).min() else {
             return Ok(false);
         };
         let scan = self.spool.scan(Some(after), |row| {
-            let lane = Lane::of(row.event) as usize;
-            let plan = plans.get_mut(lane).and_then(Option::as_mut);
+            let place = self.lanes.place_of(row.event);
+            let plan = place.and_then(|place| plans.get_mut(place)?.as_mut());
             plan.is_some_and(|plan| plan.wants(row.number, row.key))
         })?;
         let (mut records, end) = (scan.records, scan.end.unwrap_or(after));
-        for (lane, (queue, plan)) in self.queues.iter().zip(&plans).enumerate() {
-            let of_lane = records.extract_if(.., |(_, record)| record.lane() as usize == lane);
-            let of_lane = of_lane.collect();
+        for (place, (queue, plan)) in self.lanes.queues().zip(&plans).enumerate() {
+            let is_its_own = |(_, record): &mut (u64, Record)| {
+                self.lanes.place_of(record.event.as_deref()) == Some(place)
+            };
+            let of_lane = records.extract_if(.., is_its_own).collect();
             if let Some(plan) = plan {
                 queue
                     .add_from_disk(plan, of_lane, end, scan.complete)

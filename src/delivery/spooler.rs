@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::lanes::Lanes;
 use super::queue::Queue;
 use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeups};
-use crate::event::{Lane, MAX_RECORD_BYTES};
+use crate::event::MAX_RECORD_BYTES;
 use crate::failpoint;
 use crate::log::{Chain, LogThrottle};
 use crate::metrics::Metrics;
-use crate::spool::{self, Row, Spool};
+use crate::spool::{self, Row, Share, Spool};
 
-/// The bytes of a lane after which a transaction takes no further record. The next transaction
-/// follows at once. The WAL that both lanes' bytes make is smaller than the reserve, so that on a
+/// The bytes of events after which a transaction takes no further one, and those of dead letters. The
+/// next transaction follows at once. The WAL that both make is smaller than the reserve, so that on a
 /// full disk the reserve's space is enough to copy the WAL into the file.
 const SPOOL_BATCH_BYTES: usize = 1024 * 1024;
 
@@ -54,12 +55,12 @@ pub(super) struct Spooler {
 }
 
 impl Spooler {
-    /// Starts to serve these queues, the one of events first. `on_damage` gets damage that is found
+    /// Starts to serve the queues of these lanes. `on_damage` gets damage that is found
     /// while the service runs; only a restart can then recover the spool.
     pub(super) fn start(
         spool: Spool,
         wakeups: Arc<Wakeups>,
-        queues: Vec<Arc<Queue>>,
+        lanes: Arc<Lanes>,
         metrics: Arc<Metrics>,
         status: Arc<SpoolStatus>,
         on_damage: impl Fn(spool::Error) + Send + 'static,
@@ -71,7 +72,7 @@ impl Spooler {
             is_closed,
             verify_due: Instant::now(),
             wakeups: Arc::clone(&wakeups),
-            queues,
+            lanes,
             metrics,
             status: Arc::clone(&status),
             on_damage: Box::new(on_damage),
@@ -113,8 +114,7 @@ struct Worker {
     /// When to look for the files under their names, unless something is written before.
     verify_due: Instant,
     wakeups: Arc<Wakeups>,
-    /// In the order of the lanes; that of dead letters is the last.
-    queues: Vec<Arc<Queue>>,
+    lanes: Arc<Lanes>,
     metrics: Arc<Metrics>,
     status: Arc<SpoolStatus>,
     on_damage: Box<dyn Fn(spool::Error) + Send>,
@@ -201,7 +201,7 @@ impl Worker {
     /// Logs how many records the process takes along if it ends now.
     fn report_lost(&self, when: &str) {
         let (records, _) = self.spool.records();
-        let published: usize = self.queues.iter().map(|queue| queue.undeleted_rows()).sum();
+        let published: usize = self.lanes.queues().map(|queue| queue.undeleted_rows()).sum();
         let lost = usize::try_from(records)
             .unwrap_or(0)
             .saturating_sub(published);
@@ -217,12 +217,9 @@ impl Worker {
         if self.is_closed {
             return Instant::now() + DELETE_INTERVAL_MAX;
         }
-        let due = self.queues.iter().zip(Self::lanes()).map(|(queue, lane)| {
+        let due = self.lanes.shares().map(|(queue, share)| {
             let due = queue.spool_due()?;
-            let retry = match lane {
-                Lane::Events => self.events_full.until,
-                Lane::DeadLetters => self.dead_letters_full.until,
-            };
+            let retry = self.full(share).until;
             Some(retry.map_or(due, |retry| due.max(retry)))
         });
         let after = self.spool.settings().after;
@@ -231,8 +228,11 @@ impl Worker {
         self.failure.until.map_or(next, |until| next.max(until))
     }
 
-    fn lanes() -> [Lane; 2] {
-        [Lane::Events, Lane::DeadLetters]
+    fn full(&self, share: Share) -> &Backoff {
+        match share {
+            Share::Events => &self.events_full,
+            Share::DeadLetters => &self.dead_letters_full,
+        }
     }
 
     /// Deletes acknowledged rows and writes due ones.
@@ -244,29 +244,24 @@ impl Worker {
         }
         // Deletions continue during a pause, because they free space.
         let pauses = self.failure.is_active(now) && !stop;
-        let events_pause = pauses || self.events_full.is_active(now) && !stop;
-        let dead_letters_pause = pauses || self.dead_letters_full.is_active(now) && !stop;
-        let due_rows = |(queue, lane): (&Arc<Queue>, Lane)| {
-            let lane_pauses = match lane {
-                Lane::Events => events_pause,
-                Lane::DeadLetters => dead_letters_pause,
+        let is_full = |share| self.full(share).is_active(now) && !stop;
+        let event_lanes = self.lanes.events().len().max(1);
+        let due_rows = |(queue, share): (&Arc<Queue>, Share)| {
+            let limit = match share {
+                Share::Events => SPOOL_BATCH_BYTES / event_lanes,
+                Share::DeadLetters => SPOOL_BATCH_BYTES,
             };
-            match lane_pauses {
+            match pauses || is_full(share) {
                 true => Vec::new(),
-                false => queue.due_rows(now, SPOOL_BATCH_BYTES),
+                false => queue.due_rows(now, limit),
             }
         };
-        let rows: Vec<Vec<Row>> = self
-            .queues
-            .iter()
-            .zip(Self::lanes())
-            .map(due_rows)
-            .collect();
+        let rows: Vec<Vec<Row>> = self.lanes.shares().map(due_rows).collect();
         let nothing_to_write = rows.iter().all(Vec::is_empty);
         // Not even a probe: while the quota is used up, new events wake the spooler all the time.
-        let pauses = pauses || nothing_to_write && events_pause;
+        let pauses = pauses || nothing_to_write && is_full(Share::Events);
         let is_woken =
-            woken && (!pauses || self.queues.iter().any(|queue| queue.has_deletable_rows()));
+            woken && (!pauses || self.lanes.queues().any(|queue| queue.has_deletable_rows()));
         if nothing_to_write && !is_woken && !stop && now < self.last_deletion + DELETE_INTERVAL_MAX
         {
             return Ok(());
@@ -298,12 +293,12 @@ impl Worker {
     }
 
     fn delete_until(&mut self, end: Instant) -> Result<(), spool::Error> {
-        for queue in &self.queues {
+        for queue in self.lanes.queues() {
             let mut rows = queue.deletable_rows();
             while !rows.is_empty() {
                 let deleted = self.spool.delete(&rows)?;
                 let deleted: Vec<u64> = rows.drain(..deleted).collect();
-                for queue in &self.queues {
+                for queue in self.lanes.queues() {
                     queue.mark_deleted(&deleted);
                 }
                 if !rows.is_empty() && Instant::now() >= end {
@@ -320,47 +315,46 @@ impl Worker {
         self.spool.tidy()
     }
 
-    /// Writes the rows of both lanes in one transaction. Without rows, checks after a failure
+    /// Writes the rows of all lanes in one transaction. Without rows, checks after a failure
     /// whether a write would succeed now.
-    fn write_batch(&mut self, mut events: Vec<Vec<Row>>) -> Result<(), spool::Error> {
-        if events.iter().all(Vec::is_empty) {
+    fn write_batch(&mut self, mut rows: Vec<Vec<Row>>) -> Result<(), spool::Error> {
+        let size = |lane: &Vec<Row>| lane.iter().map(|row| row.record.size()).sum::<usize>();
+        let mut bytes: usize = rows.iter().map(size).sum();
+        let Some((dead_letters, events)) = rows.split_last_mut() else {
+            return Ok(());
+        };
+        let event_bytes = bytes - size(dead_letters);
+        if bytes == 0 {
             return self.probe();
         }
-        let dead_letters = events.pop().unwrap_or_default();
-        let events = events.concat();
-        let size = |rows: &[Row]| rows.iter().map(|row| row.record.size()).sum::<usize>();
-        let mut rows = events;
-        if rows.is_empty() {
+        if event_bytes == 0 {
             // Whether there is space for events is not asked.
-        } else if self.spool.has_space(Lane::Events, size(&rows))? {
+        } else if self.spool.has_space(Share::Events, event_bytes)? {
             self.events_full = Backoff::default();
         } else {
-            rows.clear();
+            events.iter_mut().for_each(Vec::clear);
+            bytes -= event_bytes;
             self.status.is_working.store(false, Ordering::Relaxed);
             self.events_full.begin("the spool has reached seven eighths of ZIM2KAFKA_SPOOL_MAX_BYTES, the rest is for dead letters; new events are answered 503 until Kafka has taken some. Check Kafka, or raise the limit");
         }
-        let bytes = size(&rows) + size(&dead_letters);
-        if dead_letters.is_empty() || self.spool.has_space(Lane::DeadLetters, bytes)? {
-            rows.extend(dead_letters);
-        } else {
+        if !dead_letters.is_empty() && !self.spool.has_space(Share::DeadLetters, bytes)? {
+            dead_letters.clear();
             self.dead_letters_full.begin("dead letters have filled three quarters of ZIM2KAFKA_SPOOL_MAX_BYTES, or the spool has reached all of it; new ones are answered 503 until Kafka has taken some. Check Kafka and the dead-letter topic, or raise the limit");
         }
-        if rows.is_empty() {
+        let all = rows.concat();
+        if all.is_empty() {
             return Ok(());
         }
         failpoint::hit("spooler");
-        self.spool.write(&rows)?;
+        self.spool.write(&all)?;
         self.metrics.spool().synced();
         if self.events_full.until.is_none() {
             self.recovered();
         }
-        let replaced: Vec<u64> = rows.iter().filter_map(|row| row.replaces).collect();
-        for (queue, lane) in self.queues.iter().zip(Self::lanes()) {
-            let written: Vec<Row> = rows
-                .extract_if(.., |row| row.record.lane() == lane)
-                .collect();
+        let replaced: Vec<u64> = all.iter().filter_map(|row| row.replaces).collect();
+        for (queue, written) in self.lanes.queues().zip(&rows) {
             if !written.is_empty() {
-                queue.mark_spooled(&written);
+                queue.mark_spooled(written);
             }
             if !replaced.is_empty() {
                 queue.mark_deleted(&replaced);
@@ -371,7 +365,7 @@ impl Worker {
 
     fn probe(&mut self) -> Result<(), spool::Error> {
         if !self.status.is_working.load(Ordering::Relaxed)
-            && self.spool.has_space(Lane::Events, MAX_RECORD_BYTES)?
+            && self.spool.has_space(Share::Events, MAX_RECORD_BYTES)?
         {
             self.spool.probe()?;
             self.recovered();

@@ -17,9 +17,6 @@ use super::record::{JSON, Times, header, name_based_id};
 use super::{Kind, Record, Unpublishable};
 use crate::callback::{Field, VerifiedCallback};
 
-/// The name of the event in records, whichever name the callback used.
-const EVENT: &str = "group_join";
-
 /// The `$id` of `schemas/group-joined.v1.schema.json`.
 const SCHEMA: &str = "urn:zim2kafka:schema:group-joined:v1";
 
@@ -65,6 +62,9 @@ pub enum JoinType {
 }
 
 impl<'a> GroupJoined<'a> {
+    /// The name of the event in records, whichever name the callback used.
+    pub const EVENT: &'static str = "group_join";
+
     /// Whether `name` is a name of this event on any version of its page since 2025-06.
     ///
     /// From 2025-06-30 to 2025-07-24 the page said `group_destroy` by mistake, which is another
@@ -72,7 +72,7 @@ impl<'a> GroupJoined<'a> {
     pub(super) fn has_name(name: &str, callback: &VerifiedCallback<'_>) -> bool {
         let has = |wanted| callback.fields().iter().any(|field| field.name == wanted);
         match name {
-            EVENT | "Apply_join_group" | "invited_join_group" => true,
+            Self::EVENT | "Apply_join_group" | "invited_join_group" => true,
             "group_destroy" => has("join_type") && has("new_user_ids"),
             _ => false,
         }
@@ -96,7 +96,7 @@ impl<'a> GroupJoined<'a> {
         };
         let mut event = Self {
             event_id: Uuid::nil(),
-            event: EVENT,
+            event: Self::EVENT,
             appid: callback.appid(),
             group_id: group_id.and_then(id).ok_or_else(|| {
                 Unpublishable::invalid("group_id is not a string of at least one character")
@@ -139,7 +139,7 @@ impl<'a> GroupJoined<'a> {
         let source = format!("/zim/apps/{}", utf8_percent_encode(self.appid, RESERVED));
         let group_id = Bytes::from(self.group_id.clone().into_owned());
         Record {
-            event: Some(EVENT.into()),
+            event: Some(Self::EVENT.into()),
             event_id: self.event_id,
             timestamp: self.timestamp,
             headers: vec![

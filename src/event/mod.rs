@@ -5,6 +5,7 @@
 mod group_joined;
 mod murmur2;
 mod record;
+mod routes;
 
 use std::borrow::Cow;
 
@@ -12,7 +13,8 @@ use crate::callback::VerifiedCallback;
 
 pub use group_joined::{GroupJoined, JoinType};
 pub use murmur2::key_hash;
-pub use record::{Header, Kind, Lane, MAX_RECORD_BYTES, Reason, Record, Times};
+pub use record::{Header, Kind, MAX_RECORD_BYTES, Reason, Record, Times};
+pub use routes::Routes;
 
 /// The meaning of an authentic callback.
 #[derive(Debug)]

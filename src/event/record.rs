@@ -58,25 +58,6 @@ pub struct Times {
     pub received: i64,
 }
 
-/// The queue, publisher and topic that a record travels through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Records of events.
-    Events = 0,
-    /// Dead letters.
-    DeadLetters = 1,
-}
-
-impl Lane {
-    /// The lane of records with this name of an event; `None` for dead letters.
-    pub fn of(event: Option<&str>) -> Self {
-        match event {
-            Some(_) => Self::Events,
-            None => Self::DeadLetters,
-        }
-    }
-}
-
 /// What a new record is, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -197,14 +178,9 @@ impl Record {
         self
     }
 
-    /// The lane that the record travels.
-    pub fn lane(&self) -> Lane {
-        Lane::of(self.event.as_deref())
-    }
-
     /// Whether it belongs to the dead-letter topic.
     pub fn is_dead_letter(&self) -> bool {
-        self.lane() == Lane::DeadLetters
+        self.event.is_none()
     }
 
     /// Bytes of its key, headers and value.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::callback::sign;
 use crate::delivery::{Durability, Settled};
+use crate::event::{GroupJoined, Routes};
 use crate::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 
 /// The time of every callback here, in ms.
@@ -22,8 +23,7 @@ fn intake_at(brokers: &str) -> Intake {
     let kafka = KafkaSettings {
         brokers: brokers.to_owned(),
         properties: Properties::default(),
-        topic: "joined".to_owned(),
-        dead_letter_topic: "dead".to_owned(),
+        routes: Routes::new([(GroupJoined::EVENT, "joined")], "dead"),
         create_topics: None,
     };
     let settings = IntakeSettings {

@@ -15,6 +15,7 @@ use std::io;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use crate::event::Routes;
 pub use broker_status::BrokerStatus;
 pub use consumer::{Consumed, StartFrom, Subscription};
 pub use embedded::EmbeddedKafka;
@@ -34,10 +35,8 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// The operator's librdkafka properties. They may hold passwords.
     pub properties: Properties,
-    /// The topic of events.
-    pub topic: String,
-    /// The topic of dead letters.
-    pub dead_letter_topic: String,
+    /// The topics of records.
+    pub routes: Routes,
     /// How to create missing topics; `None` does not create any.
     pub create_topics: Option<CreateTopics>,
 }

@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::consumer::QuietContext;
 use super::rights::may_write;
 use super::{CreateTopics, Error, KafkaSettings, MAX_MESSAGE_BYTES};
+use crate::event::Routes;
 use crate::finding::Finding;
 
 /// The time for Kafka's answer to one request.
@@ -26,15 +27,15 @@ const TOPIC_MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartitio
 /// Inspects the topics of events and dead letters.
 pub struct Topics {
     admin: Arc<AdminClient<QuietContext>>,
-    names: [String; 2],
+    routes: Routes,
     create: Option<CreateTopics>,
 }
 
 /// The result of an inspection.
 pub struct Inspection {
-    /// All findings, those about the topic of events first.
+    /// All findings, in the order of [`Routes::topics`].
     pub findings: Vec<Finding>,
-    /// Whether the topic of events exists.
+    /// Whether a topic of events exists.
     pub topic_found: bool,
 }
 
@@ -47,12 +48,12 @@ impl Topics {
     pub fn new(settings: &KafkaSettings) -> Result<Self, Error> {
         Ok(Self {
             admin: Arc::new(settings.client().create_with_context(QuietContext)?),
-            names: [settings.topic.clone(), settings.dead_letter_topic.clone()],
+            routes: settings.routes.clone(),
             create: settings.create_topics,
         })
     }
 
-    /// Inspects both topics, and how far away Kafka is from a service that waits for it for
+    /// Inspects all topics, and how far away Kafka is from a service that waits for it for
     /// `spool_after`. Creates topics that are missing, if that is enabled.
     ///
     /// # Errors
@@ -61,14 +62,14 @@ impl Topics {
     pub async fn inspect(&self, spool_after: Option<Duration>) -> Result<Inspection, Error> {
         let round_trip = self.round_trip().await?;
         let mut findings = Vec::from_iter(judge_round_trip(round_trip, spool_after));
-        let mut exist = Vec::new();
-        for name in &self.names {
+        let mut topic_found = false;
+        for (place, name) in self.routes.topics().enumerate() {
             let mut found = self.describe(name).await?;
             if let (Err(TOPIC_MISSING), Some(create)) = (&found, self.create) {
                 findings.push(self.create(name, create).await);
                 found = self.describe(name).await?;
             }
-            exist.push(found.is_ok());
+            topic_found |= found.is_ok() && place < self.routes.event_topics().len();
             match found {
                 Ok(topic) => findings.extend(self.judge(name, &topic).await),
                 Err(TOPIC_MISSING) => findings.push(Finding::error(
@@ -83,7 +84,7 @@ impl Topics {
         }
         Ok(Inspection {
             findings,
-            topic_found: exist.first() == Some(&true),
+            topic_found,
         })
     }
 
@@ -92,7 +93,7 @@ impl Topics {
         let mut shortest = Duration::MAX;
         for _ in 0..3 {
             let began = Instant::now();
-            if let Some(name) = self.names.first() {
+            if let Some(name) = self.routes.topics().next() {
                 drop(self.describe(name).await?);
             }
             shortest = shortest.min(began.elapsed());

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::error::Error;
-use super::keys::KeyRows;
 use super::row::{self, Altered, Stored};
 use super::{Backlog, OpenStage};
-use crate::event::{Lane, Record};
+use crate::event::Record;
 
 /// After how many rows their number is reported while they are read.
 const REPORT_ROWS: usize = 100;
@@ -16,11 +15,8 @@ const REPORT_ROWS: usize = 100;
 /// The contents of the file when it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// By lane.
-    pub(super) backlogs: [Backlog; 2],
-    pub(super) keys: KeyRows,
-    /// The number of rows of each event that are not refused.
-    pub(super) events: BTreeMap<String, usize>,
+    /// By the name of the event; `None` for dead letters.
+    pub(super) backlogs: BTreeMap<Option<String>, Backlog>,
     /// How many rows are refused, dead letters included.
     pub(super) refused: i64,
     pub(super) refused_letters: i64,
@@ -41,26 +37,18 @@ pub(super) fn read(connection: &Connection, report: &dyn Fn(OpenStage)) -> Resul
         }
         read += 1;
         let (number, record, refused) = whole(row::read(next)?)?;
-        let lane = record.lane();
         contents.event_bytes += event_bytes(&record);
-        let [events, dead_letters] = &mut contents.backlogs;
-        let backlog = match lane {
-            Lane::Events => events,
-            Lane::DeadLetters => dead_letters,
-        };
+        let event = record.event.as_deref().map(str::to_owned);
+        let backlog = contents.backlogs.entry(event).or_default();
         backlog.last = Some(number);
         if refused {
             contents.refused += 1;
-            contents.refused_letters += i64::from(lane == Lane::DeadLetters);
+            contents.refused_letters += i64::from(record.is_dead_letter());
             continue;
         }
         backlog.rows += 1;
-        if let Some(event) = record.event.as_deref() {
-            match contents.events.get_mut(event) {
-                Some(rows) => *rows += 1,
-                None => drop(contents.events.insert(event.to_owned(), 1)),
-            }
-            record.key.iter().for_each(|key| contents.keys.add(key));
+        if !record.is_dead_letter() {
+            record.key.iter().for_each(|key| backlog.keys.add(key));
         }
     }
     Ok(contents)
@@ -68,11 +56,9 @@ pub(super) fn read(connection: &Connection, report: &dyn Fn(OpenStage)) -> Resul
 
 /// Bytes of a record's value and key; 0 for a dead letter.
 pub(super) fn event_bytes(record: &Record) -> i64 {
-    match record.lane() {
-        Lane::Events => {
-            (record.value.len() + record.key.as_ref().map_or(0, |key| key.len())) as i64
-        }
-        Lane::DeadLetters => 0,
+    match record.is_dead_letter() {
+        true => 0,
+        false => (record.value.len() + record.key.as_ref().map_or(0, |key| key.len())) as i64,
     }
 }
 

@@ -42,9 +42,10 @@ pub use progress::{OpenStage, wait_until_released};
 pub(crate) use reader::SpoolReader;
 pub(crate) use recovery::RecoveryReport;
 use row::Stored;
+pub(crate) use space::Share;
 use store::Store;
 
-use crate::event::{Lane, Record};
+use crate::event::Record;
 
 /// The database file, and SQLite's write-ahead log beside it.
 const DATABASE_FILE: &str = "spool.db";
@@ -75,13 +76,24 @@ pub struct SpoolSettings {
     pub after: Duration,
 }
 
-/// What earlier runs have left of a lane.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// What earlier runs have left of an event, of all events of a topic, or of dead letters.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Backlog {
     /// Records to be published.
     pub(crate) rows: usize,
     /// The highest number, that of a refused row included.
     pub(crate) last: Option<u64>,
+    /// The keys of the events among the records.
+    pub(crate) keys: KeyRows,
+}
+
+impl Backlog {
+    /// Adds that of another event.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.last = self.last.max(other.last);
+        self.keys.merge(other.keys);
+    }
 }
 
 /// A record to be written.
@@ -265,25 +277,10 @@ impl Spool {
         self.store.last() + 1
     }
 
-    /// What earlier runs have left of a lane.
-    pub(crate) fn backlog(&self, lane: Lane) -> Backlog {
-        let [events, dead_letters] = self.contents.backlogs;
-        match lane {
-            Lane::Events => events,
-            Lane::DeadLetters => dead_letters,
-        }
-    }
-
-    /// The keys of the events that earlier runs have left and that are not refused. To be taken
-    /// once: empty after that.
-    pub(crate) fn keys(&mut self) -> KeyRows {
-        std::mem::take(&mut self.contents.keys)
-    }
-
-    /// The names of the events that earlier runs have left and that are not refused, with the number
-    /// of their rows. A name need not be one that this version knows.
-    pub fn events(&self) -> &BTreeMap<String, usize> {
-        &self.contents.events
+    /// What earlier runs have left, by the name of the event, and of dead letters. A name need not be
+    /// one that this version knows. To be taken once: empty after that.
+    pub(crate) fn take_backlogs(&mut self) -> BTreeMap<Option<String>, Backlog> {
+        std::mem::take(&mut self.contents.backlogs)
     }
 
     /// The connection that reads, for another thread; to be dropped before the spool. `None` if it

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Spool;
 use super::error::Error;
-use crate::event::Lane;
 
 /// The pause before the reserve file is allocated again after it was released.
 const RESERVE_RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -14,18 +13,27 @@ const RESERVE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 const COMPACT_FREE_PAGES: i64 = 4096;
 const COMPACT_USED_PAGES_MAX: i64 = 1024;
 
+/// What the limit is shared by. Each has a part that the other cannot use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// The events of all topics.
+    Events,
+    /// The dead letters.
+    DeadLetters,
+}
+
 impl Spool {
-    /// Whether this many more bytes of a lane are within the limit. Each lane has a part that the
-    /// other cannot use: a missing topic must not use up the space of the other lane.
-    pub(crate) fn has_space(&self, lane: Lane, bytes: usize) -> Result<bool, Error> {
+    /// Whether this many more bytes of a share are within the limit. A topic that is missing must not
+    /// use up the space of dead letters, nor the other way round.
+    pub(crate) fn has_space(&self, share: Share, bytes: usize) -> Result<bool, Error> {
         let max = self.settings.max_bytes;
         let bytes = bytes as u64;
-        let fits = |used: u64| match lane {
-            Lane::Events => used + bytes <= max / 8 * 7,
+        let fits = |used: u64| match share {
+            Share::Events => used + bytes <= max / 8 * 7,
             // What is not known to be used by events counts as used by dead letters.
-            Lane::DeadLetters => {
-                let used_by_lane = used.saturating_sub(self.store.event_bytes());
-                used + bytes <= max && used_by_lane + bytes <= max / 4 * 3
+            Share::DeadLetters => {
+                let by_dead_letters = used.saturating_sub(self.store.event_bytes());
+                used + bytes <= max && by_dead_letters + bytes <= max / 4 * 3
             }
         };
         if fits(self.store.used_bytes()?) {

@@ -111,11 +111,11 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        let rows = (contents.backlogs.each_ref()).map(|backlog| backlog.rows as i64);
+        let rows = (contents.backlogs.values()).map(|backlog| backlog.rows as i64);
         self.refused = contents.refused;
         self.event_bytes = contents.event_bytes;
-        self.records = rows.iter().sum::<i64>() + self.refused;
-        let last = contents.backlogs.iter().filter_map(|backlog| backlog.last);
+        self.records = rows.sum::<i64>() + self.refused;
+        let last = contents.backlogs.values().filter_map(|backlog| backlog.last);
         self.last = last.fold(self.last, u64::max);
         Ok(contents)
     }

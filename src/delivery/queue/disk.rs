@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::state::{Entry, QueueState, RECORD_OVERHEAD_BYTES};
 use super::{MAX_UNDELETED_ROWS, Queue};
 use crate::delivery::ticket::{Durability, Ticket};
-use crate::event::{Lane, Record};
+use crate::event::Record;
 use crate::spool::Row;
 
 /// If no row could be deleted for this long, reading goes on all the same. A disk that deletes
@@ -45,9 +45,9 @@ impl Queue {
         drop(state);
         self.wake_reader();
         for (record, ticket) in durable {
-            let durability = match record.lane() {
-                Lane::Events => Durability::Spooled,
-                Lane::DeadLetters => Durability::DeadLettered,
+            let durability = match record.is_dead_letter() {
+                false => Durability::Spooled,
+                true => Durability::DeadLettered,
             };
             self.notify(&record, &ticket, durability);
         }

@@ -37,7 +37,7 @@ use crate::event::Record;
 use crate::kafka::BrokerStatus;
 use crate::log::LogThrottle;
 use crate::metrics::Metrics;
-use crate::spool::{Backlog, KeyRows};
+use crate::spool::Backlog;
 pub(super) use backlog::{Missing, ReadPlan};
 pub use partitions::{MAX_LOADED_BYTES, MAX_LOADED_RECORDS};
 pub(super) use reports::Reported;
@@ -128,7 +128,7 @@ impl Queue {
         dead_letters: Option<Arc<Self>>,
     ) -> Self {
         let is_ordered = dead_letters.is_some();
-        let state = QueueState::new(is_ordered, Backlog::default(), KeyRows::default());
+        let state = QueueState::new(is_ordered, Backlog::default());
         Self {
             state: Mutex::new(state),
             sequence,
@@ -143,9 +143,9 @@ impl Queue {
 
     /// Adds a disk, with the records that earlier runs left on it.
     #[must_use]
-    pub(super) fn with_disk(mut self, disk: Disk, backlog: Backlog, keys: KeyRows) -> Self {
+    pub(super) fn with_disk(mut self, disk: Disk, backlog: Backlog) -> Self {
         let is_ordered = self.dead_letters.is_some();
-        self.state = Mutex::new(QueueState::new(is_ordered, backlog, keys));
+        self.state = Mutex::new(QueueState::new(is_ordered, backlog));
         self.disk = Some(disk);
         self
     }

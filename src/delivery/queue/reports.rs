@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::state::Removed;
 use super::{Full, MAX_UNDELETED_ROWS, ProducerId, Queue};
 use crate::delivery::ticket::{Durability, Settled, settle};
-use crate::event::{Lane, Record};
+use crate::event::Record;
 use crate::kafka::Report;
 
 /// What the reports on some records have changed.
@@ -117,9 +117,9 @@ impl Queue {
         if removed.on_disk {
             self.metrics.spool().replayed();
         }
-        let durability = match removed.record.lane() {
-            Lane::Events => Durability::Published,
-            Lane::DeadLetters => Durability::DeadLettered,
+        let durability = match removed.record.is_dead_letter() {
+            false => Durability::Published,
+            true => Durability::DeadLettered,
         };
         if let Some(ticket) = removed.ticket {
             self.notify(&removed.record, &ticket, durability);

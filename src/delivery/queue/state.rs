@@ -10,7 +10,7 @@ use super::partitions::Partitions;
 use super::{Outgoing, ProducerId, Via};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
-use crate::spool::{Backlog, KeyRows};
+use crate::spool::Backlog;
 
 /// The memory that a record takes besides its own bytes: its entry, its ticket, its headers'
 /// handles.
@@ -129,7 +129,8 @@ impl Entry {
 
 impl QueueState {
     /// A queue with these records on disk.
-    pub(super) fn new(is_ordered: bool, backlog: Backlog, keys: KeyRows) -> Self {
+    pub(super) fn new(is_ordered: bool, backlog: Backlog) -> Self {
+        let Backlog { rows, last, keys } = backlog;
         let mut state = Self {
             is_ordered,
             fresh: BTreeMap::new(),
@@ -138,7 +139,7 @@ impl QueueState {
             untracked_on_disk: keys.untracked,
             keys: Keys::new(keys),
             partitions: Partitions::new(1),
-            last_row: backlog.last.unwrap_or(0),
+            last_row: last.unwrap_or(0),
             writes: 0,
             writing: HashSet::new(),
             deleted_meanwhile: HashSet::new(),
@@ -150,7 +151,7 @@ impl QueueState {
             bytes: 0,
             finishing: false,
         };
-        state.partitions.at(0).on_disk = backlog.rows - state.untracked_on_disk;
+        state.partitions.at(0).on_disk = rows - state.untracked_on_disk;
         state
     }
 

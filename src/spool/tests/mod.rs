@@ -72,12 +72,13 @@ fn delete(spool: &mut Spool, numbers: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// By lane, how many rows earlier runs have left, and up to which number.
-fn backlogs(spool: &Spool) -> [(usize, Option<u64>); 2] {
-    [Lane::Events, Lane::DeadLetters].map(|lane| {
-        let Backlog { rows, last } = spool.backlog(lane);
-        (rows, last)
-    })
+/// What earlier runs have left of all events, and of dead letters.
+fn backlogs(spool: &mut Spool) -> [Backlog; 2] {
+    let mut backlogs = [Backlog::default(), Backlog::default()];
+    for (event, backlog) in spool.take_backlogs() {
+        backlogs[usize::from(event.is_none())].merge(backlog);
+    }
+    backlogs
 }
 
 /// All rows, by number.
@@ -142,10 +143,9 @@ fn records_are_read_back_unchanged_and_in_order_also_after_a_kill() {
         assert!(spool.recovery().is_none());
         assert_eq!(spool.records(), (60, 0));
     }
-    assert_eq!(
-        backlogs(&open(killed(folder.path()).path())),
-        [(45, Some(58)), (15, Some(59))]
-    );
+    let mut spool = open(killed(folder.path()).path());
+    let left = backlogs(&mut spool).map(|backlog| (backlog.rows, backlog.last));
+    assert_eq!(left, [(45, Some(58)), (15, Some(59))]);
 }
 
 #[test]
@@ -203,10 +203,9 @@ fn refused_rows_are_not_read_again_and_a_start_retries_only_dead_letters() {
             .into_keys()
             .eq([2, 3, 4, 5, 6, 7, 8, 10, 11])
     );
-    assert_eq!(
-        (spool.records(), backlogs(&spool)),
-        ((12, 3), [(6, Some(10)), (3, Some(11))])
-    );
+    assert_eq!(spool.records(), (12, 3));
+    let left = backlogs(&mut spool).map(|backlog| (backlog.rows, backlog.last));
+    assert_eq!(left, [(6, Some(10)), (3, Some(11))]);
     let refused = |spool: &Spool, after| -> Vec<u64> {
         let refused = spool.refused_events(after).expect("it reads").into_iter();
         refused
@@ -263,7 +262,7 @@ fn used_space_counts_pages_and_the_wal_and_shrinks_with_deletions() {
     let mut spool = Spool::open_within(&settings, Duration::ZERO).expect("it opens");
     let mut number = 0;
     while spool
-        .has_space(Lane::Events, 1 << 20)
+        .has_space(Share::Events, 1 << 20)
         .expect("it can be asked")
     {
         spool
@@ -276,7 +275,7 @@ fn used_space_counts_pages_and_the_wal_and_shrinks_with_deletions() {
     delete(&mut spool, 0..number);
     assert!(
         spool
-            .has_space(Lane::Events, 6 << 20)
+            .has_space(Share::Events, 6 << 20)
             .expect("it can be asked")
     );
     spool.tidy().expect("it tidies");
@@ -287,14 +286,14 @@ fn used_space_counts_pages_and_the_wal_and_shrinks_with_deletions() {
 fn events_and_dead_letters_each_have_a_part_of_the_quota_that_the_other_cannot_use() {
     const SIZE: usize = 100_000;
     let limit = 8 << 20;
-    let numbers = |lane| {
-        let is_dead_letter = lane == Lane::DeadLetters;
+    let numbers = |share| {
+        let is_dead_letter = share == Share::DeadLetters;
         (0..).filter(move |number| (number % 4 == 3) == is_dead_letter)
     };
-    let fill = |spool: &mut Spool, lane| {
+    let fill = |spool: &mut Spool, share| {
         let mut written = Vec::new();
-        for number in numbers(lane) {
-            if !spool.has_space(lane, SIZE).expect("it can be asked") {
+        for number in numbers(share) {
+            if !spool.has_space(share, SIZE).expect("it can be asked") {
                 break;
             }
             spool.write(&rows([number], SIZE)).expect("it is written");
@@ -304,8 +303,8 @@ fn events_and_dead_letters_each_have_a_part_of_the_quota_that_the_other_cannot_u
         written
     };
     for (first, second, at_most) in [
-        (Lane::Events, Lane::DeadLetters, limit / 8 * 7),
-        (Lane::DeadLetters, Lane::Events, limit / 4 * 3),
+        (Share::Events, Share::DeadLetters, limit / 8 * 7),
+        (Share::DeadLetters, Share::Events, limit / 4 * 3),
     ] {
         let folder = new_folder();
         let mut settings = settings(folder.path());
@@ -314,7 +313,7 @@ fn events_and_dead_letters_each_have_a_part_of_the_quota_that_the_other_cannot_u
         let mut all = fill(&mut spool, first);
         let used = spool.used_bytes().expect("it can be asked");
         assert!(used <= at_most + (1 << 18), "{first:?}: {used}");
-        // What is known about the lanes is the same after a start.
+        // What is known about the shares is the same after a start.
         let event_bytes = spool.store.event_bytes();
         drop(spool);
         let mut spool = Spool::open_within(&settings, LOCK_TIMEOUT).expect("it opens");

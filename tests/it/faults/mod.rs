@@ -6,6 +6,7 @@
 mod crash;
 mod disk;
 mod kafka;
+mod lanes;
 mod leaderless;
 mod network;
 mod order;

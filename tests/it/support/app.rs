@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zim2kafka::callback::{Secrets, TimestampUnit, sign};
+use zim2kafka::event::{GroupJoined, Routes};
 use zim2kafka::http::{CallbackSettings, ConnectionLimits, SenderSettings};
 use zim2kafka::intake::IntakeSettings;
 use zim2kafka::kafka::{CreateTopics, EmbeddedKafka, KafkaSettings, Properties};
@@ -97,8 +98,7 @@ impl Settings {
             kafka: KafkaSettings {
                 brokers: brokers.to_owned(),
                 properties: Properties::default(),
-                topic: topic.to_owned(),
-                dead_letter_topic: dead_letter_topic.to_owned(),
+                routes: Routes::new([(GroupJoined::EVENT, topic)], dead_letter_topic),
                 create_topics: None,
             },
             spool: None,
@@ -168,10 +168,9 @@ impl App {
         let (callbacks, admin) = (address(&listeners.callbacks), address(&listeners.admin));
         let (stop, stopped) = oneshot::channel::<()>();
         let kafka = Kafka::at(&settings.kafka.brokers);
-        let (topic, dead_letter_topic) = (
-            settings.kafka.topic.clone(),
-            settings.kafka.dead_letter_topic.clone(),
-        );
+        let routes = &settings.kafka.routes;
+        let topic = routes.event_topics().concat();
+        let dead_letter_topic = routes.dead_letter_topic().to_owned();
         let server = tokio::spawn(server::run(settings, listeners, || {}, async {
             // A message and a dropped sender both stop it.
             stopped.await.ok();

@@ -1,7 +1,7 @@
 //! The queue with a disk.
 
 use super::*;
-use crate::spool::Row;
+use crate::spool::{KeyRows, Row};
 
 const LATER: Disk = Disk {
     after: Duration::from_secs(3600),
@@ -100,10 +100,11 @@ fn rows_of_a_stuck_partition_do_not_stop_the_others() {
     let backlog = Backlog {
         rows: 200,
         last: Some(200),
+        keys,
     };
     let (queue, _) = queues();
     let queue = Arc::into_inner(queue).expect("it is not shared");
-    let queue = queue.with_disk(LATER, backlog, keys);
+    let queue = queue.with_disk(LATER, backlog);
     queue.set_partitions(2);
     let mut plan = queue.plan_read().expect("there are rows");
     // The first hundred rows are of one partition, which takes its share of them only.

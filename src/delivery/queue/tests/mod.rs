@@ -55,7 +55,7 @@ fn queues_on(disk: Option<Disk>) -> (Arc<Queue>, Arc<Queue>) {
             dead_letters,
         );
         Arc::new(match disk {
-            Some(disk) => queue.with_disk(disk, Backlog::default(), KeyRows::default()),
+            Some(disk) => queue.with_disk(disk, Backlog::default()),
             None => queue,
         })
     };

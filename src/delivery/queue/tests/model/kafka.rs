@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::Broken;
+use super::parts::EVENTS;
 use super::world::{Message, Producer, World};
 use crate::delivery::queue::*;
-use crate::event::Lane;
 use crate::kafka::Report;
 
 impl World {
@@ -16,7 +16,7 @@ impl World {
     }
 
     pub(super) fn is_poison(&self, message: &Message) -> bool {
-        message.lane == Lane::Events && self.sent[message.id as usize].poison
+        message.lane == EVENTS && self.sent[message.id as usize].poison
     }
 
     /// Kafka takes one message. With `concludes`, those before it in its producer and group are
@@ -48,7 +48,7 @@ impl World {
             return;
         }
         self.flying.retain(|other| *other != message);
-        self.topics[message.lane as usize].push(message.id);
+        self.topics[message.lane].push(message.id);
         self.reports.push_back((message, Report::Acked));
         if concludes {
             let report = match self.is(Broken::BelieveAConclusion) {
@@ -82,7 +82,7 @@ impl World {
                 (true, true) => Report::Bystander,
             };
             if !is_refused {
-                self.topics[message.lane as usize].push(message.id);
+                self.topics[message.lane].push(message.id);
             }
             self.reports.push_back((*message, report));
         }
@@ -124,7 +124,7 @@ impl World {
     pub(super) fn land(&mut self, reported: bool) {
         let landed = self.landing.pop_front();
         if let Some((message, is_alive)) = landed.filter(|(message, _)| !self.is_poison(message)) {
-            self.topics[message.lane as usize].push(message.id);
+            self.topics[message.lane].push(message.id);
             if reported && is_alive {
                 self.reports.push_back((message, Report::Acked));
             }

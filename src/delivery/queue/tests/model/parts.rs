@@ -6,7 +6,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::delivery::queue::*;
-use crate::event::{JoinType, Kind, Lane, Times, key_hash};
+use crate::event::{JoinType, Kind, Times, key_hash};
+use crate::spool::KeyRows;
 
 pub(super) fn record(id: u64, group: u8) -> Record {
     Record {
@@ -37,6 +38,16 @@ pub(super) fn group(record: &Record) -> u8 {
     record.key.as_ref().map_or(0, |key| key[0])
 }
 
+/// The place of the queue of events.
+pub(super) const EVENTS: usize = 0;
+/// That of dead letters.
+pub(super) const DEAD_LETTERS: usize = 1;
+
+/// The queue of a record.
+pub(super) fn lane_of(record: &Record) -> usize {
+    usize::from(record.is_dead_letter())
+}
+
 /// The queue of events and that of dead letters.
 pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Queue>; 2] {
     let metrics = Arc::new(Metrics::new());
@@ -44,10 +55,10 @@ pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Q
     let last = disk.keys().next_back();
     let sequence = Arc::new(Sequence::from(last.map_or(1, |last| last + 1)));
     let queue = |lane, dead_letters| {
-        let of_lane = disk.iter().filter(|(_, record)| record.lane() == lane);
+        let of_lane = disk.iter().filter(|(_, record)| lane_of(record) == lane);
         let last = of_lane.clone().map(|(number, _)| *number).next_back();
         let mut keys = KeyRows::default();
-        if lane == Lane::Events && !without_keys {
+        if lane == EVENTS && !without_keys {
             for (_, record) in of_lane.clone() {
                 *keys.rows.entry(key_hash(&[group(record)])).or_default() += 1;
             }
@@ -63,8 +74,8 @@ pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Q
             after: Duration::ZERO,
         };
         let rows = of_lane.count();
-        Arc::new(queue.with_disk(disk, Backlog { rows, last }, keys))
+        Arc::new(queue.with_disk(disk, Backlog { rows, last, keys }))
     };
-    let dead = queue(Lane::DeadLetters, None);
-    [queue(Lane::Events, Some(Arc::clone(&dead))), dead]
+    let dead = queue(DEAD_LETTERS, None);
+    [queue(EVENTS, Some(Arc::clone(&dead))), dead]
 }

@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::parts::{group, id, queues, record};
+use super::parts::{DEAD_LETTERS, EVENTS, group, id, lane_of, queues, record};
 use super::{Action, Broken};
 use crate::delivery::queue::keys::BrokenGuard;
 use crate::delivery::queue::*;
-use crate::event::Lane;
 use crate::kafka::Report;
 use crate::spool::Row;
 
 /// A message as a producer has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Message {
-    pub(super) lane: Lane,
+    pub(super) lane: usize,
     pub(super) producer: ProducerId,
     pub(super) number: u64,
     pub(super) id: u64,
@@ -150,7 +149,7 @@ impl World {
     }
 
     fn hand_over(&mut self) -> Result<(), TestCaseError> {
-        for lane in [Lane::Events, Lane::DeadLetters] {
+        for lane in [EVENTS, DEAD_LETTERS] {
             let Self {
                 producers, last_id, ..
             } = self;
@@ -169,7 +168,7 @@ impl World {
                     *last_id
                 }))
             };
-            let batch = self.queues[lane as usize].hand_over(self.now, route);
+            let batch = self.queues[lane].hand_over(self.now, route);
             for Outgoing { to, number, record } in batch {
                 if self.is(Broken::DeleteBeforeTheReport) {
                     self.disk.remove(&number);
@@ -195,7 +194,7 @@ impl World {
         let Some((message, report)) = self.reports.pop_front() else {
             return;
         };
-        let queue = &self.queues[message.lane as usize];
+        let queue = &self.queues[message.lane];
         let mut producer = message.producer;
         if self.is(Broken::CountAnOldFailure) && report != Report::Acked {
             let with = |producer: &&Producer| queue.lock().is_with(producer.id, message.number);
@@ -225,7 +224,7 @@ impl World {
         };
         let (mut records, mut end, mut complete) = ([Vec::new(), Vec::new()], after, true);
         for (number, record) in self.disk.range(after + 1..) {
-            let lane = record.lane() as usize;
+            let lane = lane_of(record);
             let key = record.key.as_deref();
             let wants = |plan: &mut ReadPlan| plan.wants(*number, key);
             if plans[lane].as_mut().is_some_and(wants) {
@@ -304,8 +303,8 @@ impl World {
     }
 
     fn notify_spooled(&self, rows: &[Row]) {
-        for (queue, lane) in self.queues.iter().zip([Lane::Events, Lane::DeadLetters]) {
-            let of = |row: &&Row| row.record.lane() == lane;
+        for (lane, queue) in self.queues.iter().enumerate() {
+            let of = |row: &&Row| lane_of(&row.record) == lane;
             queue.mark_spooled(&rows.iter().filter(of).cloned().collect::<Vec<_>>());
             let replaced: Vec<u64> = rows.iter().filter_map(|row| row.replaces).collect();
             queue.mark_deleted(&replaced);

@@ -1,0 +1,88 @@
+//! The lanes: each topic with the queue of its records.
+
+use std::sync::Arc;
+
+use super::queue::Queue;
+use crate::event::Routes;
+use crate::spool::Share;
+
+/// A topic and the queue of its records.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) topic: String,
+    pub(super) queue: Arc<Queue>,
+}
+
+/// All lanes, in the order of [`Routes::topics`]: that of dead letters is the last.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    routes: Routes,
+    all: Vec<Lane>,
+}
+
+impl Lanes {
+    /// The lanes of these routes. `queue` creates the queue of the topic at this place, with that of
+    /// dead letters unless it is that one.
+    pub(super) fn new(
+        routes: &Routes,
+        mut queue: impl FnMut(usize, Option<Arc<Queue>>) -> Queue,
+    ) -> Self {
+        let topics = routes.event_topics();
+        let dead_letters = Arc::new(queue(topics.len(), None));
+        let event_lane = |(at, topic): (usize, &String)| Lane {
+            topic: topic.clone(),
+            queue: Arc::new(queue(at, Some(Arc::clone(&dead_letters)))),
+        };
+        let mut all: Vec<Lane> = topics.iter().enumerate().map(event_lane).collect();
+        all.push(Lane {
+            topic: routes.dead_letter_topic().to_owned(),
+            queue: dead_letters,
+        });
+        Self {
+            routes: routes.clone(),
+            all,
+        }
+    }
+
+    /// All of them. That of dead letters is the last.
+    pub(super) fn all(&self) -> &[Lane] {
+        &self.all
+    }
+
+    /// Those of events.
+    pub(super) fn events(&self) -> &[Lane] {
+        self.all.split_last().map_or(&[], |(_, events)| events)
+    }
+
+    /// The queues of all of them.
+    pub(super) fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
+        self.all.iter().map(|lane| &lane.queue)
+    }
+
+    /// The queues of all of them, each with the share of the spool that its rows use.
+    pub(super) fn shares(&self) -> impl Iterator<Item = (&Arc<Queue>, Share)> {
+        let events = self.events().len();
+        let share = move |place| match place < events {
+            true => Share::Events,
+            false => Share::DeadLetters,
+        };
+        (self.queues().enumerate()).map(move |(place, queue)| (queue, share(place)))
+    }
+
+    /// The place of the lane of this event, or of dead letters; `None` if the event has no topic.
+    pub(super) fn place_of(&self, event: Option<&str>) -> Option<usize> {
+        self.routes.place_of(event)
+    }
+
+    /// The queue of this event, or of dead letters; `None` if the event has no topic.
+    pub(super) fn queue_of(&self, event: Option<&str>) -> Option<&Arc<Queue>> {
+        let lane = self.all.get(self.place_of(event)?)?;
+        Some(&lane.queue)
+    }
+
+    /// The queue of a topic.
+    pub(super) fn queue_of_topic(&self, topic: &str) -> Option<&Arc<Queue>> {
+        let lane = self.all.iter().find(|lane| lane.topic == topic)?;
+        Some(&lane.queue)
+    }
+}

@@ -1,0 +1,261 @@
+//! Several topics of events, of which some are missing, forbidden or reject records.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use uuid::Uuid;
+use zim2kafka::delivery::{Delivery, Durability, Settled, Ticket};
+use zim2kafka::event::{Record, Routes, Times};
+use zim2kafka::kafka::{KafkaSettings, Properties};
+use zim2kafka::metrics::Metrics;
+use zim2kafka::spool::{Spool, SpoolSettings};
+
+use super::{PATIENCE, blocking};
+use crate::support::kafka::{Kafka, TestRecord, shared_cluster};
+use crate::support::process::{Process, zim2kafka};
+use crate::support::scale::light_load;
+
+/// Records of each event and each start.
+const RECORDS: u64 = 60;
+
+/// Longer than a refusing topic takes.
+const LONG: usize = 5000;
+
+/// Events with a topic each, by what is the matter with it.
+const EVENTS: [&str; 4] = ["good", "missing", "forbidden", "rejecting"];
+
+fn record(event: &'static str, number: u64) -> Record {
+    let length = match event == "rejecting" && number.is_multiple_of(3) {
+        true => LONG,
+        false => 100,
+    };
+    // Nothing that compression makes small.
+    let mut value: Vec<u8> = (0..length).map(|_| rand::random()).collect();
+    value[..8].copy_from_slice(&number.to_be_bytes());
+    Record {
+        event: Some(event.into()),
+        event_id: Uuid::from_u128(number.into()),
+        key: Some(Bytes::from(format!("group {}", number % 5))),
+        timestamp: 1_757_577_600_000,
+        headers: vec![("event".into(), Bytes::from(event))],
+        value: value.into(),
+        kind: None,
+        times: Times {
+            callback: 1_757_577_600_000,
+            received: 1_757_577_600_000,
+        },
+    }
+}
+
+fn spool(folder: &Path) -> Spool {
+    let settings = SpoolSettings {
+        folder: folder.to_owned(),
+        max_bytes: 1 << 30,
+        after: Duration::from_millis(250),
+    };
+    Spool::open_within(&settings, Duration::from_secs(30)).expect("it opens")
+}
+
+/// Sends records of all events in turn, and returns what became of them, by event.
+async fn send(delivery: &Delivery, numbers: std::ops::Range<u64>) -> Vec<Vec<Settled>> {
+    let mut tickets: Vec<Vec<Arc<Ticket>>> = vec![Vec::new(); EVENTS.len()];
+    for number in numbers {
+        for (tickets, event) in tickets.iter_mut().zip(EVENTS) {
+            let ticket = delivery.enqueue(record(event, number));
+            tickets.push(ticket.expect("there is space"));
+        }
+    }
+    let mut settled = Vec::new();
+    for tickets in tickets {
+        let mut of_event = Vec::new();
+        for ticket in tickets {
+            let waited = tokio::time::timeout(PATIENCE, ticket.wait()).await;
+            of_event.push(*waited.expect("it is settled in time"));
+        }
+        settled.push(of_event);
+    }
+    settled
+}
+
+/// Requires that the good topic has taken its records, that the missing and the forbidden one have
+/// theirs on disk, and that long ones of the one that rejects them are dead letters.
+fn judge(settled: &[Vec<Settled>]) {
+    let of = |settled: &[Settled]| -> Vec<Durability> {
+        let durability = |settled: &Settled| match settled {
+            Settled::Durable(durability, _) => *durability,
+            Settled::Refused => panic!("it is refused"),
+        };
+        settled.iter().map(durability).collect()
+    };
+    let [good, missing, forbidden, rejecting] = settled else {
+        panic!("there are {} events", settled.len());
+    };
+    let published = of(good)
+        .iter()
+        .filter(|how| **how == Durability::Published)
+        .count();
+    // The spool is late at times: a machine that does other work, or a new producer.
+    assert!(
+        published * 10 >= good.len() * 9,
+        "{published} of {}",
+        good.len()
+    );
+    for settled in [missing, forbidden] {
+        assert!(
+            of(settled).iter().all(|how| *how == Durability::Spooled),
+            "{settled:?}"
+        );
+    }
+    let letters = of(rejecting);
+    let letters = letters
+        .iter()
+        .filter(|how| **how == Durability::DeadLettered);
+    // A long one is on disk first if Kafka takes long to reject it.
+    assert!(
+        letters.count() <= rejecting.len().div_ceil(3),
+        "{rejecting:?}"
+    );
+}
+
+/// The numbers in a topic by group must be in order and complete.
+fn judge_topic(records: &[TestRecord], event: &str, expected: impl Fn(u64) -> bool) {
+    let mut numbers = Vec::new();
+    for record in records {
+        let of = record.header("event");
+        assert_eq!(of, Some(event.as_bytes()), "in the topic of {event}");
+        let number = record
+            .value
+            .first_chunk()
+            .expect("it begins with its number");
+        numbers.push((record.key.clone(), u64::from_be_bytes(*number)));
+    }
+    for group in 0..5 {
+        let key = Some(format!("group {group}").into_bytes());
+        let mut of_group: Vec<u64> = numbers
+            .iter()
+            .filter(|(found, _)| *found == key)
+            .map(|(_, number)| *number)
+            .collect();
+        // What was not deleted from disk before the restart is published again, in order.
+        let mut seen = Vec::new();
+        of_group.retain(|number| {
+            let is_new = !seen.contains(number);
+            seen.push(*number);
+            is_new
+        });
+        let wanted: Vec<u64> = (0..2 * RECORDS)
+            .filter(|number| number % 5 == group && expected(*number))
+            .collect();
+        assert_eq!(of_group, wanted, "{event}, group {group}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_in_the_spool_that_has_no_topic_ends_the_start_and_stays() {
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let settings = KafkaSettings {
+        brokers: "127.0.0.1:1".to_owned(),
+        properties: Properties::default(),
+        routes: Routes::new([("good", "good")], "dead"),
+        create_topics: None,
+    };
+    let start = || Delivery::start(&settings, Some(spool(folder.path())), &Arc::default());
+    let delivery = blocking(start).expect("it starts");
+    for number in 0..3 {
+        let ticket = delivery.enqueue(record("good", number)).expect("space");
+        ticket.wait().await;
+    }
+    blocking(|| delivery.stop());
+    drop(delivery);
+
+    let variables = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret"),
+        ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
+        ("ZIM2KAFKA_SPOOL_DIR", folder.path().to_str().expect("text")),
+    ];
+    let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let arguments = [&["serve"][..], &ports].concat();
+    let ended = blocking(|| Process::start(zim2kafka(&arguments, &variables)).end());
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let says = "3 records of the event \"good\", which has no topic";
+    assert!(ended.stderr.contains(says), "{ended:?}");
+    assert_eq!(spool(folder.path()).records(), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_several_topics_holds_up_its_own_records_only() {
+    let _load = light_load().await;
+    let Some(cluster) = blocking(shared_cluster) else {
+        return;
+    };
+    let kafka: &Kafka = cluster;
+    let topics = EVENTS.map(|event| kafka.unique_topic(event));
+    let [good, missing, forbidden, rejecting] = &topics;
+    let dead_letters = kafka.unique_topic("dead");
+    blocking(|| {
+        kafka.create_topic(&dead_letters, 1, &[]);
+        kafka.create_topic(good, 3, &[]);
+        kafka.create_topic(forbidden, 3, &[]);
+        kafka.create_topic(rejecting, 3, &[("max.message.bytes", "3000")]);
+        cluster.deny(forbidden, "WRITE");
+    });
+    let sasl = cluster.sasl_ssl();
+    let properties = sasl.properties("SCRAM-SHA-512");
+    let properties = properties
+        .map(|(key, value)| format!("{key}={value}"))
+        .join("\n");
+    let settings = KafkaSettings {
+        brokers: sasl.brokers.clone(),
+        properties: Properties::parse_list(&properties).expect("sound properties"),
+        routes: Routes::new(
+            EVENTS.into_iter().zip(topics.iter().map(String::as_str)),
+            &dead_letters,
+        ),
+        create_topics: None,
+    };
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let start = || {
+        let metrics = Arc::new(Metrics::new());
+        Delivery::start(&settings, Some(spool(folder.path())), &metrics).expect("it starts")
+    };
+    let warm = |delivery: &Delivery| {
+        let deadline = Instant::now() + PATIENCE;
+        while !delivery.state().kafka_is_up {
+            assert!(Instant::now() < deadline, "Kafka is not found");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+
+    let delivery = blocking(start);
+    blocking(|| warm(&delivery));
+    judge(&send(&delivery, 0..RECORDS).await);
+    blocking(|| delivery.stop());
+    // Also what the earlier run has left does not hold up the other topics.
+    let delivery = blocking(start);
+    blocking(|| warm(&delivery));
+    judge(&send(&delivery, RECORDS..2 * RECORDS).await);
+
+    blocking(|| {
+        kafka.create_topic(missing, 3, &[]);
+        cluster.allow_again(forbidden, "WRITE");
+        let all = 2 * RECORDS as usize;
+        for (topic, event) in topics.iter().zip(EVENTS) {
+            let is_short = |number: u64| event != "rejecting" || !number.is_multiple_of(3);
+            let count = (0..2 * RECORDS).filter(|number| is_short(*number)).count();
+            let records = kafka.read_until(topic, count, PATIENCE);
+            judge_topic(&records, event, is_short);
+        }
+        let letters = kafka.read_until(&dead_letters, all.div_ceil(3), PATIENCE);
+        for letter in letters {
+            let number = letter
+                .value
+                .first_chunk()
+                .expect("it begins with its number");
+            assert_eq!(u64::from_be_bytes(*number) % 3, 0);
+        }
+        delivery.stop();
+    });
+}
