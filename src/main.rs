@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name(WORKER_THREAD_NAME)
+        .worker_threads(worker_threads())
         .enable_all()
         .build()
         .expect("a runtime needs only threads");
@@ -44,6 +45,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
+}
+
+/// Half as many as there are cores: librdkafka and delivery have threads of their own, and with more
+/// workers than work, each answer wakes a second one for nothing.
+fn worker_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 fn report(failure: &Failure) -> ExitCode {
