@@ -17,9 +17,9 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, ConfigError, LogArgs, LogFormat};
+use crate::delivery::StartError;
 use crate::kafka;
 use crate::log::Chain;
-use crate::delivery::StartError;
 use crate::server::ServerError;
 
 /// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to

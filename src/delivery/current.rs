@@ -76,6 +76,11 @@ impl Current {
         self.retirement.get_or_insert((by, reason));
     }
 
+    /// Whether it gets nothing more, and is replaced soon.
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retirement.is_some()
+    }
+
     /// Whether it is to be replaced because it has retired.
     pub(super) fn has_retired(&self, now: Instant) -> Option<&'static str> {
         let (by, reason) = self.retirement?;

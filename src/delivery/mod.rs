@@ -238,7 +238,9 @@ impl Delivery {
     /// [`Full`]; the record then has no number and will not be published.
     pub fn enqueue(&self, record: Record) -> Result<Arc<Ticket>, Full> {
         let queue = self.lanes.queue_of(record.event.as_deref());
-        queue.expect("every event that is read has a topic").enqueue(record)
+        queue
+            .expect("every event that is read has a topic")
+            .enqueue(record)
     }
 
     /// Facts that decide whether an event that arrives now will probably become durable. Dead letters do

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::current::{Current, Shared};
 use super::lanes::Lane;
-use super::queue::{Outgoing, ProducerId, Via};
-use crate::kafka::{self, Ordering, Producer, SendError};
+use super::queue::{Outgoing, Pacing, ProducerId, Via};
+use crate::kafka::{self, Ordering, PARTITION_DEPTH, Producer, SendError};
 use crate::log::LogThrottle;
 
 /// How long a new producer may take to connect before it is used all the same.
@@ -89,6 +89,10 @@ impl Managed {
             backoff: RECREATE_BACKOFF_MIN,
             stall_timeout: STALL_TIMEOUT,
         }
+    }
+
+    fn is_being_replaced(&self) -> bool {
+        self.is_being_created || self.current.as_ref().is_some_and(Current::is_retiring)
     }
 }
 
@@ -172,6 +176,7 @@ impl Producers {
                 current.failure.get_or_insert_with(|| reason.to_owned());
             }
         }
+        self.replace_unfit();
         self.replace_failed(now);
         self.create_wanted(now);
         polled
@@ -193,8 +198,21 @@ impl Producers {
         };
         match (usable(at), via) {
             // The shard's producer is not there yet, or not now. Another one does as well.
-            (None, Via::Shard(_)) => usable(MAIN),
+            (None, Via::Shard(_)) => (0..self.shards_in_use).find_map(usable),
             (id, _) => id,
+        }
+    }
+
+    /// When a producer that has records of a partition gets more of it.
+    pub(super) fn pacing(&self) -> Pacing {
+        match self.shards_in_use {
+            // It reports so soon that its busy waiting costs less than the pauses between turns.
+            1 => Pacing::NONE,
+            // Fewer requests with more records leave the connection to other partitions.
+            _ => Pacing {
+                depth: PARTITION_DEPTH,
+                interval: self.shared.status.round_trip() / 2,
+            },
         }
     }
 
@@ -243,6 +261,25 @@ impl Producers {
         }
     }
 
+    /// Replaces producers that were created for a Kafka at another distance, one after the other, so
+    /// that the others take their records meanwhile.
+    fn replace_unfit(&mut self) {
+        let Some(is_distant) = self.shared.status.is_distant() else {
+            return;
+        };
+        if self.all.iter().any(Managed::is_being_replaced) {
+            return;
+        }
+        let mut current = self
+            .all
+            .iter_mut()
+            .filter_map(|managed| managed.current.as_mut());
+        if let Some(unfit) = current.find(|current| current.producer.lingers() != is_distant) {
+            unfit.has_progressed = true;
+            unfit.retire("Kafka is at another distance");
+        }
+    }
+
     fn replace_failed(&mut self, now: Instant) {
         for (at, managed) in self.all.iter_mut().enumerate() {
             let Some(failed) = managed.current.take_if(|current| current.failure.is_some()) else {
@@ -251,8 +288,8 @@ impl Producers {
             if failed.has_progressed {
                 managed.backoff = RECREATE_BACKOFF_MIN;
             }
-            let is_rejected_run = at == RUN && failed.has_progressed;
-            let pause = if is_rejected_run {
+            let is_usual = failed.is_retiring() || at == RUN && failed.has_progressed;
+            let pause = if is_usual {
                 Duration::ZERO
             } else {
                 managed.backoff
@@ -260,7 +297,9 @@ impl Producers {
             managed.not_before = now + pause;
             managed.backoff = (managed.backoff * 2).min(RECREATE_BACKOFF_MAX);
             let reason = failed.failure.clone().unwrap_or_default();
-            if !is_rejected_run && self.log.is_due() {
+            if is_usual {
+                tracing::debug!("a Kafka producer is replaced: {reason}");
+            } else if self.log.is_due() {
                 tracing::warn!(
                     "a Kafka producer failed ({reason}); its records go to a new one in {pause:?}"
                 );

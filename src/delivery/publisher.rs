@@ -97,9 +97,11 @@ impl Worker {
         if self.producers.poll(now) > 0 {
             turn = Turn::Something;
         }
+        let pacing = self.producers.pacing();
         for lane in self.lanes.all() {
             loop {
-                let batch = lane.queue.hand_over(now, |via| self.producers.route(via, now));
+                let route = |via| self.producers.route(via, now);
+                let batch = lane.queue.hand_over(now, pacing, route);
                 if batch.is_empty() {
                     break;
                 }

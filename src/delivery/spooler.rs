@@ -201,7 +201,11 @@ impl Worker {
     /// Logs how many records the process takes along if it ends now.
     fn report_lost(&self, when: &str) {
         let (records, _) = self.spool.records();
-        let published: usize = self.lanes.queues().map(|queue| queue.undeleted_rows()).sum();
+        let published: usize = self
+            .lanes
+            .queues()
+            .map(|queue| queue.undeleted_rows())
+            .sum();
         let lost = usize::try_from(records)
             .unwrap_or(0)
             .saturating_sub(published);

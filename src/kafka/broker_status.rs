@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,6 +27,9 @@ pub struct BrokerStatus {
 /// The number of measurements of which the shortest counts: a Kafka that is busy for some seconds is
 /// not far away.
 const ROUND_TRIPS: usize = 4;
+
+/// The round trip from which on Kafka is distant. It is certainly not below half of this.
+const DISTANT: Duration = Duration::from_millis(25);
 
 /// No connection has been up or has failed yet.
 const UNKNOWN: u8 = 0;
@@ -63,8 +66,26 @@ impl BrokerStatus {
             .unwrap_or_default()
     }
 
-    /// Takes the statistics of the main producer.
-    pub(super) fn take_statistics(&self, statistics: &Statistics) {
+    /// Whether Kafka is distant, as far as that is known.
+    pub(super) fn seems_distant(&self) -> bool {
+        self.round_trip() >= DISTANT
+    }
+
+    /// Whether Kafka is distant; `None` while the measurements leave that open.
+    pub(crate) fn is_distant(&self) -> Option<bool> {
+        let round_trips = self.round_trips.lock();
+        let shortest = *round_trips.iter().min()?;
+        let is_certain = round_trips.len() == ROUND_TRIPS;
+        match shortest {
+            _ if shortest < DISTANT / 2 => Some(false),
+            _ if shortest >= DISTANT && is_certain => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Takes the statistics of the main producer, which notes here whether it was up before: a new one
+    /// that is still connecting says nothing about Kafka.
+    pub(super) fn take_statistics(&self, statistics: &Statistics, was_up: &AtomicBool) {
         if let Some(round_trip) = statistics.round_trip {
             let mut round_trips = self.round_trips.lock();
             round_trips.push_back(round_trip);
@@ -73,10 +94,10 @@ impl BrokerStatus {
             }
         }
         let up = statistics.brokers_up > 0;
-        // A client that has never connected may still be connecting.
-        if up || self.is_up() {
+        if up || was_up.load(Ordering::Relaxed) {
             self.set_up(up);
         }
+        was_up.fetch_or(up, Ordering::Relaxed);
     }
 
     /// Takes an error of the client, as opposed to one of a record.
@@ -110,5 +131,52 @@ impl BrokerStatus {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(brokers_up: usize, milliseconds: u64) -> Statistics {
+        Statistics {
+            brokers_up,
+            round_trip: Some(Duration::from_millis(milliseconds)),
+            partitions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn kafka_is_distant_once_all_measurements_say_so() {
+        let status = BrokerStatus::new(None);
+        let was_up = AtomicBool::new(false);
+        let is_distant = |measured: &[u64]| {
+            for milliseconds in measured {
+                status.take_statistics(&statistics(1, *milliseconds), &was_up);
+            }
+            status.is_distant()
+        };
+        assert_eq!(is_distant(&[]), None);
+        assert_eq!(is_distant(&[50, 50, 50]), None);
+        assert!(status.seems_distant());
+        assert_eq!(is_distant(&[50]), Some(true));
+        assert_eq!(is_distant(&[20]), None);
+        assert_eq!(is_distant(&[12]), Some(false));
+        assert_eq!(is_distant(&[50, 50, 50]), Some(false));
+        assert_eq!(is_distant(&[50]), Some(true));
+    }
+
+    #[test]
+    fn a_new_main_producer_that_still_connects_does_not_say_that_kafka_is_down() {
+        let status = BrokerStatus::new(None);
+        let (first, second) = (AtomicBool::new(false), AtomicBool::new(false));
+        status.take_statistics(&statistics(0, 1), &first);
+        assert!(!status.is_up() && !status.is_down());
+        status.take_statistics(&statistics(1, 1), &first);
+        status.take_statistics(&statistics(0, 1), &second);
+        assert!(status.is_up());
+        status.take_statistics(&statistics(1, 1), &second);
+        status.take_statistics(&statistics(0, 1), &second);
+        assert!(status.is_down());
     }
 }

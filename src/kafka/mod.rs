@@ -1,6 +1,7 @@
 //! Kafka through librdkafka. The only module that imports `rdkafka`.
 
 mod broker_status;
+mod client_config;
 mod consumer;
 mod embedded;
 mod events;
@@ -17,16 +18,23 @@ use rdkafka::error::KafkaError;
 
 use crate::event::Routes;
 pub use broker_status::BrokerStatus;
+pub(crate) use client_config::Ordering;
 pub use consumer::{Consumed, StartFrom, Subscription};
 pub use embedded::EmbeddedKafka;
-pub use producer::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
-pub(crate) use producer::{Ordering, Producer, Report, Reports, SendError};
+pub(crate) use producer::{PARTITION_DEPTH, Producer, Report, Reports, SendError};
 pub use properties::{Properties, PropertyError, REFUSED};
 pub(crate) use statistics::Statistics;
 pub use topics::{Inspection, Topics};
 
 /// The largest message that a producer hands to Kafka, in bytes. A topic must accept this size.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;
+
+/// The most records of a lane that its producers may hold. This also bounds how many duplicates a
+/// crash or new producers can cause.
+pub const MAX_IN_FLIGHT_RECORDS: usize = 10_000;
+
+/// The bytes after which the producers take no further record of a lane.
+pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 
 /// The brokers, the topics and how to talk to them.
 #[derive(Clone)]

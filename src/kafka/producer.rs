@@ -5,8 +5,10 @@
 //! the record's number.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -14,23 +16,16 @@ use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
 };
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientConfig, ClientContext};
 
+use super::client_config::{BATCH_BYTES, Ordering, of_producer};
 use super::events::{Batch, Event, EventQueue};
 use super::statistics::Statistics;
-use super::{BrokerStatus, Error, KafkaSettings, MAX_MESSAGE_BYTES};
+use super::{BrokerStatus, Error, KafkaSettings};
 use crate::event::Record;
 
-/// The most records of a lane that its producers may hold. This also bounds how many duplicates a
-/// crash or new producers can cause.
-pub const MAX_IN_FLIGHT_RECORDS: usize = 10_000;
-
-/// The bytes after which the producers take no further record of a lane.
-pub const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
-
-/// The default of `batch.size`. A record that is larger is sent alone, and then it is known which one
-/// Kafka rejects because of its size.
-const BATCH_BYTES: usize = 128 * 1024;
+/// With this many records of a partition unanswered, librdkafka sends no further request for it, and
+/// while it has records for one it waits busily (`RD_KAFKA_IDEMP_MAX_INFLIGHT`, in 2.12.1).
+pub(crate) const PARTITION_DEPTH: usize = 5;
 
 const ALL_BROKERS_DOWN: RDKafkaErrorCode = RDKafkaErrorCode::AllBrokersDown;
 
@@ -70,17 +65,6 @@ pub(crate) enum SendError {
     Failed(String),
 }
 
-/// How a producer keeps the order of what it is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ordering {
-    /// A record may overtake another one of the same partition if Kafka refuses the first and takes
-    /// the second. Up to five requests are under way for each broker.
-    Relaxed,
-    /// Nothing overtakes. One request is under way for each broker, and the producer fails with the
-    /// first record that Kafka rejects.
-    Strict,
-}
-
 /// One librdkafka producer, used from its creation to its first failure.
 pub(crate) struct Producer {
     // First, because it must be dropped before the client.
@@ -88,6 +72,9 @@ pub(crate) struct Producer {
     inner: BaseProducer<Callbacks>,
     status: Arc<BrokerStatus>,
     is_main: bool,
+    lingers: bool,
+    /// Whether a connection of it has been up.
+    was_up: AtomicBool,
     batch_bytes: usize,
 }
 
@@ -95,6 +82,10 @@ impl Producer {
     /// Creates a producer. The main one stands for the service's connection to Kafka: it reports to
     /// `status` whether brokers can be reached, and has statistics each second. A batch takes no
     /// further record beyond `batch_bytes`.
+    ///
+    /// It lingers for a fiftieth of the round trip to a distant Kafka, unless the operator sets
+    /// `linger.ms`: one request then takes all records that are handed over together. librdkafka
+    /// would wait busily, for most of a round trip, with those that it leaves behind.
     pub(crate) fn new(
         settings: &KafkaSettings,
         ordering: Ordering,
@@ -102,7 +93,13 @@ impl Producer {
         batch_bytes: usize,
         status: &Arc<BrokerStatus>,
     ) -> Result<Self, Error> {
-        let mut config = config(settings.client(), ordering);
+        let mut client = settings.client();
+        let lingers = status.seems_distant();
+        if lingers && client.get("linger.ms").is_none() {
+            let linger = (status.round_trip() / 50).max(Duration::from_millis(1));
+            client.set("linger.ms", linger.as_millis().to_string());
+        }
+        let mut config = of_producer(client, ordering);
         let configured = config.get("batch.size").and_then(|size| size.parse().ok());
         let batch_bytes = configured.unwrap_or(BATCH_BYTES).min(batch_bytes);
         config.set("batch.size", batch_bytes.to_string());
@@ -115,8 +112,15 @@ impl Producer {
             inner,
             status: Arc::clone(status),
             is_main,
+            lingers,
+            was_up: AtomicBool::new(false),
             batch_bytes,
         })
+    }
+
+    /// Whether it was created for a distant Kafka.
+    pub(crate) fn lingers(&self) -> bool {
+        self.lingers
     }
 
     /// The bytes after which a batch takes no further record.
@@ -135,7 +139,7 @@ impl Producer {
                 Event::Reports(batch) => on_reports(judge(batch)),
                 Event::Statistics(json) => {
                     if let Some(statistics) = Statistics::parse(&json) {
-                        self.status.take_statistics(&statistics);
+                        self.status.take_statistics(&statistics, &self.was_up);
                         on_statistics(statistics);
                     }
                 }
@@ -234,63 +238,6 @@ fn judge(batch: Batch) -> Reports {
         topic: batch.topic,
         is_too_large,
     }
-}
-
-/// The configuration of every producer. The operator's properties, already in `client`, replace our
-/// defaults; [`REFUSED`](super::REFUSED) keeps out those that the promises depend on.
-pub(super) fn config(mut client: ClientConfig, ordering: Ordering) -> ClientConfig {
-    let (messages, kilobytes, batch) = (
-        (2 * MAX_IN_FLIGHT_RECORDS).to_string(),
-        (256 * 1024).to_string(),
-        BATCH_BYTES.to_string(),
-    );
-    for (key, default) in [
-        // The publisher hands over many records at once; lingering would only add latency.
-        ("linger.ms", "0"),
-        ("compression.type", "lz4"),
-        ("batch.size", &batch),
-        // Six times as long, a dead connection is noticed: see `set_socket_timeout`.
-        ("request.timeout.ms", "3000"),
-        // A producer whose idle connections were closed connects again when it looks for the leaders
-        // of its topics. The default of five minutes would be too late for its next record.
-        ("topic.metadata.refresh.interval.ms", "10000"),
-        // Notice a cluster that moves within one minute instead of five.
-        ("metadata.recovery.rebootstrap.trigger.ms", "60000"),
-        // The queue bounds what is in flight; librdkafka's queue only has to hold that.
-        ("queue.buffering.max.messages", &messages),
-        ("queue.buffering.max.kbytes", &kilobytes),
-    ] {
-        if client.get(key).is_none() {
-            client.set(key, default);
-        }
-    }
-    set_socket_timeout(&mut client);
-    let (in_flight, gapless) = match ordering {
-        Ordering::Relaxed => ("5", "false"),
-        Ordering::Strict => ("1", "true"),
-    };
-    client
-        .set("enable.idempotence", "true")
-        .set("enable.gapless.guarantee", gapless)
-        .set("max.in.flight.requests.per.connection", in_flight)
-        // The largest value. Not 0, which means endless too: librdkafka computes its latency
-        // statistics from this value.
-        .set("message.timeout.ms", "2147483647")
-        .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string())
-        .set("partitioner", "murmur2_random")
-        .set("statistics.interval.ms", "1000");
-    client
-}
-
-/// Gives a request enough time to wait for all that are under way before it, each of which Kafka
-/// may answer only after `request.timeout.ms`. Otherwise a slow Kafka would cost connections too.
-fn set_socket_timeout(client: &mut ClientConfig) {
-    const LONGEST: u64 = 300_000;
-    let milliseconds = |key: &str| client.get(key).and_then(|value| value.parse::<u64>().ok());
-    let request = milliseconds("request.timeout.ms").unwrap_or(30_000);
-    let enough = (6 * request).min(LONGEST);
-    let socket = milliseconds("socket.timeout.ms").map_or(enough, |set| set.max(enough));
-    client.set("socket.timeout.ms", socket.to_string());
 }
 
 /// librdkafka's callbacks. All that matters arrives as an [`Event`].
@@ -419,31 +366,5 @@ mod tests {
             let reports: Vec<_> = reports.iter().map(short).collect();
             assert_eq!(reports, expected, "{batch:?}");
         }
-    }
-
-    #[test]
-    fn a_socket_waits_longer_than_all_requests_under_way() {
-        let timeout = |properties: &[(&str, &str)]| {
-            let mut client = ClientConfig::new();
-            for (key, value) in properties {
-                client.set(*key, *value);
-            }
-            let config = config(client, Ordering::Relaxed);
-            config.get("socket.timeout.ms").map(str::to_owned)
-        };
-        assert_eq!(timeout(&[]).as_deref(), Some("18000"));
-        let short = [
-            ("socket.timeout.ms", "1000"),
-            ("request.timeout.ms", "2000"),
-        ];
-        assert_eq!(timeout(&short).as_deref(), Some("12000"));
-        assert_eq!(
-            timeout(&[("socket.timeout.ms", "60000")]).as_deref(),
-            Some("60000")
-        );
-        assert_eq!(
-            timeout(&[("request.timeout.ms", "100000")]).as_deref(),
-            Some("300000")
-        );
     }
 }

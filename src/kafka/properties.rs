@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaConfRes;
 
-use super::{Ordering, librdkafka_version, producer};
+use super::{Ordering, client_config, librdkafka_version};
 
 /// An operator's librdkafka properties, checked against those that the promises depend on.
 #[derive(Clone, Default)]
@@ -139,7 +139,7 @@ impl Properties {
     /// message names properties and files and shows no password.
     fn validated(self) -> Result<Self, PropertyError> {
         let producer: KafkaResult<BaseProducer> =
-            producer::config(self.client(), Ordering::Relaxed).create();
+            client_config::of_producer(self.client(), Ordering::Relaxed).create();
         match producer {
             Ok(_) => Ok(self),
             Err(error) => Err(PropertyError::Unusable(error.to_string())),
@@ -243,7 +243,7 @@ mod tests {
     fn an_alias_of_a_property_that_we_set_too_replaces_our_value() {
         let properties = Properties::parse_list("queue.buffering.max.ms=7").expect("valid");
         assert_eq!(
-            producer::config(properties.client(), Ordering::Relaxed).get("linger.ms"),
+            client_config::of_producer(properties.client(), Ordering::Relaxed).get("linger.ms"),
             Some("7")
         );
     }

@@ -115,7 +115,10 @@ impl Store {
         self.refused = contents.refused;
         self.event_bytes = contents.event_bytes;
         self.records = rows.sum::<i64>() + self.refused;
-        let last = contents.backlogs.values().filter_map(|backlog| backlog.last);
+        let last = contents
+            .backlogs
+            .values()
+            .filter_map(|backlog| backlog.last);
         self.last = last.fold(self.last, u64::max);
         Ok(contents)
     }

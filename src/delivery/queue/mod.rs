@@ -74,6 +74,24 @@ pub(super) enum Via {
     Suspect,
 }
 
+/// When a producer that has records of a partition gets more of it. It then gets all that wait, which
+/// librdkafka puts into one request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pacing {
+    /// Not while it has this many.
+    pub(super) depth: usize,
+    /// Not before so much time has passed since it got the last one.
+    pub(super) interval: Duration,
+}
+
+impl Pacing {
+    /// At once.
+    pub(super) const NONE: Self = Self {
+        depth: usize::MAX,
+        interval: Duration::ZERO,
+    };
+}
+
 /// A record to be handed to a producer.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -217,11 +235,12 @@ impl Queue {
     pub(super) fn hand_over(
         &self,
         now: Instant,
+        pacing: Pacing,
         mut route: impl FnMut(Via) -> Option<ProducerId>,
     ) -> Vec<Outgoing> {
         let mut state = self.lock();
         let before = state.in_flight();
-        let batch = state.hand_over(now, &mut route);
+        let batch = state.hand_over(now, pacing, &mut route);
         self.count_flight(before, state.in_flight());
         batch
     }

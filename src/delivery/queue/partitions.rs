@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::{Pacing, ProducerId};
 use crate::kafka::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
 
 /// The rows of a lane that are read from disk before they can be handed to a producer.
@@ -83,6 +84,8 @@ pub(super) struct Partition {
     pub(super) suspects: VecDeque<u64>,
     pub(super) suspect_in_flight: bool,
     in_flight: Load,
+    /// What each producer has of those in flight.
+    holders: Vec<Holder>,
     loaded: Load,
     pause: Option<Pause>,
     /// Whether it is in `ready` or `blocked`.
@@ -95,6 +98,15 @@ pub(super) struct Partition {
     pub(super) dropped: Option<u64>,
 }
 
+/// A producer that has records of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Holder {
+    producer: ProducerId,
+    records: usize,
+    /// When it got the last one.
+    last: Instant,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Pause {
     until: Instant,
@@ -104,6 +116,15 @@ struct Pause {
 impl Partition {
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.records
+    }
+
+    /// The producers that get nothing more of it for now.
+    pub(super) fn full_producers(&self, pacing: Pacing, now: Instant) -> Vec<ProducerId> {
+        let is_full = |holder: &&Holder| {
+            holder.records >= pacing.depth || now < holder.last + pacing.interval
+        };
+        let full = self.holders.iter().filter(is_full);
+        full.map(|holder| holder.producer).collect()
     }
 
     /// All rows up to this number have been read and are still in memory or settled.
@@ -241,13 +262,31 @@ impl Partitions {
         }
     }
 
-    pub(super) fn entered_flight(&mut self, at: usize, bytes: usize) {
-        self.at(at).in_flight.add(bytes);
+    pub(super) fn entered_flight(&mut self, at: usize, to: ProducerId, bytes: usize, now: Instant) {
+        let partition = self.at(at);
+        partition.in_flight.add(bytes);
+        let mut holders = partition.holders.iter_mut();
+        match holders.find(|holder| holder.producer == to) {
+            Some(holder) => {
+                holder.records += 1;
+                holder.last = now;
+            }
+            None => partition.holders.push(Holder {
+                producer: to,
+                records: 1,
+                last: now,
+            }),
+        }
         self.in_flight.add(bytes);
     }
 
-    pub(super) fn left_flight(&mut self, at: usize, bytes: usize) {
-        self.at(at).in_flight.remove(bytes);
+    pub(super) fn left_flight(&mut self, at: usize, from: ProducerId, bytes: usize) {
+        let partition = self.at(at);
+        partition.in_flight.remove(bytes);
+        partition.holders.retain_mut(|holder| {
+            holder.records -= usize::from(holder.producer == from);
+            holder.records > 0
+        });
         self.in_flight.remove(bytes);
     }
 
@@ -307,7 +346,7 @@ mod tests {
                 let before = partitions.in_flight();
                 for at in 0..stuck {
                     if partitions.may_send(at, now) {
-                        partitions.entered_flight(at, 100);
+                        partitions.entered_flight(at, 1, 100, now);
                     }
                 }
                 if partitions.in_flight() == before {
@@ -316,10 +355,11 @@ mod tests {
             }
         };
         assert_eq!(fill(1).in_flight(), MAX_IN_FLIGHT_RECORDS / 3);
+        let now = Instant::now();
         let mut partitions = fill(64);
         let mut healthy = 0;
-        while partitions.may_send(191, Instant::now()) {
-            partitions.entered_flight(191, 100);
+        while partitions.may_send(191, now) {
+            partitions.entered_flight(191, 1, 100, now);
             healthy += 1;
         }
         assert!(healthy > 100, "{healthy}");
@@ -331,14 +371,14 @@ mod tests {
         let now = Instant::now();
         let mut partitions = Partitions::new(2);
         while partitions.may_send(0, now) {
-            partitions.entered_flight(0, 1_000_000);
+            partitions.entered_flight(0, 1, 1_000_000, now);
         }
         assert!(partitions.in_flight() <= MAX_IN_FLIGHT_BYTES / 1_000_000 / 2);
-        partitions.entered_flight(1, MAX_IN_FLIGHT_BYTES);
+        partitions.entered_flight(1, 1, MAX_IN_FLIGHT_BYTES, now);
         assert!(!partitions.may_send(0, now));
         let records = partitions.at(0).in_flight.records;
         for _ in 0..records {
-            partitions.left_flight(0, 1_000_000);
+            partitions.left_flight(0, 1, 1_000_000);
         }
         assert!(partitions.may_send(0, now));
     }
@@ -351,9 +391,9 @@ mod tests {
         partitions.pause(0, now);
         assert!(!partitions.may_send(0, now + PAUSE_MIN - Duration::from_millis(1)));
         assert!(partitions.may_send(0, now + PAUSE_MIN));
-        partitions.entered_flight(0, 1);
+        partitions.entered_flight(0, 1, 1, now);
         assert!(!partitions.may_send(0, now + PAUSE_MIN));
-        partitions.left_flight(0, 1);
+        partitions.left_flight(0, 1, 1);
         partitions.pause(0, now + PAUSE_MIN);
         assert!(!partitions.may_send(0, now + 2 * PAUSE_MIN));
         assert!(partitions.may_send(0, now + 3 * PAUSE_MIN));

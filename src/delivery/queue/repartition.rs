@@ -43,8 +43,8 @@ impl QueueState {
             match entry.stage {
                 Stage::Waiting if entry.via == Via::Suspect => partitions.push_suspect(at, *number),
                 Stage::Waiting => partitions.push(at, *number),
-                Stage::Sent { .. } => {
-                    partitions.entered_flight(at, size);
+                Stage::Sent { to, at: since } => {
+                    partitions.entered_flight(at, to, size, since);
                     partitions.at(at).suspect_in_flight |= entry.via == Via::Suspect;
                 }
                 Stage::Held => {}

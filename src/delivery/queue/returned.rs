@@ -111,7 +111,7 @@ impl QueueState {
         entry.stage = Stage::Waiting;
         entry.via = Via::Suspect;
         let at = self.partitions.of(hash);
-        self.partitions.left_flight(at, size);
+        self.partitions.left_flight(at, producer, size);
         if on_disk {
             self.partitions.loaded(at, size);
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::keys::{Keys, Next};
 use super::partitions::Partitions;
-use super::{Outgoing, ProducerId, Via};
+use super::{Outgoing, Pacing, ProducerId, Via};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
 use crate::spool::Backlog;
@@ -19,6 +19,9 @@ pub(super) const RECORD_OVERHEAD_BYTES: usize = 1024;
 /// The most records that are handed over under one lock. Few in tests, so that the model check has
 /// runs of which a part is handed over.
 const BATCH_RECORDS: usize = if cfg!(test) { 2 } else { 500 };
+
+/// Among so many waiting records of a partition, one is looked for whose producer takes it.
+const LOOK_AHEAD: usize = 16;
 
 /// The state of a lane.
 #[derive(Debug)]
@@ -194,6 +197,7 @@ impl QueueState {
     pub(super) fn hand_over(
         &mut self,
         now: Instant,
+        pacing: Pacing,
         route: &mut dyn FnMut(Via) -> Option<ProducerId>,
     ) -> Vec<Outgoing> {
         let mut batch = Vec::new();
@@ -201,8 +205,9 @@ impl QueueState {
             let Some(at) = self.partitions.next_ready() else {
                 break;
             };
+            let full = self.partitions.at(at).full_producers(pacing, now);
             while batch.len() < BATCH_RECORDS && self.partitions.may_send(at, now) {
-                let Some(outgoing) = self.next_of(at, now, route) else {
+                let Some(outgoing) = self.next_of(at, now, &full, route) else {
                     break;
                 };
                 batch.push(outgoing);
@@ -216,8 +221,10 @@ impl QueueState {
         &mut self,
         at: usize,
         now: Instant,
+        full: &[ProducerId],
         route: &mut dyn FnMut(Via) -> Option<ProducerId>,
     ) -> Option<Outgoing> {
+        let mut skipped = 0;
         loop {
             let is_shared = !self.is_ordered;
             let partition = self.partitions.at(at);
@@ -230,7 +237,7 @@ impl QueueState {
             let suspect = partition.suspects.front().filter(|_| may_try_suspect);
             let (number, is_suspect) = match suspect {
                 Some(number) => (*number, true),
-                None => (*partition.waiting.front()?, false),
+                None => (*partition.waiting.get(skipped)?, false),
             };
             let (entry, on_disk) = match self.fresh.get_mut(&number) {
                 Some(entry) => (Some(entry), false),
@@ -244,6 +251,13 @@ impl QueueState {
                 None => None,
                 Some(entry) => {
                     let to = route(entry.via)?;
+                    if !is_suspect && full.contains(&to) {
+                        skipped += 1;
+                        if skipped == LOOK_AHEAD {
+                            return None;
+                        }
+                        continue;
+                    }
                     entry.stage = Stage::Sent { to, at: now };
                     Some((to, Arc::clone(&entry.record)))
                 }
@@ -252,13 +266,13 @@ impl QueueState {
                 partition.suspects.pop_front();
                 partition.suspect_in_flight = sent.is_some();
             } else {
-                partition.waiting.pop_front();
+                partition.waiting.remove(skipped);
             }
             if let Some((to, record)) = sent {
                 if on_disk {
                     self.partitions.unloaded(at, record.size());
                 }
-                self.partitions.entered_flight(at, record.size());
+                self.partitions.entered_flight(at, to, record.size(), now);
                 return Some(Outgoing { to, number, record });
             }
         }
@@ -321,11 +335,11 @@ impl QueueState {
 
     /// Counts that a producer does not have this record any more. Returns since when it had.
     pub(super) fn leave_flight(&mut self, entry: &Entry) -> Option<Instant> {
-        let Stage::Sent { at: since, .. } = entry.stage else {
+        let Stage::Sent { to, at: since } = entry.stage else {
             return None;
         };
         let at = self.partitions.of(entry.hash);
-        self.partitions.left_flight(at, entry.record.size());
+        self.partitions.left_flight(at, to, entry.record.size());
         if entry.via == Via::Suspect {
             self.partitions.suspect_left_flight(at);
         }

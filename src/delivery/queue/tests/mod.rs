@@ -86,7 +86,7 @@ fn handed_over(queue: &Queue) -> Vec<(ProducerId, u64)> {
     };
     let mut handed = Vec::new();
     loop {
-        let batch = queue.hand_over(Instant::now(), route);
+        let batch = queue.hand_over(Instant::now(), Pacing::NONE, route);
         if batch.is_empty() {
             return handed;
         }
@@ -165,7 +165,11 @@ fn a_failed_record_is_sent_again_and_its_partition_pauses_meanwhile() {
     report(&queue, SHARD, 2, Report::Acked);
     queue.lock().partitions.pause(0, Instant::now());
     assert_eq!(numbers(&queue), [0_u64; 0]);
-    let later = queue.hand_over(Instant::now() + Duration::from_secs(1), |_| Some(SHARD));
+    let later = queue.hand_over(
+        Instant::now() + Duration::from_secs(1),
+        Pacing::NONE,
+        |_| Some(SHARD),
+    );
     assert_eq!(later.len(), 1);
     report(&queue, SHARD, 1, Report::Acked);
     assert!(is_empty(&queue));
@@ -179,7 +183,7 @@ fn of_a_producer_that_has_ended_only_acknowledgements_count() {
     assert_eq!(queue.producer_lost(SHARD), 3);
     let mut again = Vec::new();
     for _ in 0..3 {
-        let batch = queue.hand_over(Instant::now(), |_| Some(BACKLOG));
+        let batch = queue.hand_over(Instant::now(), Pacing::NONE, |_| Some(BACKLOG));
         again.extend(batch.iter().map(|outgoing| outgoing.number));
     }
     assert_eq!(again, [0, 1, 2]);
@@ -298,7 +302,7 @@ proptest! {
             match step {
                 Action::Enqueue => tickets.extend(enqueue(&queue, 1)),
                 Action::HandOver => {
-                    let batch = queue.hand_over(now, |_| Some(SHARD));
+                    let batch = queue.hand_over(now, Pacing::NONE, |_| Some(SHARD));
                     flying.extend(batch.iter().map(|outgoing| outgoing.number));
                 }
                 Action::Report(at, acked, refused) if at < flying.len() => {
@@ -322,7 +326,7 @@ proptest! {
             queue.producer_lost(SHARD);
             loop {
                 now += Duration::from_secs(10);
-                let batch = queue.hand_over(now, |_| Some(SHARD));
+                let batch = queue.hand_over(now, Pacing::NONE, |_| Some(SHARD));
                 if batch.is_empty() {
                     break;
                 }
@@ -337,4 +341,36 @@ proptest! {
         let text = queue.metrics.text();
         prop_assert!(text.contains("zim2kafka_kafka_in_flight_records 0\n"));
     }
+}
+
+#[test]
+fn a_producer_that_has_enough_of_a_partition_gets_nothing_more_of_it_and_others_do() {
+    let (queue, _) = queues();
+    let pacing = Pacing {
+        depth: 2,
+        interval: Duration::from_secs(1),
+    };
+    let start = Instant::now();
+    // The two producers are asked in turn.
+    let hand_over = |seconds: u64| -> Vec<u64> {
+        let mut asked = 0;
+        let route = |_| {
+            asked += 1;
+            Some(asked % 2)
+        };
+        let now = start + Duration::from_secs(seconds);
+        let batch = queue.hand_over(now, pacing, route);
+        batch.iter().map(|outgoing| outgoing.number).collect()
+    };
+    enqueue(&queue, 1);
+    assert_eq!(hand_over(0), [0]);
+    enqueue(&queue, 3);
+    // The first of them would go to the producer that has just got one.
+    assert_eq!(hand_over(0), [2, 3]);
+    assert_eq!(hand_over(0), [] as [u64; 0]);
+    assert_eq!(hand_over(1), [1], "the other has two");
+    enqueue(&queue, 2);
+    assert_eq!(hand_over(9), [] as [u64; 0], "both have two");
+    report(&queue, 1, 0, Report::Acked);
+    assert_eq!(hand_over(9), [4]);
 }

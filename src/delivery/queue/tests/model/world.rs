@@ -39,6 +39,12 @@ pub(super) struct Producer {
     pub(super) id: ProducerId,
 }
 
+/// So short that it is reached.
+const PACING: Pacing = Pacing {
+    depth: 3,
+    interval: Duration::ZERO,
+};
+
 /// Rows by lane, the last number that was looked at, and whether it is the last of all.
 type Scanned = ([Vec<(u64, Record)>; 2], u64, bool);
 
@@ -168,7 +174,7 @@ impl World {
                     *last_id
                 }))
             };
-            let batch = self.queues[lane].hand_over(self.now, route);
+            let batch = self.queues[lane].hand_over(self.now, PACING, route);
             for Outgoing { to, number, record } in batch {
                 if self.is(Broken::DeleteBeforeTheReport) {
                     self.disk.remove(&number);
