@@ -93,6 +93,9 @@ impl BrokerStatus {
                 round_trips.pop_front();
             }
         }
+        if let Some(metrics) = &self.metrics {
+            metrics.set_kafka_connection(statistics.brokers_up, self.round_trip());
+        }
         let up = statistics.brokers_up > 0;
         if up || was_up.load(Ordering::Relaxed) {
             self.set_up(up);

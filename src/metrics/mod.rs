@@ -81,6 +81,8 @@ pub struct Metrics {
     deliveries: Labelled<IntCounter>,
     delivery_duration: Histogram,
     kafka_up: IntGauge,
+    brokers_up: IntGauge,
+    round_trip: Gauge,
     records_in_flight: IntGauge,
     producer_recreations: IntCounter,
     spool: SpoolMetrics,
@@ -160,6 +162,18 @@ impl Metrics {
                 &registry,
                 "zim2kafka_kafka_up",
                 "1 while a connection to a broker is up, else 0.",
+            ),
+            brokers_up: gauge(
+                &registry,
+                "zim2kafka_kafka_brokers_up",
+                "Brokers to which a connection is up, as the client library counts them each second.",
+            ),
+            round_trip: register(
+                &registry,
+                Gauge::new(
+                    "zim2kafka_kafka_round_trip_seconds",
+                    "From a request to Kafka's response: the shortest of the last seconds, of the broker that is farthest away; 0 until it is measured.",
+                ),
             ),
             records_in_flight: gauge(
                 &registry,
@@ -271,6 +285,14 @@ impl Metrics {
     /// Whether a connection to a broker is up.
     pub fn set_kafka_up(&self, up: bool) {
         self.kafka_up.set(up.into());
+    }
+
+    /// How many brokers are connected, and the time from a request to its response when Kafka is not
+    /// busy.
+    pub fn set_kafka_connection(&self, brokers_up: usize, round_trip: Duration) {
+        self.brokers_up
+            .set(brokers_up.try_into().unwrap_or(i64::MAX));
+        self.round_trip.set(round_trip.as_secs_f64());
     }
 
     /// The metrics of the spool.

@@ -28,8 +28,14 @@ async fn the_service_is_ready_once_kafka_answers_and_not_before() {
     let brokers = behind.kafka.brokers().to_owned();
     thread::spawn(move || open(&door, &brokers));
     app.ready().await;
-    app.shows(&[("zim2kafka_ready", 1.0), ("zim2kafka_kafka_up", 1.0)])
-        .await;
+    app.shows(&[
+        ("zim2kafka_ready", 1.0),
+        ("zim2kafka_kafka_up", 1.0),
+        ("zim2kafka_kafka_brokers_up", 1.0),
+    ])
+    .await;
+    let round_trip = app.metric("zim2kafka_kafka_round_trip_seconds").await;
+    assert!(round_trip > 0.0 && round_trip < 5.0, "{round_trip}");
     app.stop().await.expect("it stops in order");
     behind.stop().await.expect("it stops in order");
 }

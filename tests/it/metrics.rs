@@ -14,7 +14,7 @@ use crate::support::kafka::kafka;
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 28] = [
+const FAMILIES: [(&str, &str, &[Start]); 30] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -57,6 +57,8 @@ const FAMILIES: [(&str, &str, &[Start]); 28] = [
         &ZERO,
     ),
     ("zim2kafka_kafka_up", "gauge", &[("", None)]),
+    ("zim2kafka_kafka_brokers_up", "gauge", &[("", None)]),
+    ("zim2kafka_kafka_round_trip_seconds", "gauge", &[("", None)]),
     ("zim2kafka_kafka_in_flight_records", "gauge", &ZERO),
     ("zim2kafka_producer_recreations_total", "counter", &ZERO),
     ("zim2kafka_spool_records", "gauge", &ZERO),
