@@ -261,29 +261,23 @@ fn numbers_from_a_clock_that_is_centuries_ahead_are_replaced_in_order() {
     assert!(spool.next_number() < 1 << 63);
 }
 
-/// What the child of the test below does.
-#[test]
-#[ignore = "a part of the test that kills it"]
-fn opens_the_folder_that_it_is_given() {
-    let Some(folder) = std::env::var_os("TEST_SPOOL") else {
-        return;
-    };
-    println!("begins");
-    drop(open(Path::new(&folder)));
-    println!("has ended");
-}
+/// The folder that the child of the test below opens.
+const CHILD_FOLDER: &str = "TEST_SPOOL";
 
-/// A process that opens the spool, and has just begun to.
+/// A process that opens the spool, and has just begun to: it runs the test below, as its child.
 #[expect(
     clippy::disallowed_methods,
     reason = "no unit test depends on ports, and `open` waits for a lock that the child has for a moment"
 )]
 fn open_in_a_child(folder: &Path) -> Child {
-    let name = format!("{}::opens_the_folder_that_it_is_given", module_path!());
+    let name = format!(
+        "{}::kills_at_random_points_of_a_migration_lose_nothing",
+        module_path!()
+    );
     let (_, name) = name.split_once("::").expect("the crate comes first");
     let mut child = Command::new(std::env::current_exe().expect("it runs"))
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .env("TEST_SPOOL", folder)
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD_FOLDER, folder)
         .stdout(Stdio::piped())
         .spawn()
         .expect("it starts");
@@ -301,6 +295,11 @@ fn open_in_a_child(folder: &Path) -> Child {
 #[test]
 fn kills_at_random_points_of_a_migration_lose_nothing() {
     const KILLS: u32 = 50;
+    if let Some(folder) = std::env::var_os(CHILD_FOLDER) {
+        println!("begins");
+        drop(open(Path::new(&folder)));
+        return;
+    }
     let original = new_folder();
     let numbers = (1 << 40..).step_by(3).take(2500);
     write_format_1(original.path(), numbers.clone());
