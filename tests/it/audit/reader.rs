@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
 
 use super::plan::marker;
-use super::sender::{Log, group_name};
+use super::sender::{Log, Sent, group_name};
 
 /// Without a further record for so long, a topic that should have more cannot be read.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -182,8 +182,31 @@ fn header(raw: &Raw, name: &str) -> String {
     String::from_utf8_lossy(header.map_or(&[][..], |(_, value)| value)).into_owned()
 }
 
-/// A record that Kafka did not take: the value of an event, with a dead letter's headers.
-fn judge_rejected(log: &Log, raw: &Raw) -> Found {
+pub(super) fn judge_event(log: &Log, raw: &Raw) -> Found {
+    let text = |name: &str| header(raw, name);
+    judge_value(log, raw, |sent, event_id| {
+        vec![
+            ("timestamp", raw.timestamp != sent.timestamp as i64),
+            (
+                "ce_id",
+                event_id != Some(text("ce_id").as_str()) || text("ce_id").len() != 36,
+            ),
+            ("ce_subject", text("ce_subject") != group_name(sent.group)),
+            (
+                "ce_type",
+                text("ce_type") != "com.zegocloud.zim.group.joined.v1",
+            ),
+        ]
+    })
+}
+
+/// A record with the value of an event, in its topic or in a dead letter, and what else must not be
+/// so of it.
+fn judge_value(
+    log: &Log,
+    raw: &Raw,
+    more: impl FnOnce(&Sent, Option<&str>) -> Vec<(&'static str, bool)>,
+) -> Found {
     let Ok(mut value) = serde_json::from_slice::<Value>(&raw.value) else {
         return found(raw, None, Some("no JSON".to_owned()));
     };
@@ -193,58 +216,21 @@ fn judge_rejected(log: &Log, raw: &Raw) -> Found {
     let sent = &log.sent[number as usize];
     let group = group_name(sent.group);
     let fields = value.as_object_mut().expect("it has users");
-    for name in ["event_id", "received_at"] {
-        fields.remove(name);
-    }
-    let differs = [
+    let event_id = fields.remove("event_id").unwrap_or_default();
+    let received_at = fields.remove("received_at").and_then(|time| time.as_u64());
+    let mut differs = vec![
         (
             "value",
             value != log.plan.value(number, &group, sent.timestamp),
         ),
-        ("key", raw.key.as_deref() != Some(group.as_bytes())),
-        ("dead", log.plan.is_dead(number)),
-    ];
-    let altered = differs.iter().find(|(_, differs)| *differs);
-    found(
-        raw,
-        Some(number),
-        altered.map(|(what, _)| (*what).to_owned()),
-    )
-}
-
-pub(super) fn judge_event(log: &Log, raw: &Raw) -> Found {
-    let Ok(mut value) = serde_json::from_slice::<Value>(&raw.value) else {
-        return found(raw, None, Some("no JSON".to_owned()));
-    };
-    let Some(number) = number(log, &value) else {
-        return found(raw, None, None);
-    };
-    let sent = &log.sent[number as usize];
-    let group = group_name(sent.group);
-    let text = |name: &str| header(raw, name);
-    let fields = value.as_object_mut().expect("it has users");
-    let event_id = fields.remove("event_id").unwrap_or_default();
-    let received_at = fields.remove("received_at").and_then(|time| time.as_u64());
-    let expected = log.plan.value(number, &group, sent.timestamp);
-    let differs = [
-        ("value", value != expected),
         (
             "received_at",
             received_at.is_none_or(|time| time + 60_000 < sent.timestamp),
         ),
         ("key", raw.key.as_deref() != Some(group.as_bytes())),
-        ("timestamp", raw.timestamp != sent.timestamp as i64),
-        (
-            "ce_id",
-            event_id.as_str() != Some(&text("ce_id")) || text("ce_id").len() != 36,
-        ),
-        ("ce_subject", text("ce_subject") != group),
-        (
-            "ce_type",
-            text("ce_type") != "com.zegocloud.zim.group.joined.v1",
-        ),
         ("dead", log.plan.is_dead(number)),
     ];
+    differs.extend(more(sent, event_id.as_str()));
     let altered = differs.iter().find(|(_, differs)| *differs);
     found(
         raw,
@@ -255,7 +241,8 @@ pub(super) fn judge_event(log: &Log, raw: &Raw) -> Found {
 
 pub(super) fn judge_dead_letter(log: &Log, raw: &Raw) -> Found {
     if header(raw, "dead_letter_reason") == "rejected_by_kafka" {
-        return judge_rejected(log, raw);
+        // One that Kafka did not take.
+        return judge_value(log, raw, |_, _| Vec::new());
     }
     let value: Value = serde_json::from_slice(&raw.value).unwrap_or_default();
     let Some(number) = number(log, &value) else {
