@@ -28,8 +28,13 @@ pub(crate) struct Load {
     /// The least bytes of a body.
     pub(crate) bytes: usize,
     pub(crate) groups: u64,
+    /// The beginning of their names.
+    pub(crate) prefix: &'static str,
     pub(crate) partitions: i32,
     pub(crate) duration: Duration,
+    /// Of so many callbacks one has a timestamp of this age; 0 for none.
+    pub(crate) aged_each: u64,
+    pub(crate) age: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -238,13 +243,16 @@ impl Load {
 
     /// A body that was not sent before.
     pub(crate) fn body(&self, nonce: u32, number: u64) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let is_aged = self.aged_each > 0 && number.is_multiple_of(self.aged_each);
+        let age = if is_aged { self.age } else { Duration::ZERO };
+        let now = (SystemTime::now() - age).duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_millis().to_string();
         let nonce = format!("{nonce}{number:09}");
         let signature = sign(SECRET, &now, &nonce).to_hex();
         let group = number % self.groups;
         let mut body = format!(
-            r#"{{"appid":"{APPID}","event":"group_join","group_id":"group-{group}","join_type":"Apply","new_user_ids":["user-{number}"],"nonce":"{nonce}","signature":"{signature}","timestamp":"{now}""#
+            r#"{{"appid":"{APPID}","event":"group_join","group_id":"{}-{group}","join_type":"Apply","new_user_ids":["user-{number}"],"nonce":"{nonce}","signature":"{signature}","timestamp":"{now}""#,
+            self.prefix
         );
         let missing = self
             .bytes

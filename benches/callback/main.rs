@@ -86,6 +86,8 @@ enum Role {
     Growth,
     /// Measure callbacks while Kafka is a round trip away
     Distance(distance::Selection),
+    /// Measure a backlog that leaves the spool while Kafka is a round trip away
+    Drain(distance::Drain),
     /// Measure memory during the given minutes of half load
     Endurance { minutes: u64 },
     /// Measure the cost of the given number of records in the spool
@@ -121,6 +123,7 @@ fn main() {
             };
             distance::measure(selection, &load, arguments.rounds.unwrap_or(5));
         }
+        Some(Role::Drain(drain)) => drain.measure(&arguments.load()),
         Some(Role::Endurance { minutes }) => growth::endurance(&arguments.load(), *minutes),
         Some(Role::Spool { records }) => growth::spool(&arguments.load(), *records),
         None => measure(&arguments),
@@ -133,8 +136,11 @@ impl Arguments {
             connections: self.connections,
             bytes: self.bytes,
             groups: self.groups.unwrap_or(1_000),
+            prefix: "group",
             partitions: self.partitions,
             duration: Duration::from_secs(self.seconds.unwrap_or(5)),
+            aged_each: 0,
+            age: Duration::ZERO,
         }
     }
 }

@@ -228,8 +228,8 @@ pub(crate) fn spool_in(folder: &Path) -> [(&'static str, &str); 2] {
     ]
 }
 
-/// The only variables that the service inherits from the environment of the benchmark.
-const TRIED_OUT: [&str; 2] = ["TOKIO_WORKER_THREADS", "ZIM2KAFKA_KAFKA_PROPERTIES"];
+/// The only variable that the service inherits from the environment of the benchmark.
+const TRIED_OUT: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
 
 /// The service, once it is ready, with its two ports.
 fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<SocketAddr>; 2]) {
@@ -245,7 +245,7 @@ fn service(brokers: &str, variables: &[(&str, &str)]) -> (Process, [Option<Socke
         .env("ZIM2KAFKA_KAFKA_BROKERS", brokers)
         .env("ZIM2KAFKA_LOG_FORMAT", "json")
         .envs(variables.iter().copied())
-        .envs(env::vars().filter(|(name, _)| TRIED_OUT.contains(&name.as_str())))
+        .envs(env::vars().filter(|(name, _)| name == TRIED_OUT))
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let mut child = command.start().expect("the service starts");

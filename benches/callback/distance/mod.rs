@@ -1,5 +1,6 @@
 //! Callbacks while Kafka is a round trip away, at a rate that does not wait for answers.
 
+mod drain;
 mod rows;
 mod table;
 
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use super::load::{Load, Pace};
 use super::subjects::{Kind, Subject, spool_in};
 use super::support::kafka::{Cluster, Jvm, SaslSsl, Setup};
+pub(crate) use drain::Drain;
 use rows::Row;
 pub(crate) use rows::Selection;
 use table::Figures;
@@ -85,8 +87,13 @@ struct Topics([String; 2]);
 
 impl Topics {
     fn create(kafka: &Cluster, partitions: i32) -> Self {
+        Self::create_with(kafka, partitions, &[])
+    }
+
+    /// With these settings of the topic of events.
+    fn create_with(kafka: &Cluster, partitions: i32, settings: &[(&str, &str)]) -> Self {
         let topics = ["joined", "dead"].map(|purpose| kafka.unique_topic(purpose));
-        kafka.create_topic(&topics[0], partitions, &[]);
+        kafka.create_topic(&topics[0], partitions, settings);
         kafka.create_topic(&topics[1], 1, &[]);
         Self(topics)
     }
