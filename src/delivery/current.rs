@@ -37,6 +37,7 @@ pub(super) struct Shared {
 pub(super) struct Current {
     pub(super) id: ProducerId,
     pub(super) producer: Producer,
+    pub(super) created: Instant,
     /// Records that it has not reported on.
     pub(super) in_flight: usize,
     pub(super) last_progress: Instant,
@@ -53,6 +54,7 @@ impl Current {
         Self {
             id,
             producer,
+            created: Instant::now(),
             in_flight: 0,
             last_progress: Instant::now(),
             has_progressed: false,

@@ -1,6 +1,6 @@
 //! From an accepted record to a durable one.
 //!
-//! Each topic is a lane with a queue of its own, and so is that of the dead letters: a topic that is
+//! Each topic, that of dead letters included, is a lane with a queue of its own: a topic that is
 //! missing, forbidden or rejects records holds up its own records only. One publisher hands the
 //! records of all queues to Kafka. If Kafka takes too long, the spooler also writes them to disk,
 //! and the reader reads back what was not handed over by then. A record has one path, not "Kafka,

@@ -40,6 +40,13 @@ const SHARDS_MIDDLING: usize = 4;
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
+/// The shortest time after which a producer gets more records of a partition than pacing allows.
+const PACING_LAPSE_MIN: Duration = Duration::from_secs(1);
+
+/// With a longer round trip a producer is not replaced for the distance while it has records: it could
+/// not report on them in the time that it has, and Kafka may just be slow.
+const UNFIT_ROUND_TRIP_MAX: Duration = Duration::from_millis(250);
+
 /// librdkafka counts the rejected batches of a producer in 15 bits, as the epoch of its id. It is
 /// replaced before they end.
 const MAX_REJECTIONS: usize = 30_000;
@@ -92,7 +99,10 @@ impl Managed {
     }
 
     fn is_being_replaced(&self) -> bool {
-        self.is_being_created || self.current.as_ref().is_some_and(Current::is_retiring)
+        match &self.current {
+            Some(current) => current.is_retiring(),
+            None => self.is_wanted,
+        }
     }
 }
 
@@ -142,7 +152,7 @@ impl Producers {
             let Some(current) = &mut managed.current else {
                 continue;
             };
-            if current.in_flight == 0 && !all_are_due {
+            if current.in_flight == 0 && !all_are_due && !current.is_retiring() {
                 continue;
             }
             let before = current.in_flight;
@@ -190,15 +200,15 @@ impl Producers {
             Via::Run => RUN,
             Via::Side | Via::Suspect => SIDE,
         };
-        let mut usable = |at: usize| {
-            let managed = self.all.get_mut(at)?;
-            managed.is_wanted = true;
+        let managed = self.all.get_mut(at)?;
+        managed.is_wanted = true;
+        let usable = |managed: &Managed| {
             let current = managed.current.as_ref()?;
             current.takes_records(now).then_some(current.id)
         };
-        match (usable(at), via) {
+        match (usable(managed), via) {
             // The shard's producer is not there yet, or not now. Another one does as well.
-            (None, Via::Shard(_)) => (0..self.shards_in_use).find_map(usable),
+            (None, Via::Shard(_)) => self.all.iter().take(SHARDS).find_map(usable),
             (id, _) => id,
         }
     }
@@ -206,13 +216,17 @@ impl Producers {
     /// When a producer that has records of a partition gets more of it.
     pub(super) fn pacing(&self) -> Pacing {
         match self.shards_in_use {
-            // It reports so soon that its busy waiting costs less than the pauses between turns.
+            // A near Kafka answers before the next turn of the publisher.
             1 => Pacing::NONE,
             // Fewer requests with more records leave the connection to other partitions.
-            _ => Pacing {
-                depth: PARTITION_DEPTH,
-                interval: self.shared.status.round_trip() / 2,
-            },
+            _ => {
+                let round_trip = self.shared.status.round_trip();
+                Pacing {
+                    depth: PARTITION_DEPTH,
+                    interval: round_trip / 2,
+                    lapse: (4 * round_trip).max(PACING_LAPSE_MIN),
+                }
+            }
         }
     }
 
@@ -264,17 +278,16 @@ impl Producers {
     /// Replaces producers that were created for a Kafka at another distance, one after the other, so
     /// that the others take their records meanwhile.
     fn replace_unfit(&mut self) {
-        let Some(is_distant) = self.shared.status.is_distant() else {
-            return;
-        };
         if self.all.iter().any(Managed::is_being_replaced) {
             return;
         }
-        let mut current = self
-            .all
-            .iter_mut()
-            .filter_map(|managed| managed.current.as_mut());
-        if let Some(unfit) = current.find(|current| current.producer.lingers() != is_distant) {
+        let is_slow = self.shared.status.round_trip() > UNFIT_ROUND_TRIP_MAX;
+        let mut current = (self.all.iter_mut()).filter_map(|managed| managed.current.as_mut());
+        let unfit = current.find(|current| {
+            let may_retire = current.in_flight == 0 || !is_slow;
+            may_retire && current.producer.is_unfit(current.created.elapsed())
+        });
+        if let Some(unfit) = unfit {
             unfit.has_progressed = true;
             unfit.retire("Kafka is at another distance");
         }
@@ -307,7 +320,9 @@ impl Producers {
             for queue in self.shared.lanes.queues() {
                 queue.producer_lost(failed.id);
             }
-            self.shared.metrics.producer_recreated();
+            if !is_usual || failed.in_flight > 0 {
+                self.shared.metrics.producer_recreated();
+            }
             failed.end(&self.shared);
         }
     }

@@ -28,7 +28,7 @@ pub struct BrokerStatus {
 /// not far away.
 const ROUND_TRIPS: usize = 4;
 
-/// The round trip from which on Kafka is distant. It is certainly not below half of this.
+/// The round trip from which on Kafka is distant. Below half of it, Kafka is near.
 const DISTANT: Duration = Duration::from_millis(25);
 
 /// No connection has been up or has failed yet.
@@ -75,12 +75,10 @@ impl BrokerStatus {
     pub(crate) fn is_distant(&self) -> Option<bool> {
         let round_trips = self.round_trips.lock();
         let shortest = *round_trips.iter().min()?;
-        let is_certain = round_trips.len() == ROUND_TRIPS;
-        match shortest {
-            _ if shortest < DISTANT / 2 => Some(false),
-            _ if shortest >= DISTANT && is_certain => Some(true),
-            _ => None,
+        if round_trips.len() < ROUND_TRIPS || (DISTANT / 2..DISTANT).contains(&shortest) {
+            return None;
         }
+        Some(shortest >= DISTANT)
     }
 
     /// Takes the statistics of the main producer, which notes here whether it was up before: a new one

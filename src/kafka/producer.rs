@@ -29,6 +29,13 @@ pub(crate) const PARTITION_DEPTH: usize = 5;
 
 const ALL_BROKERS_DOWN: RDKafkaErrorCode = RDKafkaErrorCode::AllBrokersDown;
 
+/// How long a producer for a distant Kafka lingers.
+const LINGER_MIN: Duration = Duration::from_millis(1);
+const LINGER_MAX: Duration = Duration::from_millis(5);
+
+/// For this long it lingers even if Kafka turns out to be near.
+const LINGERS_AT_LEAST: Duration = Duration::from_secs(600);
+
 /// What a producer reports about one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
@@ -72,7 +79,8 @@ pub(crate) struct Producer {
     inner: BaseProducer<Callbacks>,
     status: Arc<BrokerStatus>,
     is_main: bool,
-    lingers: bool,
+    /// Whether it lingers for a distant Kafka; `None` if the operator decides how long it lingers.
+    made_for_distant: Option<bool>,
     /// Whether a connection of it has been up.
     was_up: AtomicBool,
     batch_bytes: usize,
@@ -94,9 +102,12 @@ impl Producer {
         status: &Arc<BrokerStatus>,
     ) -> Result<Self, Error> {
         let mut client = settings.client();
-        let lingers = status.seems_distant();
-        if lingers && client.get("linger.ms").is_none() {
-            let linger = (status.round_trip() / 50).max(Duration::from_millis(1));
+        let made_for_distant = match client.get("linger.ms") {
+            Some(_) => None,
+            None => Some(status.seems_distant()),
+        };
+        if made_for_distant == Some(true) {
+            let linger = (status.round_trip() / 50).clamp(LINGER_MIN, LINGER_MAX);
             client.set("linger.ms", linger.as_millis().to_string());
         }
         let mut config = of_producer(client, ordering);
@@ -112,15 +123,21 @@ impl Producer {
             inner,
             status: Arc::clone(status),
             is_main,
-            lingers,
+            made_for_distant,
             was_up: AtomicBool::new(false),
             batch_bytes,
         })
     }
 
-    /// Whether it was created for a distant Kafka.
-    pub(crate) fn lingers(&self) -> bool {
-        self.lingers
+    /// Whether a new producer would suit the distance of Kafka better than this one of this age. One
+    /// that lingers without need costs little, and is not replaced so soon: the next measurements may
+    /// say otherwise, if brokers are at several distances.
+    pub(crate) fn is_unfit(&self, age: Duration) -> bool {
+        match self.made_for_distant {
+            None => false,
+            Some(false) => self.status.is_distant() == Some(true),
+            Some(true) => age >= LINGERS_AT_LEAST && self.status.is_distant() == Some(false),
+        }
     }
 
     /// The bytes after which a batch takes no further record.

@@ -74,12 +74,15 @@ pub(super) enum Via {
     Suspect,
 }
 
-/// When a producer that has records of a partition gets more of it. It then gets all that wait, which
-/// librdkafka puts into one request.
+/// When a producer that has records of a partition gets more records of that partition. It then gets
+/// all that wait, so that they share requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pacing {
-    /// Not while it has this many.
+    /// Not while it has this many,
     pub(super) depth: usize,
+    /// unless it got the last one this long ago: pacing only saves time, and must not stop a
+    /// partition because of one stuck producer.
+    pub(super) lapse: Duration,
     /// Not before so much time has passed since it got the last one.
     pub(super) interval: Duration,
 }
@@ -88,6 +91,7 @@ impl Pacing {
     /// At once.
     pub(super) const NONE: Self = Self {
         depth: usize::MAX,
+        lapse: Duration::ZERO,
         interval: Duration::ZERO,
     };
 }

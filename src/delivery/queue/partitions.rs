@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Pacing, ProducerId};
+use super::{Pacing, ProducerId, Via};
 use crate::kafka::{MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_RECORDS};
 
 /// The rows of a lane that are read from disk before they can be handed to a producer.
@@ -78,10 +78,10 @@ pub(super) struct Partitions {
 
 #[derive(Debug, Default, Clone)]
 pub(super) struct Partition {
-    /// Records to be handed over, in order.
-    pub(super) waiting: VecDeque<u64>,
-    /// Records that are to be handed over alone, one after the other.
-    pub(super) suspects: VecDeque<u64>,
+    /// Records to be handed over.
+    waiting: [VecDeque<u64>; 3],
+    /// Whether the next one comes from the fresh ones, if there are any.
+    pub(super) is_turn_of_fresh: bool,
     pub(super) suspect_in_flight: bool,
     in_flight: Load,
     /// What each producer has of those in flight.
@@ -107,6 +107,27 @@ struct Holder {
     last: Instant,
 }
 
+/// Which of the waiting records of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Those that are to be handed over alone, one after the other.
+    Suspects,
+    /// Those from disk, through the producers for them.
+    Rows,
+    /// All others.
+    Fresh,
+}
+
+impl Source {
+    pub(super) fn of(via: Via) -> Self {
+        match via {
+            Via::Suspect => Self::Suspects,
+            Via::Backlog | Via::Run => Self::Rows,
+            Via::Shard(_) | Via::Side => Self::Fresh,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Pause {
     until: Instant,
@@ -121,7 +142,8 @@ impl Partition {
     /// The producers that get nothing more of it for now.
     pub(super) fn full_producers(&self, pacing: Pacing, now: Instant) -> Vec<ProducerId> {
         let is_full = |holder: &&Holder| {
-            holder.records >= pacing.depth || now < holder.last + pacing.interval
+            let since = now.saturating_duration_since(holder.last);
+            since < pacing.interval || holder.records >= pacing.depth && since < pacing.lapse
         };
         let full = self.holders.iter().filter(is_full);
         full.map(|holder| holder.producer).collect()
@@ -133,8 +155,25 @@ impl Partition {
         dropped.map_or(self.read_to, |dropped| dropped.min(self.read_to))
     }
 
+    /// What waits in one of the sources, in order.
+    pub(super) fn waiting(&mut self, source: Source) -> &mut VecDeque<u64> {
+        let [suspects, rows, fresh] = &mut self.waiting;
+        match source {
+            Source::Suspects => suspects,
+            Source::Rows => rows,
+            Source::Fresh => fresh,
+        }
+    }
+
+    /// Whether a record is to be handed over alone, or is being tried so.
+    pub(super) fn has_suspects(&self) -> bool {
+        let [suspects, ..] = &self.waiting;
+        !suspects.is_empty() || self.suspect_in_flight
+    }
+
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.suspects.is_empty() && !self.suspect_in_flight
+        let [suspects, rows, fresh] = &self.waiting;
+        !fresh.is_empty() || !rows.is_empty() || !suspects.is_empty() && !self.suspect_in_flight
     }
 
     /// Whether a record may be handed over. After a pause it may be one.
@@ -188,20 +227,14 @@ impl Partitions {
     }
 
     /// Adds a record to be handed over.
-    pub(super) fn push(&mut self, at: usize, number: u64) {
-        self.at(at).waiting.push_back(number);
+    pub(super) fn push(&mut self, at: usize, via: Via, number: u64) {
+        self.at(at).waiting(Source::of(via)).push_back(number);
         self.list(at);
     }
 
-    /// Adds a record to be handed over before the others.
-    pub(super) fn push_front(&mut self, at: usize, number: u64) {
-        self.at(at).waiting.push_front(number);
-        self.list(at);
-    }
-
-    /// Adds a record to be handed over alone.
-    pub(super) fn push_suspect(&mut self, at: usize, number: u64) {
-        self.at(at).suspects.push_back(number);
+    /// Adds a record to be handed over before the others of its source.
+    pub(super) fn push_front(&mut self, at: usize, via: Via, number: u64) {
+        self.at(at).waiting(Source::of(via)).push_front(number);
         self.list(at);
     }
 
@@ -212,7 +245,7 @@ impl Partitions {
             .dropped
             .map_or(number, |dropped| dropped.min(number));
         partition.dropped = Some(lowest);
-        for queue in [&mut partition.waiting, &mut partition.suspects] {
+        for queue in &mut partition.waiting {
             if queue.front() == Some(&number) {
                 queue.pop_front();
             }

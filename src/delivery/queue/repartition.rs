@@ -35,14 +35,15 @@ impl QueueState {
         for (number, entry, on_disk) in spooled.chain(fresh) {
             let (at, size) = (partitions.of(entry.hash), entry.record.size());
             if on_disk && self.keys.is_tracked(entry.hash) {
-                partitions.at(at).on_disk -= 1;
+                // A key may have rows beyond those that were tracked.
+                let partition = partitions.at(at);
+                partition.on_disk = partition.on_disk.saturating_sub(1);
             }
             if on_disk && !entry.is_sent() {
                 partitions.loaded(at, size);
             }
             match entry.stage {
-                Stage::Waiting if entry.via == Via::Suspect => partitions.push_suspect(at, *number),
-                Stage::Waiting => partitions.push(at, *number),
+                Stage::Waiting => partitions.push(at, entry.via, *number),
                 Stage::Sent { to, at: since } => {
                     partitions.entered_flight(at, to, size, since);
                     partitions.at(at).suspect_in_flight |= entry.via == Via::Suspect;

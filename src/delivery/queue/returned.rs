@@ -5,6 +5,7 @@ use std::time::Instant;
 
 #[cfg(test)]
 use super::keys::BrokenGuard;
+use super::partitions::Source;
 use super::state::{Entry, QueueState, Stage};
 use super::{ProducerId, Via};
 
@@ -29,9 +30,9 @@ impl QueueState {
                 self.partitions.loaded(at, entry.record.size());
             }
             if entry.via == Via::Suspect {
-                self.partitions.push_suspect(at, number);
+                self.partitions.push(at, entry.via, number);
             } else if is_fresh || !self.is_ordered {
-                self.partitions.push_front(at, number);
+                self.partitions.push_front(at, entry.via, number);
             } else {
                 entry.stage = Stage::Held;
                 self.keys.take_back(entry.hash, number);
@@ -68,7 +69,7 @@ impl QueueState {
             partitions,
             ..
         } = self;
-        partitions.at(at).waiting.retain(|number| {
+        partitions.at(at).waiting(Source::Rows).retain(|number| {
             let entry = spooled.get_mut(number).filter(|entry| {
                 entry.hash == hash && entry.via == Via::Run && entry.stage == Stage::Waiting
             });
@@ -121,7 +122,7 @@ impl QueueState {
         if was_in_run {
             self.recall_run(hash);
         }
-        self.partitions.push_suspect(at, number);
+        self.partitions.push(at, Via::Suspect, number);
         true
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::keys::{Keys, Next};
-use super::partitions::Partitions;
+use super::partitions::{Partitions, Source};
 use super::{Outgoing, Pacing, ProducerId, Via};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
@@ -20,8 +20,8 @@ pub(super) const RECORD_OVERHEAD_BYTES: usize = 1024;
 /// runs of which a part is handed over.
 const BATCH_RECORDS: usize = if cfg!(test) { 2 } else { 500 };
 
-/// Among so many waiting records of a partition, one is looked for whose producer takes it.
-const LOOK_AHEAD: usize = 16;
+/// How many waiting records of a partition are passed over because their producer takes none now.
+const LOOK_AHEAD: usize = if cfg!(test) { 2 } else { 16 };
 
 /// The state of a lane.
 #[derive(Debug)]
@@ -177,7 +177,8 @@ impl QueueState {
             self.urgent.insert(number);
         } else {
             entry.stage = Stage::Waiting;
-            self.partitions.push(self.partitions.of(hash), number);
+            let at = self.partitions.of(hash);
+            self.partitions.push(at, entry.via, number);
         }
         self.fresh.insert(number, entry);
         is_guarded
@@ -224,58 +225,68 @@ impl QueueState {
         full: &[ProducerId],
         route: &mut dyn FnMut(Via) -> Option<ProducerId>,
     ) -> Option<Outgoing> {
-        let mut skipped = 0;
-        loop {
-            let is_shared = !self.is_ordered;
+        let partition = self.partitions.at(at);
+        // A lane whose suspects go to the same producer as its other records must send nothing
+        // beside one.
+        let is_alone = !self.is_ordered && partition.has_suspects();
+        if is_alone && partition.in_flight() > 0 {
+            return None;
+        }
+        let sources = match partition.is_turn_of_fresh {
+            _ if is_alone => &[Source::Suspects][..],
+            true => &[Source::Suspects, Source::Fresh, Source::Rows],
+            false => &[Source::Suspects, Source::Rows, Source::Fresh],
+        };
+        let mut sources = sources.iter();
+        sources.find_map(|source| self.next_from(*source, at, now, full, route))
+    }
+
+    /// The first record of this source that a producer takes. What another one does not take now
+    /// does not hold it up.
+    fn next_from(
+        &mut self,
+        source: Source,
+        at: usize,
+        now: Instant,
+        full: &[ProducerId],
+        route: &mut dyn FnMut(Via) -> Option<ProducerId>,
+    ) -> Option<Outgoing> {
+        let is_suspect = source == Source::Suspects;
+        let mut passed_over = 0;
+        while passed_over < LOOK_AHEAD {
             let partition = self.partitions.at(at);
-            // A lane whose suspects go to the same producer as its other records must send nothing
-            // beside one.
-            if is_shared && !partition.suspects.is_empty() && partition.in_flight() > 0 {
+            if is_suspect && partition.suspect_in_flight {
                 return None;
             }
-            let may_try_suspect = !partition.suspect_in_flight;
-            let suspect = partition.suspects.front().filter(|_| may_try_suspect);
-            let (number, is_suspect) = match suspect {
-                Some(number) => (*number, true),
-                None => (*partition.waiting.get(skipped)?, false),
-            };
+            let number = *partition.waiting(source).get(passed_over)?;
             let (entry, on_disk) = match self.fresh.get_mut(&number) {
                 Some(entry) => (Some(entry), false),
                 None => (self.spooled.get_mut(&number), true),
             };
-            let waiting = entry.filter(|entry| {
-                entry.stage == Stage::Waiting && (entry.via == Via::Suspect) == is_suspect
-            });
-            let sent = match waiting {
+            let waiting = entry
+                .filter(|entry| entry.stage == Stage::Waiting && Source::of(entry.via) == source);
+            let Some(entry) = waiting else {
                 // Settled, or on disk only.
-                None => None,
-                Some(entry) => {
-                    let to = route(entry.via)?;
-                    if !is_suspect && full.contains(&to) {
-                        skipped += 1;
-                        if skipped == LOOK_AHEAD {
-                            return None;
-                        }
-                        continue;
-                    }
-                    entry.stage = Stage::Sent { to, at: now };
-                    Some((to, Arc::clone(&entry.record)))
-                }
+                partition.waiting(source).remove(passed_over);
+                continue;
             };
-            if is_suspect {
-                partition.suspects.pop_front();
-                partition.suspect_in_flight = sent.is_some();
-            } else {
-                partition.waiting.remove(skipped);
+            let to = route(entry.via).filter(|to| is_suspect || !full.contains(to));
+            let Some(to) = to else {
+                passed_over += 1;
+                continue;
+            };
+            entry.stage = Stage::Sent { to, at: now };
+            let record = Arc::clone(&entry.record);
+            partition.waiting(source).remove(passed_over);
+            partition.suspect_in_flight |= is_suspect;
+            partition.is_turn_of_fresh = source == Source::Rows;
+            if on_disk {
+                self.partitions.unloaded(at, record.size());
             }
-            if let Some((to, record)) = sent {
-                if on_disk {
-                    self.partitions.unloaded(at, record.size());
-                }
-                self.partitions.entered_flight(at, to, record.size(), now);
-                return Some(Outgoing { to, number, record });
-            }
+            self.partitions.entered_flight(at, to, record.size(), now);
+            return Some(Outgoing { to, number, record });
         }
+        None
     }
 
     /// Takes a record out of the queue; `None` if an earlier report has done so.
@@ -362,7 +373,7 @@ impl QueueState {
                     self.urgent.remove(&number);
                     if let Some(entry) = self.fresh.get_mut(&number) {
                         entry.stage = Stage::Waiting;
-                        self.partitions.push(at, number);
+                        self.partitions.push(at, entry.via, number);
                     }
                 }
             }
@@ -373,7 +384,7 @@ impl QueueState {
         if let Some(entry) = self.spooled.get_mut(&number) {
             entry.stage = Stage::Waiting;
             entry.via = via;
-            self.partitions.push(at, number);
+            self.partitions.push(at, via, number);
         }
     }
 

@@ -127,6 +127,49 @@ fn rows_of_a_stuck_partition_do_not_stop_the_others() {
 }
 
 #[test]
+fn rows_whose_producer_is_not_there_do_not_hold_up_what_is_not_on_disk() {
+    let rows = 10;
+    let keys: Vec<String> = (0..rows).map(|key| format!("on disk {key}")).collect();
+    let hashes = keys.iter().map(|key| (event::key_hash(key.as_bytes()), 1));
+    let backlog = Backlog {
+        rows,
+        last: Some(rows as u64),
+        keys: KeyRows {
+            rows: hashes.collect(),
+            untracked: 0,
+        },
+    };
+    let (queue, _) = queues();
+    let queue = Arc::into_inner(queue).expect("it is not shared");
+    let queue = queue.with_disk(LATER, backlog);
+    let mut plan = queue.plan_read().expect("there are rows");
+    let read = (1..)
+        .zip(&keys)
+        .filter(|(number, key)| plan.wants(*number, Some(key.as_bytes())));
+    let read: Vec<_> = read
+        .map(|(number, key)| (number, record_of(key, 0)))
+        .collect();
+    assert!(read.len() > 2);
+    let end = read.last().map_or(0, |(number, _)| *number);
+    queue
+        .add_from_disk(&plan, read, end, false)
+        .expect("nothing is missing");
+    let mut fresh = Vec::new();
+    for _ in 0..3 {
+        queue.enqueue(record(0)).expect("there is space");
+        let route = |via| matches!(via, Via::Shard(_)).then_some(SHARD);
+        let batch = queue.hand_over(Instant::now(), Pacing::NONE, route);
+        fresh.extend(batch.iter().map(|outgoing| outgoing.number));
+    }
+    assert_eq!(fresh.len(), 3);
+    // Both get their turn once the producer is there.
+    queue.enqueue(record(0)).expect("there is space");
+    let handed = handed_over(&queue);
+    let via: Vec<ProducerId> = handed.iter().take(2).map(|(to, _)| *to).collect();
+    assert!(via.contains(&BACKLOG) && via.contains(&SHARD), "{handed:?}");
+}
+
+#[test]
 fn nothing_more_is_read_while_too_many_rows_wait_for_deletion_unless_deleting_fails() {
     let (queue, _) = queues_on(Some(LATER));
     let mut state = queue.lock();

@@ -349,6 +349,7 @@ fn a_producer_that_has_enough_of_a_partition_gets_nothing_more_of_it_and_others_
     let pacing = Pacing {
         depth: 2,
         interval: Duration::from_secs(1),
+        lapse: Duration::from_secs(60),
     };
     let start = Instant::now();
     // The two producers are asked in turn.
@@ -373,4 +374,10 @@ fn a_producer_that_has_enough_of_a_partition_gets_nothing_more_of_it_and_others_
     assert_eq!(hand_over(9), [] as [u64; 0], "both have two");
     report(&queue, 1, 0, Report::Acked);
     assert_eq!(hand_over(9), [4]);
+    assert_eq!(hand_over(68), [] as [u64; 0]);
+    assert_eq!(
+        hand_over(69),
+        [5],
+        "a stuck producer gets records as before"
+    );
 }

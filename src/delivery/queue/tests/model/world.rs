@@ -42,6 +42,7 @@ pub(super) struct Producer {
 /// So short that it is reached.
 const PACING: Pacing = Pacing {
     depth: 3,
+    lapse: Duration::from_secs(3600),
     interval: Duration::ZERO,
 };
 
