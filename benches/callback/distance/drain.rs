@@ -86,7 +86,7 @@ impl Drain {
                 *drained.lock().expect("no panic") = Some(began.elapsed());
             });
             while drained.lock().expect("no panic").is_none() {
-                let outcome = connected.run_open(RATE, Duration::from_secs(10));
+                let outcome = connected.run_open(RATE, Duration::from_secs(2));
                 println!(
                     "other groups: p50 / p99 / p99.9 {:.1?} ms, published {}, spooled {}, 503 {}",
                     outcome.percentiles(),
