@@ -130,6 +130,7 @@ impl Source {
 
 #[derive(Debug, Clone, Copy)]
 struct Pause {
+    since: Instant,
     until: Instant,
     length: Duration,
 }
@@ -179,7 +180,11 @@ impl Partition {
     /// Whether a record may be handed over. After a pause it may be one.
     fn may_send(&self, total: Load, now: Instant) -> bool {
         let allowed = match self.pause {
-            Some(pause) => now >= pause.until && self.in_flight.records == 0,
+            // What was handed over before the pause may be with a producer that is stuck.
+            Some(pause) => {
+                let mut holders = self.holders.iter();
+                now >= pause.until && holders.all(|holder| holder.last < pause.since)
+            }
             None => true,
         };
         allowed && self.in_flight.room(total, IN_FLIGHT_MAX) > 0
@@ -337,7 +342,11 @@ impl Partitions {
             None => PAUSE_MIN,
         };
         let until = now + length;
-        partition.pause = Some(Pause { until, length });
+        partition.pause = Some(Pause {
+            since: now,
+            until,
+            length,
+        });
     }
 
     /// Ends the pauses of a partition, because Kafka has acknowledged a record of it.
@@ -432,5 +441,11 @@ mod tests {
         assert!(partitions.may_send(0, now + 3 * PAUSE_MIN));
         partitions.resume(0);
         assert!(partitions.may_send(0, now));
+        // What a stuck producer had before the pause does not count.
+        partitions.entered_flight(0, 1, 1, now);
+        let later = now + Duration::from_secs(1);
+        partitions.pause(0, later);
+        assert!(!partitions.may_send(0, later));
+        assert!(partitions.may_send(0, later + PAUSE_MIN));
     }
 }

@@ -29,9 +29,8 @@ impl QueueState {
             if !is_fresh {
                 self.partitions.loaded(at, entry.record.size());
             }
-            if entry.via == Via::Suspect {
-                self.partitions.push(at, entry.via, number);
-            } else if is_fresh || !self.is_ordered {
+            // Suspects may be rows of a key, which must stay in their order.
+            if entry.via == Via::Suspect || is_fresh || !self.is_ordered {
                 self.partitions.push_front(at, entry.via, number);
             } else {
                 entry.stage = Stage::Held;

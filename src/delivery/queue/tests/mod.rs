@@ -232,6 +232,23 @@ fn a_named_record_becomes_a_dead_letter_and_the_others_are_sent_again() {
 }
 
 #[test]
+fn a_suspect_that_fails_is_tried_again_before_those_behind_it() {
+    let (queue, _) = queues();
+    enqueue(&queue, 3);
+    numbers(&queue);
+    for number in 0..3 {
+        let suspect = Report::Suspect("too large".to_owned());
+        report(&queue, SHARD, number, suspect);
+    }
+    assert_eq!(handed_over(&queue), [(SIDE, 0)]);
+    report(&queue, SIDE, 0, Report::Failed("no leader".to_owned()));
+    let later = Instant::now() + Duration::from_secs(1);
+    let batch = queue.hand_over(later, Pacing::NONE, |_| Some(SIDE));
+    let again: Vec<u64> = batch.iter().map(|outgoing| outgoing.number).collect();
+    assert_eq!(again, [0]);
+}
+
+#[test]
 fn records_of_a_batch_that_was_rejected_without_a_name_are_sent_alone() {
     let (queue, dead) = queues();
     let tickets = enqueue(&queue, 3);
