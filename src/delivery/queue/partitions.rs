@@ -130,7 +130,6 @@ impl Source {
 
 #[derive(Debug, Clone, Copy)]
 struct Pause {
-    since: Instant,
     until: Instant,
     length: Duration,
 }
@@ -183,7 +182,7 @@ impl Partition {
             // What was handed over before the pause may be with a producer that is stuck.
             Some(pause) => {
                 let mut holders = self.holders.iter();
-                now >= pause.until && holders.all(|holder| holder.last < pause.since)
+                now >= pause.until && holders.all(|holder| holder.last < pause.until - pause.length)
             }
             None => true,
         };
@@ -342,11 +341,7 @@ impl Partitions {
             None => PAUSE_MIN,
         };
         let until = now + length;
-        partition.pause = Some(Pause {
-            since: now,
-            until,
-            length,
-        });
+        partition.pause = Some(Pause { until, length });
     }
 
     /// Ends the pauses of a partition, because Kafka has acknowledged a record of it.
