@@ -17,6 +17,9 @@ const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a producer that is to be replaced may take to report on what it has.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a producer that could not retire is left alone.
+const STAY_TIME: Duration = Duration::from_secs(60);
+
 const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
 
 /// The settings and parts that all producers share.
@@ -45,8 +48,18 @@ pub(super) struct Current {
     pub(super) rejections: usize,
     pub(super) full_until: Option<Instant>,
     pub(super) failure: Option<String>,
-    /// When it is replaced at the latest, and why.
-    retirement: Option<(Instant, &'static str)>,
+    retirement: Option<Retirement>,
+    /// Until then it is not asked again to retire because another one would do better.
+    pub(super) stays_until: Instant,
+}
+
+/// The end of a producer that still works.
+#[derive(Debug, Clone, Copy)]
+struct Retirement {
+    reason: &'static str,
+    by: Instant,
+    /// Whether it is replaced by then even if it has not reported on all that it has.
+    is_certain: bool,
 }
 
 impl Current {
@@ -62,6 +75,7 @@ impl Current {
             full_until: None,
             failure: None,
             retirement: None,
+            stays_until: Instant::now(),
         }
     }
 
@@ -74,8 +88,21 @@ impl Current {
     /// Gives it nothing more and replaces it once it has reported on all that it has, or after a
     /// while. What it has is then not published twice.
     pub(super) fn retire(&mut self, reason: &'static str) {
-        let by = Instant::now() + RETIRE_TIMEOUT;
-        self.retirement.get_or_insert((by, reason));
+        self.begin_to_retire(reason, true);
+    }
+
+    /// Replaces it because another one would do better. If it does not report on all that it has soon,
+    /// it goes on, and may be asked again later: nothing is published twice for that.
+    pub(super) fn retire_if_possible(&mut self, reason: &'static str) {
+        self.begin_to_retire(reason, false);
+    }
+
+    fn begin_to_retire(&mut self, reason: &'static str, is_certain: bool) {
+        self.retirement.get_or_insert(Retirement {
+            reason,
+            by: Instant::now() + RETIRE_TIMEOUT,
+            is_certain,
+        });
     }
 
     /// Whether it gets nothing more, and is replaced soon.
@@ -83,10 +110,21 @@ impl Current {
         self.retirement.is_some()
     }
 
-    /// Whether it is to be replaced because it has retired.
-    pub(super) fn has_retired(&self, now: Instant) -> Option<&'static str> {
-        let (by, reason) = self.retirement?;
-        (self.in_flight == 0 || now >= by).then_some(reason)
+    /// Whether it is to be replaced because it has retired, and why.
+    pub(super) fn has_retired(&mut self, now: Instant) -> Option<&'static str> {
+        let Retirement {
+            reason,
+            by,
+            is_certain,
+        } = self.retirement?;
+        if self.in_flight == 0 || now >= by && is_certain {
+            return Some(reason);
+        }
+        if now >= by {
+            self.retirement = None;
+            self.stays_until = now + STAY_TIME;
+        }
+        None
     }
 
     /// Passes on its reports.

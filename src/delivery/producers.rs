@@ -43,10 +43,6 @@ const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// The shortest time after which a producer gets more records of a partition than pacing allows.
 const PACING_LAPSE_MIN: Duration = Duration::from_secs(1);
 
-/// With a longer round trip a producer is not replaced for the distance while it has records: it could
-/// not report on them in the time that it has, and Kafka may just be slow.
-const UNFIT_ROUND_TRIP_MAX: Duration = Duration::from_millis(250);
-
 /// librdkafka counts the rejected batches of a producer in 15 bits, as the epoch of its id. It is
 /// replaced before they end.
 const MAX_REJECTIONS: usize = 30_000;
@@ -186,7 +182,7 @@ impl Producers {
                 current.failure.get_or_insert_with(|| reason.to_owned());
             }
         }
-        self.replace_unfit();
+        self.replace_unfit(now);
         self.replace_failed(now);
         self.create_wanted(now);
         polled
@@ -277,19 +273,18 @@ impl Producers {
 
     /// Replaces producers that were created for a Kafka at another distance, one after the other, so
     /// that the others take their records meanwhile.
-    fn replace_unfit(&mut self) {
+    fn replace_unfit(&mut self, now: Instant) {
         if self.all.iter().any(Managed::is_being_replaced) {
             return;
         }
-        let is_slow = self.shared.status.round_trip() > UNFIT_ROUND_TRIP_MAX;
         let mut current = (self.all.iter_mut()).filter_map(|managed| managed.current.as_mut());
         let unfit = current.find(|current| {
-            let may_retire = current.in_flight == 0 || !is_slow;
-            may_retire && current.producer.is_unfit(current.created.elapsed())
+            let age = now.saturating_duration_since(current.created);
+            now >= current.stays_until && current.producer.is_unfit(age)
         });
         if let Some(unfit) = unfit {
             unfit.has_progressed = true;
-            unfit.retire("Kafka is at another distance");
+            unfit.retire_if_possible("Kafka is at another distance");
         }
     }
 
