@@ -32,7 +32,7 @@ pub(crate) struct Load {
     pub(crate) prefix: &'static str,
     pub(crate) partitions: i32,
     pub(crate) duration: Duration,
-    /// Of so many callbacks one has a timestamp of this age; 0 for none.
+    /// Every such callback, in their order, has a timestamp of this age; 0 for none.
     pub(crate) aged_each: u64,
     pub(crate) age: Duration,
 }

@@ -126,7 +126,7 @@ fn number(record: &TestRecord) -> u64 {
     u64::from_be_bytes(*number.expect("it begins with its number"))
 }
 
-/// The records of a topic once there are so many different ones.
+/// The records of a topic, once it has this many different ones.
 fn read_all_of(kafka: &Kafka, topic: &str, count: usize) -> Vec<TestRecord> {
     let deadline = Instant::now() + PATIENCE;
     loop {
