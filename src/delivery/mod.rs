@@ -118,7 +118,7 @@ fn dead_letter_refused(spool: &Spool, lanes: &Lanes) {
     }
 }
 
-/// What earlier runs have left for each topic, by its place.
+/// The backlog of each topic, by its place.
 fn backlogs(routes: &Routes, spool: &mut Spool) -> Result<BTreeMap<usize, Backlog>, StartError> {
     let mut backlogs = BTreeMap::<usize, Backlog>::new();
     for (event, backlog) in spool.take_backlogs() {

@@ -76,7 +76,7 @@ pub struct SpoolSettings {
     pub after: Duration,
 }
 
-/// What earlier runs have left of an event, of all events of a topic, or of dead letters.
+/// The records that earlier runs left of an event, of all events of a topic, or of dead letters.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Backlog {
     /// Records to be published.
@@ -277,7 +277,7 @@ impl Spool {
         self.store.last() + 1
     }
 
-    /// What earlier runs have left, by the name of the event, and of dead letters. A name need not be
+    /// The backlog of each event, by its name, and of dead letters. A name need not be
     /// one that this version knows. To be taken once: empty after that.
     pub(crate) fn take_backlogs(&mut self) -> BTreeMap<Option<String>, Backlog> {
         std::mem::take(&mut self.contents.backlogs)

@@ -23,7 +23,7 @@ const RATE: f64 = 500.0;
 /// The backlog to be drained.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Drain {
-    /// What is the matter with the records of the backlog
+    /// The kind of records in the backlog
     #[arg(value_enum)]
     kind: Backlog,
     /// How many there are

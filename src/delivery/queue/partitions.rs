@@ -84,7 +84,7 @@ pub(super) struct Partition {
     pub(super) is_turn_of_fresh: bool,
     pub(super) suspect_in_flight: bool,
     in_flight: Load,
-    /// What each producer has of those in flight.
+    /// The producers that have those in flight.
     holders: Vec<Holder>,
     loaded: Load,
     pause: Option<Pause>,
@@ -155,7 +155,7 @@ impl Partition {
         dropped.map_or(self.read_to, |dropped| dropped.min(self.read_to))
     }
 
-    /// What waits in one of the sources, in order.
+    /// The records that wait in one of the sources, in order.
     pub(super) fn waiting(&mut self, source: Source) -> &mut VecDeque<u64> {
         let [suspects, rows, fresh] = &mut self.waiting;
         match source {
@@ -179,7 +179,7 @@ impl Partition {
     /// Whether a record may be handed over. After a pause it may be one.
     fn may_send(&self, total: Load, now: Instant) -> bool {
         let allowed = match self.pause {
-            // What was handed over before the pause may be with a producer that is stuck.
+            // Records handed over before the pause may be with a producer that is stuck.
             Some(pause) => {
                 let mut holders = self.holders.iter();
                 now >= pause.until && holders.all(|holder| holder.last < pause.until - pause.length)
@@ -436,7 +436,7 @@ mod tests {
         assert!(partitions.may_send(0, now + 3 * PAUSE_MIN));
         partitions.resume(0);
         assert!(partitions.may_send(0, now));
-        // What a stuck producer had before the pause does not count.
+        // Records that a stuck producer had before the pause do not count.
         partitions.entered_flight(0, 1, 1, now);
         let later = now + Duration::from_secs(1);
         partitions.pause(0, later);

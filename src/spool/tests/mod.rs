@@ -72,7 +72,7 @@ fn delete(spool: &mut Spool, numbers: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// What earlier runs have left of all events, and of dead letters.
+/// The backlog of all events, and that of dead letters.
 fn backlogs(spool: &mut Spool) -> [Backlog; 2] {
     let mut backlogs = [Backlog::default(), Backlog::default()];
     for (event, backlog) in spool.take_backlogs() {
