@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::partitions::Partition;
+use super::partition::Partition;
 use super::state::{Entry, QueueState, key_hash};
 use super::{Queue, Via};
 use crate::event::Record;

@@ -180,7 +180,7 @@ impl QueueState {
         } else {
             self.partitions.at(at).on_disk += 1;
         }
-        self.partitions.drop_to_disk(at, number);
+        self.partitions.at(at).drop_to_disk(number);
     }
 
     pub(super) fn may_read(&self) -> bool {

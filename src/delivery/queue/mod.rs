@@ -18,7 +18,10 @@
 
 mod backlog;
 mod disk;
+mod hand_over;
 mod keys;
+mod pacing;
+mod partition;
 mod partitions;
 mod repartition;
 mod reports;
@@ -39,6 +42,7 @@ use crate::log::LogThrottle;
 use crate::metrics::Metrics;
 use crate::spool::Backlog;
 pub(super) use backlog::{Missing, ReadPlan};
+pub(super) use pacing::Pacing;
 pub use partitions::{MAX_LOADED_BYTES, MAX_LOADED_RECORDS};
 pub(super) use reports::Reported;
 use state::{QueueState, RECORD_OVERHEAD_BYTES};
@@ -72,28 +76,6 @@ pub(super) enum Via {
     Side,
     /// The same, alone: Kafka has rejected a batch with this record and has not named the culprit.
     Suspect,
-}
-
-/// When a producer that has records of a partition gets more records of that partition. It then gets
-/// all that wait, so that they share requests.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pacing {
-    /// Not while it has this many,
-    pub(super) depth: usize,
-    /// unless it got the last one this long ago: pacing only saves time, and must not stop a
-    /// partition because of one stuck producer.
-    pub(super) lapse: Duration,
-    /// Not before so much time has passed since it got the last one.
-    pub(super) interval: Duration,
-}
-
-impl Pacing {
-    /// At once.
-    pub(super) const NONE: Self = Self {
-        depth: usize::MAX,
-        lapse: Duration::ZERO,
-        interval: Duration::ZERO,
-    };
 }
 
 /// A record to be handed to a producer.

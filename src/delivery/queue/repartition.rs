@@ -1,7 +1,8 @@
 //! What follows when the number of partitions becomes known or changes.
 
 use super::Via;
-use super::partitions::{Partition, Partitions};
+use super::partition::Partition;
+use super::partitions::Partitions;
 use super::state::{QueueState, Stage};
 
 impl QueueState {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 #[cfg(test)]
 use super::keys::BrokenGuard;
-use super::partitions::Source;
+use super::partition::Source;
 use super::state::{Entry, QueueState, Stage};
 use super::{ProducerId, Via};
 
@@ -68,7 +68,7 @@ impl QueueState {
             partitions,
             ..
         } = self;
-        partitions.at(at).waiting(Source::Rows).retain(|number| {
+        partitions.at(at).waiting(Source::Runs).retain(|number| {
             let entry = spooled.get_mut(number).filter(|entry| {
                 entry.hash == hash && entry.via == Via::Run && entry.stage == Stage::Waiting
             });
@@ -132,7 +132,8 @@ impl QueueState {
             .get(&number)
             .or_else(|| self.spooled.get(&number));
         if let Some(hash) = entry.map(|entry| entry.hash) {
-            self.partitions.pause(self.partitions.of(hash), now);
+            let at = self.partitions.of(hash);
+            self.partitions.at(at).pause(now);
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::keys::{Keys, Next};
-use super::partitions::{Partitions, Source};
-use super::{Outgoing, Pacing, ProducerId, Via};
+use super::partitions::Partitions;
+use super::{ProducerId, Via};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
 use crate::spool::Backlog;
@@ -15,13 +15,6 @@ use crate::spool::Backlog;
 /// The memory that a record takes besides its own bytes: its entry, its ticket, its headers'
 /// handles.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 1024;
-
-/// The most records that are handed over under one lock. Few in tests, so that the model check has
-/// runs of which a part is handed over.
-const BATCH_RECORDS: usize = if cfg!(test) { 2 } else { 500 };
-
-/// How many waiting records of a partition are passed over because their producer takes none now.
-const LOOK_AHEAD: usize = if cfg!(test) { 2 } else { 16 };
 
 /// The state of a lane.
 #[derive(Debug)]
@@ -193,102 +186,6 @@ impl QueueState {
         }
     }
 
-    /// Takes what may be handed over now. `route` names the producer to be used; `None` if it takes
-    /// nothing now.
-    pub(super) fn hand_over(
-        &mut self,
-        now: Instant,
-        pacing: Pacing,
-        route: &mut dyn FnMut(Via) -> Option<ProducerId>,
-    ) -> Vec<Outgoing> {
-        let mut batch = Vec::new();
-        for _ in 0..self.partitions.unblock(now) {
-            let Some(at) = self.partitions.next_ready() else {
-                break;
-            };
-            let full = self.partitions.at(at).full_producers(pacing, now);
-            while batch.len() < BATCH_RECORDS && self.partitions.may_send(at, now) {
-                let Some(outgoing) = self.next_of(at, now, &full, route) else {
-                    break;
-                };
-                batch.push(outgoing);
-            }
-            self.partitions.put_back(at, now);
-        }
-        batch
-    }
-
-    fn next_of(
-        &mut self,
-        at: usize,
-        now: Instant,
-        full: &[ProducerId],
-        route: &mut dyn FnMut(Via) -> Option<ProducerId>,
-    ) -> Option<Outgoing> {
-        let partition = self.partitions.at(at);
-        // A lane whose suspects go to the same producer as its other records must send nothing
-        // beside one.
-        let is_alone = !self.is_ordered && partition.has_suspects();
-        if is_alone && partition.in_flight() > 0 {
-            return None;
-        }
-        let sources = match partition.is_turn_of_fresh {
-            _ if is_alone => &[Source::Suspects][..],
-            true => &[Source::Suspects, Source::Fresh, Source::Rows],
-            false => &[Source::Suspects, Source::Rows, Source::Fresh],
-        };
-        let mut sources = sources.iter();
-        sources.find_map(|source| self.next_from(*source, at, now, full, route))
-    }
-
-    /// The first record of this source that a producer takes. What another one does not take now
-    /// does not hold it up.
-    fn next_from(
-        &mut self,
-        source: Source,
-        at: usize,
-        now: Instant,
-        full: &[ProducerId],
-        route: &mut dyn FnMut(Via) -> Option<ProducerId>,
-    ) -> Option<Outgoing> {
-        let is_suspect = source == Source::Suspects;
-        let mut passed_over = 0;
-        while passed_over < LOOK_AHEAD {
-            let partition = self.partitions.at(at);
-            if is_suspect && partition.suspect_in_flight {
-                return None;
-            }
-            let number = *partition.waiting(source).get(passed_over)?;
-            let (entry, on_disk) = match self.fresh.get_mut(&number) {
-                Some(entry) => (Some(entry), false),
-                None => (self.spooled.get_mut(&number), true),
-            };
-            let waiting = entry
-                .filter(|entry| entry.stage == Stage::Waiting && Source::of(entry.via) == source);
-            let Some(entry) = waiting else {
-                // Settled, or on disk only.
-                partition.waiting(source).remove(passed_over);
-                continue;
-            };
-            let to = route(entry.via).filter(|to| is_suspect || !full.contains(to));
-            let Some(to) = to else {
-                passed_over += 1;
-                continue;
-            };
-            entry.stage = Stage::Sent { to, at: now };
-            let record = Arc::clone(&entry.record);
-            partition.waiting(source).remove(passed_over);
-            partition.suspect_in_flight |= is_suspect;
-            partition.is_turn_of_fresh = source == Source::Rows;
-            if on_disk {
-                self.partitions.unloaded(at, record.size());
-            }
-            self.partitions.entered_flight(at, to, record.size(), now);
-            return Some(Outgoing { to, number, record });
-        }
-        None
-    }
-
     /// Takes a record out of the queue; `None` if an earlier report has done so.
     pub(super) fn settle(&mut self, number: u64) -> Option<Removed> {
         let (entry, on_disk) = match self.fresh.remove(&number) {
@@ -297,7 +194,8 @@ impl QueueState {
         };
         let handed_over = self.leave_flight(&entry);
         if handed_over.is_some() {
-            self.partitions.resume(self.partitions.of(entry.hash));
+            let at = self.partitions.of(entry.hash);
+            self.partitions.at(at).resume();
         }
         if on_disk {
             self.leave_disk(number, &entry, handed_over.is_some());

@@ -1,5 +1,7 @@
 //! The queue with a disk.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::spool::{KeyRows, Row};
 
@@ -126,17 +128,18 @@ fn rows_of_a_stuck_partition_do_not_stop_the_others() {
     assert!(next.wants(next.after + 1, Some(two.as_bytes())));
 }
 
-#[test]
-fn rows_whose_producer_is_not_there_do_not_hold_up_what_is_not_on_disk() {
-    let rows = 10;
-    let keys: Vec<String> = (0..rows).map(|key| format!("on disk {key}")).collect();
-    let hashes = keys.iter().map(|key| (event::key_hash(key.as_bytes()), 1));
+/// A queue with rows of these keys that an earlier run left, and how many of them have been read.
+/// They have numbers behind those of the records that follow.
+fn queue_with_rows(keys: &[&str]) -> (Queue, usize) {
+    let mut rows = BTreeMap::new();
+    for key in keys {
+        *rows.entry(event::key_hash(key.as_bytes())).or_default() += 1;
+    }
     let backlog = Backlog {
-        rows,
-        // Behind those of the records that follow.
-        last: Some(100 + rows as u64),
+        rows: keys.len(),
+        last: Some(100 + keys.len() as u64),
         keys: KeyRows {
-            rows: hashes.collect(),
+            rows: rows.into_iter().collect(),
             untracked: 0,
         },
     };
@@ -144,18 +147,24 @@ fn rows_whose_producer_is_not_there_do_not_hold_up_what_is_not_on_disk() {
     let queue = Arc::into_inner(queue).expect("it is not shared");
     let queue = queue.with_disk(LATER, backlog);
     let mut plan = queue.plan_read().expect("there are rows");
-    let read = (101..)
-        .zip(&keys)
+    let wanted = (101..)
+        .zip(keys)
         .filter(|(number, key)| plan.wants(*number, Some(key.as_bytes())));
-    let read: Vec<_> = read
+    let read: Vec<_> = wanted
         .map(|(number, key)| (number, record_of(key, 0)))
         .collect();
     let count = read.len();
-    assert!(count > 2);
     let end = read.last().map_or(0, |(number, _)| *number);
     queue
         .add_from_disk(&plan, read, end, false)
         .expect("nothing is missing");
+    (queue, count)
+}
+
+#[test]
+fn rows_whose_producer_is_not_there_do_not_hold_up_what_is_not_on_disk() {
+    let (queue, count) = queue_with_rows(&["a", "b", "c", "d", "e", "f", "h", "i"]);
+    assert!(count > 2);
     let mut fresh = Vec::new();
     for _ in 0..3 {
         queue.enqueue(record(0)).expect("there is space");
@@ -169,6 +178,24 @@ fn rows_whose_producer_is_not_there_do_not_hold_up_what_is_not_on_disk() {
     let handed: Vec<ProducerId> = handed_over(&queue).into_iter().map(|(to, _)| to).collect();
     let in_turn = handed.windows(2).take(5).all(|pair| pair[0] != pair[1]);
     assert!(in_turn && handed.len() == count + 3, "{handed:?}");
+}
+
+#[test]
+fn a_run_whose_producer_is_not_there_does_not_hold_up_rows_of_other_keys() {
+    let (queue, count) = queue_with_rows(&["run", "run", "run", "run", "a", "a"]);
+    assert_eq!(count, 6);
+    let hand_over = || {
+        let without_runs = |via| (via != Via::Run).then_some(BACKLOG);
+        let batch = queue.hand_over(Instant::now(), Pacing::NONE, without_runs);
+        let numbers = batch.iter().map(|outgoing| outgoing.number);
+        numbers.collect::<Vec<u64>>()
+    };
+    assert_eq!(hand_over(), [101, 105]);
+    report(&queue, BACKLOG, 101, Report::Acked);
+    assert!(hand_over().is_empty(), "the rest of its key is a run now");
+    report(&queue, BACKLOG, 105, Report::Acked);
+    assert_eq!(hand_over(), [106]);
+    assert_eq!(handed_over(&queue), [(RUN, 102), (RUN, 103), (RUN, 104)]);
 }
 
 #[test]

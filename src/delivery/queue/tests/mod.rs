@@ -163,7 +163,7 @@ fn a_failed_record_is_sent_again_and_its_partition_pauses_meanwhile() {
     report(&queue, SHARD, 1, failed());
     report(&queue, SHARD, 0, Report::Acked);
     report(&queue, SHARD, 2, Report::Acked);
-    queue.lock().partitions.pause(0, Instant::now());
+    queue.lock().partitions.at(0).pause(Instant::now());
     assert_eq!(numbers(&queue), [0_u64; 0]);
     let later = queue.hand_over(
         Instant::now() + Duration::from_secs(1),

@@ -23,7 +23,13 @@ enum Action {
         group: u8,
         poison: bool,
     },
-    HandOver,
+    /// The publisher's turn. Some producers may take nothing: a bit for each kind. Producers may be
+    /// too full for what is behind the first records. The number of shards follows the distance.
+    HandOver {
+        missing: u8,
+        takes: usize,
+        shards: u32,
+    },
     /// Kafka takes a message. A strict producer's are taken in order. A relaxed producer has
     /// several requests under way, of which a later one may be taken while an earlier one fails.
     Take {
@@ -77,6 +83,15 @@ enum Action {
     },
 }
 
+impl Action {
+    /// A turn in which every producer takes what it gets.
+    const HAND_OVER: Self = Self::HandOver {
+        missing: 0,
+        takes: usize::MAX,
+        shards: 8,
+    };
+}
+
 /// What a rule that is broken on purpose does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Broken {
@@ -99,7 +114,9 @@ fn action() -> impl Strategy<Value = Action> {
     let at = || 0..8_usize;
     prop_oneof![
         6 => (0..GROUPS, prop::bool::weighted(0.1)).prop_map(|(group, poison)| Action::Send { group, poison }),
-        5 => Just(Action::HandOver),
+        4 => Just(Action::HAND_OVER),
+        2 => (any::<u8>(), 0..3_usize, prop::sample::select(vec![1, 4, 8]))
+            .prop_map(|(missing, takes, shards)| Action::HandOver { missing, takes, shards }),
         5 => at().prop_map(|at| Action::Take { at }),
         2 => at().prop_map(|at| Action::Conclude { at }),
         3 => (at(), any::<bool>()).prop_map(|(at, named)| Action::TakeBatch { at, named }),

@@ -117,7 +117,11 @@ impl World {
         self.now += Duration::from_secs(10);
         match step {
             Action::Send { group, poison } => self.send(group, poison),
-            Action::HandOver => self.hand_over()?,
+            Action::HandOver {
+                missing,
+                takes,
+                shards,
+            } => self.hand_over(missing, takes, shards)?,
             Action::Take { at } => self.take(at, false),
             Action::Conclude { at } => self.take(at, true),
             Action::TakeBatch { at, named } => self.take_batch(at, named),
@@ -155,18 +159,21 @@ impl World {
         });
     }
 
-    fn hand_over(&mut self) -> Result<(), TestCaseError> {
+    fn hand_over(&mut self, missing: u8, takes: usize, shards: u32) -> Result<(), TestCaseError> {
         for lane in [EVENTS, DEAD_LETTERS] {
             let Self {
                 producers, last_id, ..
             } = self;
             let route = |via: Via| {
-                let via = match via {
-                    // Two shards.
-                    Via::Shard(hash) => Via::Shard(hash % 2),
-                    Via::Suspect => Via::Side,
-                    via => via,
+                let (via, bit) = match via {
+                    Via::Shard(hash) => (Via::Shard(hash % shards), hash % shards % 5),
+                    Via::Backlog => (via, 5),
+                    Via::Run => (via, 6),
+                    Via::Side | Via::Suspect => (Via::Side, 7),
                 };
+                if missing & (1 << bit) != 0 {
+                    return None;
+                }
                 let known = producers.iter().find(|producer| producer.via == via);
                 let id = known.map(|producer| producer.id);
                 Some(id.unwrap_or_else(|| {
@@ -175,7 +182,8 @@ impl World {
                     *last_id
                 }))
             };
-            let batch = self.queues[lane].hand_over(self.now, PACING, route);
+            let mut batch = self.queues[lane].hand_over(self.now, PACING, route);
+            let unsent = batch.split_off(takes.min(batch.len()));
             for Outgoing { to, number, record } in batch {
                 if self.is(Broken::DeleteBeforeTheReport) {
                     self.disk.remove(&number);
@@ -192,6 +200,9 @@ impl World {
                     "{number} is handed to a producer that has it"
                 );
                 self.flying.push_back(message);
+            }
+            for Outgoing { to, number, .. } in unsent.into_iter().rev() {
+                self.queues[lane].return_unsent(to, number);
             }
         }
         Ok(())
@@ -385,7 +396,7 @@ impl World {
     /// Everything is well again, for long enough.
     pub(super) fn settle(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..20 + 4 * self.sent.len() {
-            for step in [Action::Plan, Action::Read, Action::HandOver] {
+            for step in [Action::Plan, Action::Read, Action::HAND_OVER] {
                 self.step(step)?;
             }
             while !self.flying.is_empty() {
