@@ -13,6 +13,7 @@
 //! | reader | `reader.rs` | the disk: reads only |
 
 mod current;
+mod distance;
 mod lanes;
 mod producers;
 mod publisher;

@@ -9,16 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::current::{Current, Shared};
+use super::distance::{self, SHARDS};
 use super::lanes::Lane;
 use super::queue::{Outgoing, Pacing, ProducerId, Via};
-use crate::kafka::{self, Ordering, PARTITION_DEPTH, Producer, SendError};
+use crate::kafka::{self, Ordering, Producer, SendError};
 use crate::log::LogThrottle;
 
 /// How long a new producer may take to connect before it is used all the same.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The shards, each with a producer for what is not on disk.
-const SHARDS: usize = 8;
 
 /// The shard whose producer is always in use, and stands for the connection to Kafka.
 const MAIN: usize = 0;
@@ -29,19 +27,10 @@ const RUN: usize = SHARDS + 1;
 const SIDE: usize = SHARDS + 2;
 const PRODUCERS: usize = SHARDS + 3;
 
-/// Below these round trips fewer shards are used: a near Kafka is not waited for, and requests that
-/// hold more records cost less.
-const NEAR: Duration = Duration::from_micros(1500);
-const MIDDLING: Duration = Duration::from_millis(4);
-const SHARDS_MIDDLING: usize = 4;
-
 /// With records in flight and no acknowledgement for this long, a producer is replaced: the brokers
 /// may have new addresses, and "stuck without an error" is a known state of Kafka clients.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-
-/// The shortest time after which a producer gets more records of a partition than pacing allows.
-const PACING_LAPSE_MIN: Duration = Duration::from_secs(1);
 
 /// librdkafka counts the rejected batches of a producer in 15 bits, as the epoch of its id. It is
 /// replaced before they end.
@@ -211,19 +200,7 @@ impl Producers {
 
     /// When a producer that has records of a partition gets more of it.
     pub(super) fn pacing(&self) -> Pacing {
-        match self.shards_in_use {
-            // A near Kafka answers before the next turn of the publisher.
-            1 => Pacing::NONE,
-            // Fewer requests with more records leave the connection to other partitions.
-            _ => {
-                let round_trip = self.shared.status.round_trip();
-                Pacing {
-                    depth: PARTITION_DEPTH,
-                    interval: round_trip / 2,
-                    lapse: (4 * round_trip).max(PACING_LAPSE_MIN),
-                }
-            }
-        }
+        distance::pacing(self.shared.status.round_trip())
     }
 
     /// Hands records of a lane to their producers.
@@ -325,14 +302,7 @@ impl Producers {
     /// Creates producers that are needed. Creating one takes too long for this thread: it may have
     /// to read certificates.
     fn create_wanted(&mut self, now: Instant) {
-        let round_trip = self.shared.status.round_trip();
-        self.shards_in_use = if round_trip < NEAR {
-            1
-        } else if round_trip < MIDDLING {
-            SHARDS_MIDDLING
-        } else {
-            SHARDS
-        };
+        self.shards_in_use = distance::shards(self.shared.status.round_trip());
         while let Ok((at, created)) = self.created.try_recv() {
             match created {
                 Ok(producer) => self.install(at, producer),
