@@ -7,6 +7,7 @@
 mod memory;
 mod mock;
 mod requests;
+mod shards;
 
 use std::sync::Arc;
 use std::time::Duration;
