@@ -7,10 +7,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
+use rand::RngExt as _;
+use rand::distr::Alphanumeric;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -85,6 +87,14 @@ impl Answers {
         true
     }
 }
+
+const NOTE_BYTES: usize = 1_000_000;
+
+/// What fills a body up. No client can compress it: the size of a record is what it takes in a request.
+static NOTE: LazyLock<String> = LazyLock::new(|| {
+    let letters = rand::rng().sample_iter(Alphanumeric).take(NOTE_BYTES);
+    letters.map(char::from).collect()
+});
 
 /// One run: which callback is due when, and the results.
 struct Run {
@@ -259,7 +269,8 @@ impl Load {
             .saturating_sub(body.len() + r#","note":""}"#.len());
         if missing > 0 {
             body.push_str(r#","note":""#);
-            body.extend(std::iter::repeat_n('x', missing));
+            let begin = number as usize % (NOTE_BYTES - missing);
+            body.push_str(&NOTE[begin..begin + missing]);
             body.push('"');
         }
         body.push('}');

@@ -85,11 +85,7 @@ impl BrokerStatus {
     /// that is still connecting says nothing about Kafka.
     pub(super) fn take_statistics(&self, statistics: &Statistics, was_up: &AtomicBool) {
         if let Some(round_trip) = statistics.round_trip {
-            let mut round_trips = self.round_trips.lock();
-            round_trips.push_back(round_trip);
-            if round_trips.len() > ROUND_TRIPS {
-                round_trips.pop_front();
-            }
+            self.take_round_trip(round_trip);
         }
         if let Some(metrics) = &self.metrics {
             metrics.set_kafka_connection(statistics.brokers_up, self.round_trip());
@@ -99,6 +95,15 @@ impl BrokerStatus {
             self.set_up(up);
         }
         was_up.fetch_or(up, Ordering::Relaxed);
+    }
+
+    /// Takes a measurement.
+    pub(super) fn take_round_trip(&self, round_trip: Duration) {
+        let mut round_trips = self.round_trips.lock();
+        round_trips.push_back(round_trip);
+        if round_trips.len() > ROUND_TRIPS {
+            round_trips.pop_front();
+        }
     }
 
     /// Takes an error of the client, as opposed to one of a record.

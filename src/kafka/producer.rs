@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -35,6 +35,10 @@ const LINGER_MAX: Duration = Duration::from_millis(5);
 
 /// For this long it lingers even if Kafka turns out to be near.
 const LINGERS_AT_LEAST: Duration = Duration::from_secs(600);
+
+/// How often the first producer that connects asks for metadata, to measure the distance of Kafka
+/// before the statistics do. The shortest time counts.
+const FIRST_ROUND_TRIPS: usize = 3;
 
 /// What a producer reports about one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,11 +209,21 @@ impl Producer {
         fatal.map(|(code, reason)| format!("{code}: {reason}"))
     }
 
-    /// Connects to the cluster, so that the first record need not wait for it. Blocks for at most
-    /// this time.
+    /// Connects to the cluster, so that the first record need not wait for it, and measures how far
+    /// away it is if that is not known yet. Each request blocks for at most this time.
     pub(crate) fn connect(&self, timeout: Duration) {
         // librdkafka connects to the leaders of partitions when it has records for them.
-        drop(self.inner.client().fetch_metadata(None, timeout));
+        let ask = || self.inner.client().fetch_metadata(None, timeout);
+        if ask().is_err() || !self.status.round_trip().is_zero() {
+            return;
+        }
+        let round_trips = (0..FIRST_ROUND_TRIPS).map_while(|_| {
+            let began = Instant::now();
+            ask().is_ok().then(|| began.elapsed())
+        });
+        if let Some(shortest) = round_trips.min() {
+            self.status.take_round_trip(shortest);
+        }
     }
 
     /// Takes back every record that Kafka has not acknowledged; each is then reported as failed.

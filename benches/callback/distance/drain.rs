@@ -97,13 +97,20 @@ impl Drain {
             }
         });
         let elapsed = drained.lock().expect("no panic").expect("it is drained");
+        let rejected = subject.metric("zim2kafka_kafka_deliveries_total{result=\"rejected\"}");
         println!(
-            "{:?}: {backlog} records in {:.1} s, {:.0}/s, {} of all rejected",
+            "{:?}: {backlog} records in {:.1} s, {:.0}/s, {rejected} of all rejected",
             self.kind,
             elapsed.as_secs_f64(),
             backlog / elapsed.as_secs_f64(),
-            subject.metric("zim2kafka_kafka_deliveries_total{result=\"rejected\"}"),
         );
+        let expected = backlog
+            * match self.kind {
+                Backlog::Refused | Backlog::Large => 1.0,
+                Backlog::Mixed => 0.4,
+                Backlog::OneGroup => 0.0,
+            };
+        assert!(rejected >= expected, "Kafka took records of the backlog");
         let healthy = connected.run_open(RATE, Duration::from_secs(10));
         println!(
             "without a backlog: p50 / p99 / p99.9 {:.1?} ms",
