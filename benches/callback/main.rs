@@ -88,6 +88,8 @@ enum Role {
     Distance(distance::Selection),
     /// Measure a backlog that leaves the spool while Kafka is a round trip away
     Drain(distance::Drain),
+    /// Measure memory during the given minutes while Kafka is a round trip away
+    Memory(distance::Memory),
     /// Measure memory during the given minutes of half load
     Endurance { minutes: u64 },
     /// Measure the cost of the given number of records in the spool
@@ -124,6 +126,7 @@ fn main() {
             distance::measure(selection, &load, arguments.rounds.unwrap_or(5));
         }
         Some(Role::Drain(drain)) => drain.measure(&arguments.load()),
+        Some(Role::Memory(memory)) => memory.measure(&arguments.load()),
         Some(Role::Endurance { minutes }) => growth::endurance(&arguments.load(), *minutes),
         Some(Role::Spool { records }) => growth::spool(&arguments.load(), *records),
         None => measure(&arguments),

@@ -14,6 +14,11 @@ impl Process {
     pub(crate) fn rss_mb(&self) -> f64 {
         rss_mb(&self.0.id().to_string())
     }
+
+    pub(crate) fn threads(&self) -> usize {
+        let threads = status(&self.0.id().to_string(), "Threads:");
+        threads.parse().expect("a number")
+    }
 }
 
 /// User and system time of all threads of a process, given by its id or as `self`.
@@ -30,13 +35,16 @@ pub(crate) fn cpu(process: &str) -> Duration {
 
 /// The resident memory of a process.
 pub(crate) fn rss_mb(process: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line
-        .expect("a process has memory")
-        .trim()
-        .trim_end_matches(" kB");
+    let memory = status(process, "VmRSS:");
+    let kilobytes = memory.trim_end_matches(" kB");
     kilobytes.parse::<f64>().expect("a number") / 1024.0
+}
+
+/// A line of the status of a process (proc(5)), without its name.
+fn status(process: &str, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.expect("the kernel has it").trim().to_owned()
 }
 
 impl Drop for Process {

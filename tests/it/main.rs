@@ -29,3 +29,4 @@ mod schemas;
 mod settings;
 mod spool;
 mod support;
+mod threads;

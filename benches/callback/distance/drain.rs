@@ -9,10 +9,7 @@ use tempfile::TempDir;
 
 use super::super::load::{Load, Pace};
 use super::super::subjects::{Subject, spool_in};
-use super::{PATIENCE, Topics, start_kafka};
-
-/// Nobody answers there.
-const NOWHERE: &str = "127.0.0.1:1";
+use super::{NOWHERE, PATIENCE, Topics, start_kafka};
 
 /// Longer than the topic accepts.
 const AGE: Duration = Duration::from_secs(7200);

@@ -1,6 +1,7 @@
 //! Callbacks while Kafka is a round trip away, at a rate that does not wait for answers.
 
 mod drain;
+mod memory;
 mod rows;
 mod table;
 
@@ -15,6 +16,7 @@ use super::load::{Load, Pace};
 use super::subjects::{Kind, Subject, spool_in};
 use super::support::kafka::{Cluster, Jvm, SaslSsl, Setup};
 pub(crate) use drain::Drain;
+pub(crate) use memory::Memory;
 use rows::Row;
 pub(crate) use rows::Selection;
 use table::Figures;
@@ -32,6 +34,9 @@ const BROKER_CLOSES_IDLE: &str = "connections.max.idle.ms=10000";
 
 /// Longer than that. A broker closes idle connections one by one, up to 300 ms apart.
 const QUIET: Duration = Duration::from_secs(25);
+
+/// Nobody answers there.
+const NOWHERE: &str = "127.0.0.1:1";
 
 /// Measures the selected rows in turn, round after round, and prints the table.
 pub(crate) fn measure(selection: &Selection, load: &Load, rounds: usize) {

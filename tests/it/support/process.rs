@@ -125,10 +125,21 @@ impl Process {
         assert!(sent.status.success(), "{line}");
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn end(self) -> Ended {
+        self.end_within(PATIENCE)
+    }
+
+    /// The same, for one that takes long.
+    #[track_caller]
+    pub(crate) fn end_within(mut self, patience: Duration) -> Ended {
+        let deadline = Instant::now() + patience;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 break status;
