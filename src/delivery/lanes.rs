@@ -54,6 +54,12 @@ impl Lanes {
         self.all.split_last().map_or(&[], |(_, events)| events)
     }
 
+    /// The queue of dead letters.
+    pub(super) fn dead_letters(&self) -> &Queue {
+        let (last, _) = self.all.split_last().expect("there is always that one");
+        &last.queue
+    }
+
     /// The queues of all of them.
     pub(super) fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
         self.all.iter().map(|lane| &lane.queue)

@@ -34,7 +34,6 @@ use tokio::sync::SetOnce;
 
 use crate::event::{Record, Routes};
 use crate::kafka::{self, BrokerStatus, KafkaSettings};
-use crate::log::Chain;
 use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, Spool};
 use lanes::Lanes;
@@ -87,36 +86,6 @@ pub enum StartError {
         /// How many records it has.
         rows: usize,
     },
-}
-
-/// Makes dead letters of the events that Kafka has rejected in an earlier run, which had no space for
-/// them. Those that find none now stay in the spool.
-fn dead_letter_refused(spool: &Spool, lanes: &Lanes) {
-    let mut after = 0;
-    loop {
-        let refused = match spool.refused_events(after) {
-            Ok(refused) => refused,
-            Err(error) => {
-                tracing::error!(
-                    "cannot read the rejected events in the spool: {}",
-                    Chain(&error)
-                );
-                return;
-            }
-        };
-        let Some((last, _)) = refused.last() else {
-            return;
-        };
-        after = *last;
-        for (number, record) in refused {
-            // Its event need not have a topic any more.
-            let queue = lanes.queue_of(record.event.as_deref());
-            let queue = queue.or_else(|| lanes.queues().next());
-            if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
-                return;
-            }
-        }
-    }
 }
 
 /// The backlog of each topic, by its place.
@@ -179,9 +148,6 @@ impl Delivery {
         };
         let lanes = Arc::new(Lanes::new(&settings.routes, queue));
         let has_spool = spool.is_some();
-        if let Some(spool) = &spool {
-            dead_letter_refused(spool, &lanes);
-        }
         let damage = Arc::new(SetOnce::new());
         let on_damage = {
             let damage = Arc::clone(&damage);

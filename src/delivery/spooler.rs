@@ -78,6 +78,7 @@ impl Spooler {
             on_damage: Box::new(on_damage),
             last_deletion: Instant::now(),
             delete_retry: None,
+            refused_after: Some(0),
             failure: Backoff::default(),
             events_full: Backoff::default(),
             dead_letters_full: Backoff::default(),
@@ -121,6 +122,8 @@ struct Worker {
     last_deletion: Instant,
     /// When to delete again, after deleting has failed.
     delete_retry: Option<Instant>,
+    /// Dead letters are to be made of the refused events behind this row.
+    refused_after: Option<u64>,
     failure: Backoff,
     /// There is no space for more events. Dead letters are not affected.
     events_full: Backoff,
@@ -314,9 +317,52 @@ impl Worker {
             if !refused.is_empty() {
                 let marked = self.spool.mark_refused(&refused);
                 marked.inspect_err(|_| queue.return_unmarked_refused(&refused))?;
+                self.refused_after = Some(0);
             }
         }
+        self.dead_letter_refused()?;
         self.spool.tidy()
+    }
+
+    /// Makes dead letters of events that Kafka has rejected, in an earlier run or while the queue of
+    /// dead letters was full: of as many as are read at once.
+    fn dead_letter_refused(&mut self) -> Result<(), spool::Error> {
+        let Some(after) = self.refused_after else {
+            return Ok(());
+        };
+        let dead_letters = self.lanes.dead_letters();
+        if !dead_letters.has_space() {
+            return Ok(());
+        }
+        let refused = match self.spool.refused_events(after) {
+            Err(error @ spool::Error::Damaged(_)) => return Err(error),
+            Err(error) => {
+                tracing::error!(
+                    "cannot read the rejected events in the spool ({}); the next start makes dead letters of them",
+                    Chain(&error)
+                );
+                Vec::new()
+            }
+            Ok(refused) => refused,
+        };
+        if refused.is_empty() {
+            self.refused_after = None;
+            return Ok(());
+        }
+        let replaced = dead_letters.replaced_rows();
+        for (number, record) in refused {
+            if !replaced.contains(&number) {
+                // Its event need not have a topic any more.
+                let queue = self.lanes.queue_of(record.event.as_deref());
+                let queue = queue.or_else(|| self.lanes.queues().next());
+                if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
+                    break;
+                }
+            }
+            self.refused_after = Some(number);
+        }
+        self.wakeups.spooler.wake();
+        Ok(())
     }
 
     /// Writes the rows of all lanes in one transaction. Without rows, checks after a failure

@@ -290,7 +290,7 @@ impl Spool {
     }
 
     /// The events behind a number that Kafka has rejected permanently and whose dead letters found no
-    /// space in an earlier run: a part of them, in order, empty at the end. They stay on disk, marked,
+    /// space: a part of them, in order, empty at the end. They stay on disk, marked,
     /// and reads skip them, so none is tried again before or after later events of its key. What is
     /// left to do is to enqueue the dead letter of each, [replacing](Row::replaces) its row.
     pub(crate) fn refused_events(&self, after: u64) -> Result<Vec<(u64, Record)>, Error> {

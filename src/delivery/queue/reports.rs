@@ -1,12 +1,15 @@
 //! Handles delivery reports: resolves tickets, sends records again, makes dead letters.
 
+use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Instant;
 
+use uuid::Uuid;
+
 use super::state::Removed;
-use super::{Full, MAX_UNDELETED_ROWS, ProducerId, Queue};
-use crate::delivery::ticket::{Durability, Settled, settle};
+use super::{Full, MAX_QUEUE_BYTES, MAX_UNDELETED_ROWS, ProducerId, Queue};
+use crate::delivery::ticket::{Durability, Settled, Ticket, settle};
 use crate::event::Record;
 use crate::kafka::Report;
 
@@ -141,7 +144,20 @@ impl Queue {
         Some(removed)
     }
 
-    /// Makes a dead letter of a row that Kafka has rejected in an earlier run.
+    /// Whether it takes many more records.
+    pub(in crate::delivery) fn has_space(&self) -> bool {
+        let state = self.lock();
+        !state.finishing && state.bytes < MAX_QUEUE_BYTES / 2
+    }
+
+    /// The rows of events whose dead letters this queue has, or of which they are durable.
+    pub(in crate::delivery) fn replaced_rows(&self) -> HashSet<u64> {
+        let state = self.lock();
+        let replaced = state.fresh.values().filter_map(|entry| entry.replaces);
+        replaced.chain(state.deletable.iter().copied()).collect()
+    }
+
+    /// Makes a dead letter of a row that is marked as refused.
     pub(in crate::delivery) fn dead_letter_refused(
         &self,
         number: u64,
@@ -150,7 +166,7 @@ impl Queue {
         let Some(dead_letters) = &self.dead_letters else {
             return Ok(());
         };
-        let letter = record.rejected("Kafka rejected the record in an earlier run");
+        let letter = record.rejected("Kafka rejected the record earlier");
         dead_letters.enqueue_with(letter, Arc::default(), Some(number))
     }
 
@@ -163,27 +179,39 @@ impl Queue {
         // counted.
         let ticket = refused.ticket.unwrap_or_default();
         let event_id = refused.record.event_id;
-        if let Some(dead_letters) = &self.dead_letters {
-            if self.rejections.is_due() {
-                tracing::warn!(
-                    "Kafka rejects record {event_id} ({reason}); it becomes a dead letter. Further rejected records are counted in zim2kafka_kafka_deliveries_total"
-                );
-            }
-            let letter = refused.record.rejected(reason);
-            // The event's row is deleted once the dead letter is durable, not before.
-            let enqueued = dead_letters.enqueue_with(letter, Arc::clone(&ticket), row);
-            if enqueued.is_ok() {
-                return;
-            }
+        let Some(dead_letters) = &self.dead_letters else {
+            return self.last_refusal(row, event_id, &ticket, reason);
+        };
+        if self.rejections.is_due() {
+            tracing::warn!(
+                "Kafka rejects record {event_id} ({reason}); it becomes a dead letter. Further rejected records are counted in zim2kafka_kafka_deliveries_total"
+            );
         }
-        match row {
-            Some(number) => {
-                tracing::error!(
-                    "Kafka rejects record {event_id} permanently ({reason}); it stays in the spool, and the next start makes a dead letter of it or sends the dead letter again. Check max.message.bytes of the dead-letter topic"
+        let letter = refused.record.rejected(reason);
+        // The event's row is deleted once the dead letter is durable, not before.
+        let enqueued = dead_letters.enqueue_with(letter, Arc::clone(&ticket), row);
+        match (enqueued, row) {
+            (Ok(()), _) => {}
+            (Err(Full), Some(number)) => {
+                tracing::debug!(
+                    "record {event_id} stays in the spool until there is space for its dead letter"
                 );
                 self.lock().unmarked_refused.push(number);
             }
-            None => settle(&ticket, Settled::Refused),
+            (Err(Full), None) => settle(&ticket, Settled::Refused),
+        }
+    }
+
+    /// Kafka rejects a dead letter, too.
+    fn last_refusal(&self, row: Option<u64>, event_id: Uuid, ticket: &Ticket, reason: &str) {
+        match row {
+            Some(number) => {
+                tracing::error!(
+                    "Kafka rejects dead letter {event_id} permanently ({reason}); it stays in the spool, and the next start sends it again. Check max.message.bytes of the dead-letter topic"
+                );
+                self.lock().unmarked_refused.push(number);
+            }
+            None => settle(ticket, Settled::Refused),
         }
     }
 }

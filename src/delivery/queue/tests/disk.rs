@@ -225,3 +225,34 @@ fn key_of_partition(partition: u32) -> String {
     let mut groups = groups.filter(|group| event::key_hash(group.as_bytes()) % 2 == partition);
     groups.next().expect("there is one")
 }
+
+fn acknowledge_all(dead: &Queue) {
+    while !is_empty(dead) {
+        for number in numbers(dead) {
+            report(dead, SIDE, number, Report::Acked);
+        }
+    }
+}
+
+#[test]
+fn an_event_whose_dead_letter_finds_no_space_becomes_one_once_there_is() {
+    let (queue, dead) = queues_on(Some(LATER));
+    queue.enqueue(record(800_000)).expect("there is space");
+    assert_eq!(numbers(&queue), [0]);
+    spool(&queue, &[0]);
+    while dead.enqueue(record(800_000)).is_ok() {}
+    report(&queue, SHARD, 0, rejected());
+    assert_eq!(queue.take_unmarked_refused(), [0]);
+    assert!(!dead.has_space());
+    acknowledge_all(&dead);
+    assert!(dead.has_space() && dead.replaced_rows().is_empty());
+    queue
+        .dead_letter_refused(0, &record(0))
+        .expect("there is space");
+    assert!(dead.replaced_rows().contains(&0), "it is on its way");
+    acknowledge_all(&dead);
+    assert!(dead.replaced_rows().contains(&0), "it is to be deleted");
+    assert_eq!(dead.deletable_rows(), [0]);
+    dead.mark_deleted(&[0]);
+    assert!(dead.replaced_rows().is_empty());
+}
