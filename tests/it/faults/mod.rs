@@ -3,6 +3,7 @@
 //! `cargo test` runs them small. `tests/faults` runs them at full size, in release, and writes what
 //! they found to `tests/faults.json`, from which the table in the README is made.
 
+mod answers;
 mod crash;
 mod disk;
 mod kafka;
