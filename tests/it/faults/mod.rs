@@ -12,6 +12,7 @@ mod leaderless;
 mod network;
 mod order;
 mod producer;
+mod slow;
 mod topics;
 
 use std::env;
