@@ -13,7 +13,7 @@ mod verdict;
 
 pub(crate) use plan::Plan;
 pub(crate) use reader::{Contents, Found, Taken, read, take};
-pub(crate) use sender::{Durable, Load, Log, SCHEDULE, Sender};
+pub(crate) use sender::{Durable, Load, Log, SCHEDULE, Sender, group_name};
 pub(crate) use verdict::{Report, audit};
 
 #[cfg(test)]

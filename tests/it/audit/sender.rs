@@ -36,7 +36,8 @@ pub(crate) struct Load {
     /// Callbacks a second, as long as a group is free: of a group, one callback is on its way at a
     /// time, so that their order can be judged.
     pub(crate) rate: u32,
-    pub(crate) groups: usize,
+    /// The numbers of the groups, which take turns in this order.
+    pub(crate) groups: Vec<u32>,
     pub(crate) schedule: [Duration; 5],
 }
 
@@ -154,8 +155,8 @@ async fn run(
         Client::builder(TokioExecutor::new()).build_http();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let (free, mut groups) = mpsc::unbounded_channel();
-    for group in 0..load.groups as u32 {
-        free.send(group).expect("the receiver is here");
+    for group in &load.groups {
+        free.send(*group).expect("the receiver is here");
     }
     let mut chains = JoinSet::new();
     let mut number = 0;

@@ -3,6 +3,7 @@
 //! `cargo test` runs them small. `tests/faults` runs them at full size, in release, and writes what
 //! they found to `tests/faults.json`, from which the table in the README is made.
 
+mod answers;
 mod crash;
 mod disk;
 mod kafka;
@@ -11,6 +12,7 @@ mod leaderless;
 mod network;
 mod order;
 mod producer;
+mod slow;
 mod topics;
 
 use std::env;
@@ -144,11 +146,11 @@ impl Run {
     }
 
     fn load(&self, rate: u32) -> Sender {
-        self.load_of(4 * rate as usize, rate)
+        self.load_of(0..4 * rate, rate)
     }
 
-    /// Of so many groups. The fewer there are, the sooner a group's next callback follows.
-    fn load_of(&self, groups: usize, rate: u32) -> Sender {
+    /// The fewer groups there are, the sooner a group's next callback follows.
+    fn load_of(&self, groups: impl IntoIterator<Item = u32>, rate: u32) -> Sender {
         Sender::start(Load {
             plan: Plan {
                 seed: self.seed,
@@ -157,7 +159,7 @@ impl Run {
             },
             address: self.address.parse().expect("an address"),
             rate,
-            groups,
+            groups: groups.into_iter().collect(),
             // In a small run a failed attempt is repeated sooner, so that the test ends sooner.
             schedule: if is_full() {
                 SCHEDULE

@@ -22,7 +22,7 @@ use crate::support::proxy::{Fault, Faults, Injection};
 const RATE: u32 = 300;
 /// As many as there may be requests under way, or fewer: with more, a group's next callback would
 /// not be in any of them.
-const GROUPS: usize = 4;
+const GROUPS: u32 = 4;
 
 /// How late the client learns of the fault. Meanwhile, some records of each group follow.
 const LATE: Duration = Duration::from_millis(50);
@@ -43,7 +43,7 @@ fn spooling(mut run: Run) -> Run {
 }
 
 fn load(run: &Run) -> Sender {
-    run.load_of(GROUPS, RATE)
+    run.load_of(0..GROUPS, RATE)
 }
 
 /// For the first request from now on of each producer.

@@ -78,6 +78,16 @@ impl Kafka {
         records
     }
 
+    /// Where these partitions of a topic end now. Its other partitions may be without a leader.
+    pub(crate) fn ends(
+        &self,
+        topic: &str,
+        partitions: impl IntoIterator<Item = i32>,
+    ) -> BTreeMap<i32, i64> {
+        let client: BaseConsumer = self.client().create().expect("the settings are sound");
+        ends(&client, topic, partitions)
+    }
+
     /// The records of a topic once there are at least `count`, by partition and offset; also
     /// through an outage. What counts duplicates reads with [`Kafka::read_all`] afterwards, for
     /// there may be more.
@@ -141,11 +151,7 @@ impl<'a> Reader<'a> {
     /// To be asked before reading begins: on a connection that fetches, the answer waits behind
     /// each fetch.
     fn ends(&self) -> BTreeMap<i32, i64> {
-        let end = |partition: &i32| {
-            let ask = |time| self.consumer.fetch_watermarks(self.topic, *partition, time);
-            (*partition, patiently(self.topic, ask).1)
-        };
-        self.partitions.iter().map(end).collect()
+        ends(&self.consumer, self.topic, self.partitions.iter().copied())
     }
 
     fn has_read_to(&self, partition: i32, end: i64) -> bool {
@@ -196,6 +202,18 @@ impl<'a> Reader<'a> {
         records.sort_by_key(|record| (record.partition, record.offset));
         records
     }
+}
+
+fn ends(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partitions: impl IntoIterator<Item = i32>,
+) -> BTreeMap<i32, i64> {
+    let end = |partition: i32| {
+        let ask = |time| consumer.fetch_watermarks(topic, partition, time);
+        (partition, patiently(topic, ask).1)
+    };
+    partitions.into_iter().map(end).collect()
 }
 
 /// Whether a consumer's error is about the records; every other may pass, as those of an outage do.

@@ -47,11 +47,16 @@ impl Fault {
         }
     }
 
+    /// For every request from now on.
+    pub(crate) fn every(self) -> Faults {
+        self.next(usize::MAX / 2)
+    }
+
     /// For the first request from now on of each producer to each partition.
     pub(crate) fn first_of_each_producer(self) -> Faults {
         Faults {
             only_first: true,
-            ..self.next(usize::MAX / 2)
+            ..self.every()
         }
     }
 }

@@ -7,6 +7,7 @@ mod produce;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ type Network = Arc<Shared>;
 struct Shared {
     state: watch::Sender<State>,
     injections: Injections,
+    accepted: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -79,6 +81,11 @@ impl Proxy {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The number of connections that clients have opened since the start.
+    pub(crate) fn accepted(&self) -> usize {
+        self.network.accepted.load(Ordering::SeqCst)
     }
 
     /// Ends every fault but a cut, which is over at once.
@@ -148,6 +155,7 @@ async fn listen(listener: TcpListener, broker: SocketAddr, network: Network) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
     loop {
         let (client, _) = listener.accept().await.expect("descriptors are left");
+        network.accepted.fetch_add(1, Ordering::SeqCst);
         // Looked up here: a cut that comes before the connection's task has begun concerns it too.
         let cuts = network.state.borrow().cuts;
         tokio::spawn(connection(client, broker, Arc::clone(&network), cuts));

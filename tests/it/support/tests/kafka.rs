@@ -33,6 +33,7 @@ fn a_record_is_read_as_it_was_published() {
     let read = kafka.read_until(&topic, 1, SOON);
     assert_eq!(kafka.read_all(&topic), read);
     assert_eq!(read, [published]);
+    assert_eq!(kafka.ends(&topic, [0]), [(0, 1)].into());
 }
 
 #[test]

@@ -104,7 +104,9 @@ impl Probe {
 #[test]
 fn a_client_reads_and_writes_through_the_proxy_and_nowhere_else() {
     let Some(scene) = Scene::new() else { return };
+    let accepted = scene.proxy().accepted();
     scene.goes_through("passed");
+    assert!(scene.proxy().accepted() > accepted);
     let consumer: BaseConsumer = scene.client(SOON).create().expect("the settings are sound");
     let metadata = consumer.fetch_metadata(None, SOON).expect("it answers");
     let known: Vec<_> = metadata
