@@ -1,5 +1,6 @@
 //! The spooler: one thread that writes to disk what Kafka does not take in time, and deletes what
-//! Kafka has acknowledged. Nothing else writes to the spool.
+//! Kafka has acknowledged. It makes dead letters of rejected events that waited on disk for space.
+//! Nothing else writes to the spool.
 
 use std::io;
 use std::sync::Arc;
@@ -79,6 +80,7 @@ impl Spooler {
             last_deletion: Instant::now(),
             delete_retry: None,
             refused_after: Some(0),
+            unread_refused: LogThrottle::default(),
             failure: Backoff::default(),
             events_full: Backoff::default(),
             dead_letters_full: Backoff::default(),
@@ -124,6 +126,7 @@ struct Worker {
     delete_retry: Option<Instant>,
     /// Dead letters are to be made of the refused events behind this row.
     refused_after: Option<u64>,
+    unread_refused: LogThrottle,
     failure: Backoff,
     /// There is no space for more events. Dead letters are not affected.
     events_full: Backoff,
@@ -161,6 +164,9 @@ impl Worker {
                 if stop {
                     return self.report_lost("the service stops, and ");
                 }
+                if let Err(error) = self.dead_letter_refused() {
+                    return self.damaged(error);
+                }
                 self.update_metrics();
                 continue;
             }
@@ -168,13 +174,7 @@ impl Worker {
                 Ok(()) if stop => return,
                 Ok(()) => {}
                 Err(error @ spool::Error::Replaced { .. }) => self.close(&error),
-                Err(error @ spool::Error::Damaged(_)) => {
-                    // Nothing may be read from it or written to it any more.
-                    self.spool.abandon();
-                    self.spool.mark_damaged();
-                    (self.on_damage)(error);
-                    return;
-                }
+                Err(error @ spool::Error::Damaged(_)) => return self.damaged(error),
                 Err(error) => {
                     self.failed(&format!(
                         "the spool cannot be used ({}); retrying. Give ZIM2KAFKA_SPOOL_DIR a disk that works and has free space",
@@ -186,6 +186,13 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Reads nothing from the spool any more, and writes nothing to it.
+    fn damaged(&self, error: spool::Error) {
+        self.spool.abandon();
+        self.spool.mark_damaged();
+        (self.on_damage)(error);
     }
 
     /// Goes on with Kafka alone, because the files were removed or replaced. To open them anew would
@@ -313,15 +320,31 @@ impl Worker {
                     break;
                 }
             }
-            let refused = queue.take_unmarked_refused();
-            if !refused.is_empty() {
-                let marked = self.spool.mark_refused(&refused);
-                marked.inspect_err(|_| queue.return_unmarked_refused(&refused))?;
-                self.refused_after = Some(0);
-            }
         }
+        self.mark_refused()?;
         self.dead_letter_refused()?;
         self.spool.tidy()
+    }
+
+    /// Marks the rows that Kafka has rejected.
+    fn mark_refused(&mut self) -> Result<(), spool::Error> {
+        for (queue, share) in self.lanes.shares() {
+            let refused = queue.unmarked_refused();
+            let Some(first) = refused.first() else {
+                continue;
+            };
+            let marked = self.spool.mark_refused(&refused)?;
+            queue.mark_refused(refused.get(..marked).unwrap_or(&refused));
+            if share == Share::Events {
+                let before = first.saturating_sub(1);
+                let after = self.refused_after.unwrap_or(before);
+                self.refused_after = Some(after.min(before));
+            }
+            if marked < refused.len() {
+                self.wakeups.spooler.wake();
+            }
+        }
+        Ok(())
     }
 
     /// Makes dead letters of events that Kafka has rejected, in an earlier run or while the queue of
@@ -334,34 +357,35 @@ impl Worker {
         if !dead_letters.has_space() {
             return Ok(());
         }
-        let refused = match self.spool.refused_events(after) {
+        let scan = match self.spool.refused_events(after) {
+            Ok(scan) => scan,
             Err(error @ spool::Error::Damaged(_)) => return Err(error),
             Err(error) => {
-                tracing::error!(
-                    "cannot read the rejected events in the spool ({}); the next start makes dead letters of them",
-                    Chain(&error)
-                );
-                Vec::new()
+                if self.unread_refused.is_due() {
+                    tracing::error!(
+                        "cannot read the rejected events in the spool ({}); retrying. Check the disk of ZIM2KAFKA_SPOOL_DIR",
+                        Chain(&error)
+                    );
+                }
+                return Ok(());
             }
-            Ok(refused) => refused,
         };
-        if refused.is_empty() {
-            self.refused_after = None;
-            return Ok(());
-        }
         let replaced = dead_letters.replaced_rows();
-        for (number, record) in refused {
+        for (number, record) in scan.records {
             if !replaced.contains(&number) {
                 // Its event need not have a topic any more.
                 let queue = self.lanes.queue_of(record.event.as_deref());
                 let queue = queue.or_else(|| self.lanes.queues().next());
                 if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
-                    break;
+                    return Ok(());
                 }
             }
             self.refused_after = Some(number);
         }
-        self.wakeups.spooler.wake();
+        self.refused_after = scan.end.filter(|_| !scan.complete);
+        if self.refused_after.is_some() {
+            self.wakeups.spooler.wake();
+        }
         Ok(())
     }
 
