@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
 use super::queue::Queue;
+use super::refused::RefusedRows;
 use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeups};
 use crate::event::MAX_RECORD_BYTES;
 use crate::failpoint;
@@ -79,8 +80,7 @@ impl Spooler {
             on_damage: Box::new(on_damage),
             last_deletion: Instant::now(),
             delete_retry: None,
-            refused_after: Some(0),
-            unread_refused: LogThrottle::default(),
+            refused: RefusedRows::default(),
             failure: Backoff::default(),
             events_full: Backoff::default(),
             dead_letters_full: Backoff::default(),
@@ -124,9 +124,7 @@ struct Worker {
     last_deletion: Instant,
     /// When to delete again, after deleting has failed.
     delete_retry: Option<Instant>,
-    /// Dead letters are to be made of the refused events behind this row.
-    refused_after: Option<u64>,
-    unread_refused: LogThrottle,
+    refused: RefusedRows,
     failure: Backoff,
     /// There is no space for more events. Dead letters are not affected.
     events_full: Backoff,
@@ -164,7 +162,8 @@ impl Worker {
                 if stop {
                     return self.report_lost("the service stops, and ");
                 }
-                if let Err(error) = self.dead_letter_refused() {
+                let done = (self.refused).dead_letter(&self.spool, &self.lanes, &self.wakeups);
+                if let Err(error) = done {
                     return self.damaged(error);
                 }
                 self.update_metrics();
@@ -321,72 +320,9 @@ impl Worker {
                 }
             }
         }
-        self.mark_refused()?;
-        self.dead_letter_refused()?;
+        (self.refused).mark(&mut self.spool, &self.lanes, &self.wakeups)?;
+        (self.refused).dead_letter(&self.spool, &self.lanes, &self.wakeups)?;
         self.spool.tidy()
-    }
-
-    /// Marks the rows that Kafka has rejected.
-    fn mark_refused(&mut self) -> Result<(), spool::Error> {
-        for (queue, share) in self.lanes.shares() {
-            let refused = queue.unmarked_refused();
-            let Some(first) = refused.first() else {
-                continue;
-            };
-            let marked = self.spool.mark_refused(&refused)?;
-            queue.mark_refused(refused.get(..marked).unwrap_or(&refused));
-            if share == Share::Events {
-                let before = first.saturating_sub(1);
-                let after = self.refused_after.unwrap_or(before);
-                self.refused_after = Some(after.min(before));
-            }
-            if marked < refused.len() {
-                self.wakeups.spooler.wake();
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes dead letters of events that Kafka has rejected, in an earlier run or while the queue of
-    /// dead letters was full: of as many as are read at once.
-    fn dead_letter_refused(&mut self) -> Result<(), spool::Error> {
-        let Some(after) = self.refused_after else {
-            return Ok(());
-        };
-        let dead_letters = self.lanes.dead_letters();
-        if !dead_letters.has_space() {
-            return Ok(());
-        }
-        let scan = match self.spool.refused_events(after) {
-            Ok(scan) => scan,
-            Err(error @ spool::Error::Damaged(_)) => return Err(error),
-            Err(error) => {
-                if self.unread_refused.is_due() {
-                    tracing::error!(
-                        "cannot read the rejected events in the spool ({}); retrying. Check the disk of ZIM2KAFKA_SPOOL_DIR",
-                        Chain(&error)
-                    );
-                }
-                return Ok(());
-            }
-        };
-        let replaced = dead_letters.replaced_rows();
-        for (number, record) in scan.records {
-            if !replaced.contains(&number) {
-                // Its event need not have a topic any more.
-                let queue = self.lanes.queue_of(record.event.as_deref());
-                let queue = queue.or_else(|| self.lanes.queues().next());
-                if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
-                    return Ok(());
-                }
-            }
-            self.refused_after = Some(number);
-        }
-        self.refused_after = scan.end.filter(|_| !scan.complete);
-        if self.refused_after.is_some() {
-            self.wakeups.spooler.wake();
-        }
-        Ok(())
     }
 
     /// Writes the rows of all lanes in one transaction. Without rows, checks after a failure
