@@ -45,7 +45,7 @@
 //! | main | runs the command: starts the service and stops it | signals, the parts of the service | each queue; wakeups; one at a time |
 //! | `worker`, one for two cores (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → one queue, then, the queue released, wakeups; port table → connection |
 //! | `publisher` | hands records to the producers, takes their reports, resolves tickets | wakeup, short pauses | one queue of events, released before the queue of dead letters; wakeups |
-//! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones | wakeup, disk | each queue; wakeups; one at a time |
+//! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones, makes dead letters of rejected ones that are there | wakeup, disk | each queue; wakeups; one at a time |
 //! | `reader`, with a spool | reads records back from disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `new producer`, `old producer` | creates, or ends, one of librdkafka's clients, then ends | Kafka, librdkafka's threads | as `publisher` |
 //! | blocking (tokio) | file reads of `reload`, topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo` | disk, Kafka, other threads | in `Delivery::stop`: wakeups, one at a time |
@@ -66,7 +66,7 @@
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`]; a lane for each topic, that of dead letters included |
 //! | records of a lane that the producers hold | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
 //! | records of a lane that were read from disk and wait for a producer | [`delivery::MAX_LOADED_RECORDS`] and [`delivery::MAX_LOADED_BYTES`] |
-//! | records read from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
+//! | records that the reader, or the spooler, reads from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
 //! | distinct keys of records on disk that are tracked, for each topic | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
 //! | the deduplication window | [`intake::MAX_DEDUP_BYTES`], pending tickets included; within that, every callback of the last [`intake::DEDUP_WINDOW`] and at least [`intake::DEDUP_WINDOW_EVENTS`] |

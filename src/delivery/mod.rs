@@ -19,6 +19,7 @@ mod producers;
 mod publisher;
 mod queue;
 mod reader;
+mod refused;
 mod spooler;
 mod ticket;
 mod wakeup;

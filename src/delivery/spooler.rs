@@ -1,5 +1,6 @@
 //! The spooler: one thread that writes to disk what Kafka does not take in time, and deletes what
-//! Kafka has acknowledged. Nothing else writes to the spool.
+//! Kafka has acknowledged. It makes dead letters of rejected events that waited on disk for space.
+//! Nothing else writes to the spool.
 
 use std::io;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
 use super::queue::Queue;
+use super::refused::RefusedRows;
 use super::wakeup::{SPOOLER_POLL_INTERVAL_MIN, Wakeups};
 use crate::event::MAX_RECORD_BYTES;
 use crate::failpoint;
@@ -78,7 +80,7 @@ impl Spooler {
             on_damage: Box::new(on_damage),
             last_deletion: Instant::now(),
             delete_retry: None,
-            refused_after: Some(0),
+            refused: RefusedRows::default(),
             failure: Backoff::default(),
             events_full: Backoff::default(),
             dead_letters_full: Backoff::default(),
@@ -122,8 +124,7 @@ struct Worker {
     last_deletion: Instant,
     /// When to delete again, after deleting has failed.
     delete_retry: Option<Instant>,
-    /// Dead letters are to be made of the refused events behind this row.
-    refused_after: Option<u64>,
+    refused: RefusedRows,
     failure: Backoff,
     /// There is no space for more events. Dead letters are not affected.
     events_full: Backoff,
@@ -161,6 +162,10 @@ impl Worker {
                 if stop {
                     return self.report_lost("the service stops, and ");
                 }
+                let done = (self.refused).dead_letter(&self.spool, &self.lanes, &self.wakeups);
+                if let Err(error) = done {
+                    return self.damaged(error);
+                }
                 self.update_metrics();
                 continue;
             }
@@ -168,13 +173,7 @@ impl Worker {
                 Ok(()) if stop => return,
                 Ok(()) => {}
                 Err(error @ spool::Error::Replaced { .. }) => self.close(&error),
-                Err(error @ spool::Error::Damaged(_)) => {
-                    // Nothing may be read from it or written to it any more.
-                    self.spool.abandon();
-                    self.spool.mark_damaged();
-                    (self.on_damage)(error);
-                    return;
-                }
+                Err(error @ spool::Error::Damaged(_)) => return self.damaged(error),
                 Err(error) => {
                     self.failed(&format!(
                         "the spool cannot be used ({}); retrying. Give ZIM2KAFKA_SPOOL_DIR a disk that works and has free space",
@@ -186,6 +185,13 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Reads nothing from the spool any more, and writes nothing to it.
+    fn damaged(&self, error: spool::Error) {
+        self.spool.abandon();
+        self.spool.mark_damaged();
+        (self.on_damage)(error);
     }
 
     /// Goes on with Kafka alone, because the files were removed or replaced. To open them anew would
@@ -313,56 +319,10 @@ impl Worker {
                     break;
                 }
             }
-            let refused = queue.take_unmarked_refused();
-            if !refused.is_empty() {
-                let marked = self.spool.mark_refused(&refused);
-                marked.inspect_err(|_| queue.return_unmarked_refused(&refused))?;
-                self.refused_after = Some(0);
-            }
         }
-        self.dead_letter_refused()?;
+        (self.refused).mark(&mut self.spool, &self.lanes, &self.wakeups)?;
+        (self.refused).dead_letter(&self.spool, &self.lanes, &self.wakeups)?;
         self.spool.tidy()
-    }
-
-    /// Makes dead letters of events that Kafka has rejected, in an earlier run or while the queue of
-    /// dead letters was full: of as many as are read at once.
-    fn dead_letter_refused(&mut self) -> Result<(), spool::Error> {
-        let Some(after) = self.refused_after else {
-            return Ok(());
-        };
-        let dead_letters = self.lanes.dead_letters();
-        if !dead_letters.has_space() {
-            return Ok(());
-        }
-        let refused = match self.spool.refused_events(after) {
-            Err(error @ spool::Error::Damaged(_)) => return Err(error),
-            Err(error) => {
-                tracing::error!(
-                    "cannot read the rejected events in the spool ({}); the next start makes dead letters of them",
-                    Chain(&error)
-                );
-                Vec::new()
-            }
-            Ok(refused) => refused,
-        };
-        if refused.is_empty() {
-            self.refused_after = None;
-            return Ok(());
-        }
-        let replaced = dead_letters.replaced_rows();
-        for (number, record) in refused {
-            if !replaced.contains(&number) {
-                // Its event need not have a topic any more.
-                let queue = self.lanes.queue_of(record.event.as_deref());
-                let queue = queue.or_else(|| self.lanes.queues().next());
-                if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
-                    break;
-                }
-            }
-            self.refused_after = Some(number);
-        }
-        self.wakeups.spooler.wake();
-        Ok(())
     }
 
     /// Writes the rows of all lanes in one transaction. Without rows, checks after a failure

@@ -20,8 +20,16 @@ pub struct BrokerStatus {
     errors: LogThrottle<RDKafkaErrorCode>,
     /// `None` in tests.
     metrics: Option<Arc<Metrics>>,
-    /// The last measurements.
-    round_trips: Mutex<VecDeque<Duration>>,
+    round_trips: Mutex<RoundTrips>,
+}
+
+/// Measurements of the time from a request to its response.
+#[derive(Debug, Default)]
+struct RoundTrips {
+    /// That of the first producer, to one broker. It counts until there are others.
+    first: Option<Duration>,
+    /// The last ones, to the broker that is farthest away.
+    last: VecDeque<Duration>,
 }
 
 /// The number of measurements of which the shortest counts: a Kafka that is busy for some seconds is
@@ -58,12 +66,9 @@ impl BrokerStatus {
 
     /// The time from a request to its response when Kafka is not busy; zero until it was measured.
     pub fn round_trip(&self) -> Duration {
-        self.round_trips
-            .lock()
-            .iter()
-            .min()
-            .copied()
-            .unwrap_or_default()
+        let round_trips = self.round_trips.lock();
+        let shortest = round_trips.last.iter().min().copied();
+        shortest.or(round_trips.first).unwrap_or_default()
     }
 
     /// Whether Kafka is distant, as far as that is known.
@@ -73,7 +78,7 @@ impl BrokerStatus {
 
     /// Whether Kafka is distant; `None` while the measurements leave that open.
     pub(crate) fn is_distant(&self) -> Option<bool> {
-        let round_trips = self.round_trips.lock();
+        let round_trips = &self.round_trips.lock().last;
         let shortest = *round_trips.iter().min()?;
         if round_trips.len() < ROUND_TRIPS || (DISTANT / 2..DISTANT).contains(&shortest) {
             return None;
@@ -85,7 +90,11 @@ impl BrokerStatus {
     /// that is still connecting says nothing about Kafka.
     pub(super) fn take_statistics(&self, statistics: &Statistics, was_up: &AtomicBool) {
         if let Some(round_trip) = statistics.round_trip {
-            self.take_round_trip(round_trip);
+            let round_trips = &mut self.round_trips.lock().last;
+            round_trips.push_back(round_trip);
+            if round_trips.len() > ROUND_TRIPS {
+                round_trips.pop_front();
+            }
         }
         if let Some(metrics) = &self.metrics {
             metrics.set_kafka_connection(statistics.brokers_up, self.round_trip());
@@ -97,13 +106,9 @@ impl BrokerStatus {
         was_up.fetch_or(up, Ordering::Relaxed);
     }
 
-    /// Takes a measurement.
-    pub(super) fn take_round_trip(&self, round_trip: Duration) {
-        let mut round_trips = self.round_trips.lock();
-        round_trips.push_back(round_trip);
-        if round_trips.len() > ROUND_TRIPS {
-            round_trips.pop_front();
-        }
+    /// Takes a measurement that counts until the statistics have one.
+    pub(super) fn take_first_round_trip(&self, round_trip: Duration) {
+        self.round_trips.lock().first = Some(round_trip);
     }
 
     /// Takes an error of the client, as opposed to one of a record.
@@ -170,6 +175,16 @@ mod tests {
         assert_eq!(is_distant(&[12]), Some(false));
         assert_eq!(is_distant(&[50, 50, 50]), Some(false));
         assert_eq!(is_distant(&[50]), Some(true));
+    }
+
+    #[test]
+    fn the_first_measurement_counts_until_the_statistics_have_one() {
+        let status = BrokerStatus::new(None);
+        assert!(status.round_trip().is_zero());
+        status.take_first_round_trip(Duration::from_millis(40));
+        assert!(status.seems_distant() && status.is_distant().is_none());
+        status.take_statistics(&statistics(1, 50), &AtomicBool::new(false));
+        assert_eq!(status.round_trip(), Duration::from_millis(50));
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub(super) fn of_producer(mut client: ClientConfig, ordering: Ordering) -> Clien
         // producer lingers all the same: see `Producer::new`.
         ("linger.ms", "0"),
         ("compression.type", "lz4"),
+        // While this lasts, records without a key share a partition and batches. Suspects must not,
+        // and it would be twice `linger.ms`.
+        ("sticky.partitioning.linger.ms", "0"),
         ("batch.size", &batch),
         // Six times as long, a dead connection is noticed: see `set_socket_timeout`.
         ("request.timeout.ms", "3000"),

@@ -210,19 +210,21 @@ impl Producer {
     }
 
     /// Connects to the cluster, so that the first record need not wait for it, and measures how far
-    /// away it is if that is not known yet. Each request blocks for at most this time.
+    /// away it is if that is not known yet. Blocks for at most this time.
     pub(crate) fn connect(&self, timeout: Duration) {
+        let end = Instant::now() + timeout;
         // librdkafka connects to the leaders of partitions when it has records for them.
-        let ask = || self.inner.client().fetch_metadata(None, timeout);
-        if ask().is_err() || !self.status.round_trip().is_zero() {
+        let ask = || {
+            let began = Instant::now();
+            let left = end.saturating_duration_since(began);
+            let asked = self.inner.client().fetch_metadata(None, left);
+            asked.ok().map(|_| began.elapsed())
+        };
+        if ask().is_none() || !self.status.round_trip().is_zero() {
             return;
         }
-        let round_trips = (0..FIRST_ROUND_TRIPS).map_while(|_| {
-            let began = Instant::now();
-            ask().is_ok().then(|| began.elapsed())
-        });
-        if let Some(shortest) = round_trips.min() {
-            self.status.take_round_trip(shortest);
+        if let Some(shortest) = (0..FIRST_ROUND_TRIPS).map_while(|_| ask()).min() {
+            self.status.take_first_round_trip(shortest);
         }
     }
 

@@ -19,7 +19,9 @@ mod opening;
 mod progress;
 mod reader;
 mod recovery;
+mod refused;
 mod row;
+mod scan;
 mod space;
 mod store;
 
@@ -42,6 +44,7 @@ pub use progress::{OpenStage, wait_until_released};
 pub(crate) use reader::SpoolReader;
 pub(crate) use recovery::RecoveryReport;
 use row::Stored;
+use scan::Scan;
 pub(crate) use space::Share;
 use store::Store;
 
@@ -60,10 +63,10 @@ pub const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 /// rows that are no longer in the system's cache come from the disk page by page.
 const TIME_SLICE: Duration = Duration::from_millis(50);
 
-/// On a full disk this many rows are deleted at once. The pages they change are written to the WAL,
-/// which must fit into the space of the reserve file: up to two pages per row, the table's and the
-/// index's.
-const FULL_DISK_DELETE_ROWS: usize = RESERVE_BYTES / PAGE_BYTES as usize / 4;
+/// On a full disk this many rows are deleted or marked at once. The pages they change are written to
+/// the WAL, which must fit into the space of the reserve file: up to two pages per row, the table's
+/// and the index's.
+const FULL_DISK_ROWS: usize = RESERVE_BYTES / PAGE_BYTES as usize / 4;
 
 /// Where the spool is and how it is used.
 #[derive(Debug, Clone)]
@@ -289,12 +292,16 @@ impl Spool {
         self.reader.take()
     }
 
-    /// The events behind a number that Kafka has rejected permanently and whose dead letters found no
-    /// space: a part of them, in order, empty at the end. They stay on disk, marked,
-    /// and reads skip them, so none is tried again before or after later events of its key. What is
-    /// left to do is to enqueue the dead letter of each, [replacing](Row::replaces) its row.
-    pub(crate) fn refused_events(&self, after: u64) -> Result<Vec<(u64, Record)>, Error> {
-        (self.store).refused_events(after, (MAX_READ_RECORDS, MAX_READ_BYTES))
+    /// The events behind a number that are marked because Kafka has rejected them permanently and
+    /// their dead letters found no space: within the limits of a read, in order. They stay on disk
+    /// until their dead letters [replace](Row::replaces) them. Reads skip them, so none is tried again
+    /// before or after later events of its key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if one has been altered, else SQLite's.
+    pub(crate) fn refused_events(&self, after: u64) -> Result<Scan, Error> {
+        self.store.refused_events(after)
     }
 
     /// How many records are on disk, and how many of them Kafka rejects permanently.
@@ -332,7 +339,7 @@ impl Spool {
         let deleted = match deleted.and_then(|()| self.store.delete(numbers, TIME_SLICE)) {
             Err(Error::Unwritable(_)) => {
                 self.release_reserve();
-                let few = numbers.get(..FULL_DISK_DELETE_ROWS).unwrap_or(numbers);
+                let few = numbers.get(..FULL_DISK_ROWS).unwrap_or(numbers);
                 self.store.delete(few, TIME_SLICE)
             }
             deleted => deleted,
@@ -341,14 +348,16 @@ impl Spool {
         deleted
     }
 
-    /// Marks rows that Kafka rejects permanently.
-    pub(crate) fn mark_refused(&mut self, numbers: &[u64]) -> Result<(), Error> {
+    /// Marks rows that Kafka rejects permanently: all of them, or on a full disk the first ones.
+    /// Returns how many.
+    pub(crate) fn mark_refused(&mut self, numbers: &[u64]) -> Result<usize, Error> {
         let marked = match self.store.mark_refused(numbers) {
             Err(Error::Unwritable(_)) => {
                 self.release_reserve();
-                self.store.mark_refused(numbers)
+                let few = numbers.get(..FULL_DISK_ROWS).unwrap_or(numbers);
+                self.store.mark_refused(few).map(|()| few.len())
             }
-            marked => marked,
+            marked => marked.map(|()| numbers.len()),
         };
         self.note_write(marked.is_err());
         marked

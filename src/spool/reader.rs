@@ -16,9 +16,9 @@ use super::connection::{VFS, configure, connect_read_only};
 use super::error::Error;
 use super::folder::Folder;
 use super::gap::Gap;
+use super::scan::{LIMITS, Limits, Scan};
 use super::store::Store;
-use super::{DATABASE_FILE, MAX_READ_BYTES, MAX_READ_RECORDS, TIME_SLICE, WAL_FILE, row};
-use crate::event::Record;
+use super::{DATABASE_FILE, WAL_FILE, row};
 
 /// Reads the records of an open spool. To be dropped before it: only the last connection that
 /// closes can truncate the WAL, and this one never writes.
@@ -38,33 +38,6 @@ pub(crate) struct RowHead<'a> {
     pub(crate) event: Option<&'a str>,
     pub(crate) key: Option<&'a [u8]>,
 }
-
-/// The result of [`SpoolReader::scan`].
-#[derive(Debug)]
-pub(crate) struct Scan {
-    /// The records that were wanted, in the order of their numbers.
-    pub(crate) records: Vec<(u64, Record)>,
-    /// The last number that was looked at, that of a refused row included; `None` if there is no
-    /// row behind the start of the scan.
-    pub(crate) end: Option<u64>,
-    /// Whether the scan reached the end of the table.
-    pub(crate) complete: bool,
-}
-
-/// What ends a scan, once it has looked at one row.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) records: usize,
-    /// The bytes after which no further record is taken.
-    pub(super) bytes: usize,
-    pub(super) time: Duration,
-}
-
-pub(super) const LIMITS: Limits = Limits {
-    records: MAX_READ_RECORDS,
-    bytes: MAX_READ_BYTES,
-    time: TIME_SLICE,
-};
 
 impl SpoolReader {
     /// Opens a second connection to the file of this store.
@@ -129,11 +102,7 @@ impl SpoolReader {
             "SELECT {} FROM records NOT INDEXED WHERE number = ?1",
             row::COLUMNS
         ))?;
-        let mut scan = Scan {
-            records: Vec::new(),
-            end: None,
-            complete: false,
-        };
+        let mut scan = Scan::default();
         let mut size = 0;
         // The read transaction lasts until these rows are dropped, so both statements read the same
         // state of the file.
@@ -154,10 +123,7 @@ impl SpoolReader {
                 size += record.size();
                 scan.records.push((number, record));
             }
-            if scan.records.len() >= limits.records
-                || size >= limits.bytes
-                || began.elapsed() >= limits.time
-            {
+            if limits.are_reached(&scan, size, began) {
                 break;
             }
         }

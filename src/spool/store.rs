@@ -16,13 +16,13 @@ use super::connection::PAGE_BYTES;
 use super::connection::{
     check_integrity, connect, connect_read_only, create_tables, last, pragma, write_last,
 };
-use super::contents::{self, Contents, event_bytes, whole};
+use super::contents::{self, Contents, event_bytes};
 use super::error::Error;
 use super::format::{Format, newer_version};
 use super::gap::Gap;
 use super::identity::{Identity, Named};
-use super::{OpenStage, Row, row};
-use crate::event::Record;
+use super::scan::Scan;
+use super::{OpenStage, Row, refused, row};
 
 /// A longer WAL is copied into the file and truncated.
 const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -123,26 +123,9 @@ impl Store {
         Ok(contents)
     }
 
-    /// The refused events behind a number, in order: no further one after this many bytes.
-    pub(super) fn refused_events(
-        &self,
-        after: u64,
-        (most, bytes): (usize, usize),
-    ) -> Result<Vec<(u64, Record)>, Error> {
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {} FROM records INDEXED BY records_by_refused
-             WHERE refused = 1 AND number > ?1 AND event IS NOT NULL ORDER BY number",
-            row::COLUMNS
-        ))?;
-        let mut rows = statement.query([after as i64])?;
-        let (mut found, mut size) = (Vec::new(), 0);
-        while found.len() < most && size < bytes {
-            let Some(next) = rows.next()? else { break };
-            let (number, record, _) = whole(row::read(next)?)?;
-            size += record.size();
-            found.push((number, record));
-        }
-        Ok(found)
+    /// The events behind a number that are marked as refused, in order.
+    pub(super) fn refused_events(&self, after: u64) -> Result<Scan, Error> {
+        refused::events(&self.connection, after)
     }
 
     /// Appends rows and deletes those that they replace, in one transaction. Returns once that is

@@ -185,7 +185,8 @@ impl QueueState {
             || self.writing.contains(&number)
             || self.deletable.contains(&number)
             || self.deleted_meanwhile.contains(&number)
-            || self.replaced.contains(&number);
+            || self.replaced.contains(&number)
+            || self.unmarked_refused.contains(&number);
         if is_known {
             return;
         }

@@ -99,14 +99,20 @@ impl Queue {
         self.wake_reader();
     }
 
-    /// Takes the rows that are to be marked as refused.
-    pub(in crate::delivery) fn take_unmarked_refused(&self) -> Vec<u64> {
-        std::mem::take(&mut self.lock().unmarked_refused)
+    /// The rows that are to be marked as refused.
+    pub(in crate::delivery) fn unmarked_refused(&self) -> Vec<u64> {
+        self.lock().unmarked_refused.iter().copied().collect()
     }
 
-    /// Returns rows that could not be marked.
-    pub(in crate::delivery) fn return_unmarked_refused(&self, refused: &[u64]) {
-        self.lock().unmarked_refused.extend(refused);
+    /// Takes note that these rows are marked as refused: reads that begin now skip them.
+    pub(in crate::delivery) fn mark_refused(&self, rows: &[u64]) {
+        let mut state = self.lock();
+        for number in rows {
+            state.unmarked_refused.remove(number);
+            if state.is_reading {
+                state.deleted_meanwhile.insert(*number);
+            }
+        }
     }
 }
 
@@ -154,7 +160,7 @@ impl QueueState {
             durable.extend(ticket.map(|ticket| (Arc::clone(&row.record), ticket)));
             if entry.refused {
                 if !row.refused {
-                    self.unmarked_refused.push(row.number);
+                    self.unmarked_refused.insert(row.number);
                 }
                 continue;
             }

@@ -41,9 +41,10 @@ struct Holder {
 }
 
 impl Holders {
-    /// Decides for the turn that begins now which of them get nothing.
+    /// Decides for the turn of this time which of them get nothing. One that got records in it gets
+    /// the rest of them too.
     pub(super) fn pace(&mut self, pacing: Pacing, now: Instant) {
-        for holder in &mut self.0 {
+        for holder in self.0.iter_mut().filter(|holder| holder.last != now) {
             let since = now.saturating_duration_since(holder.last);
             holder.is_paced =
                 since < pacing.interval || holder.records >= pacing.depth && since < pacing.lapse;
@@ -101,6 +102,7 @@ mod tests {
         let mut holders = Holders::default();
         holders.pace(PACING, now);
         for _ in 0..9 {
+            holders.pace(PACING, now);
             holders.add(1, now);
             assert!(!holders.is_paced(1));
         }

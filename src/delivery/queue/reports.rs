@@ -196,7 +196,7 @@ impl Queue {
                 tracing::debug!(
                     "record {event_id} stays in the spool until there is space for its dead letter"
                 );
-                self.lock().unmarked_refused.push(number);
+                self.lock().unmarked_refused.insert(number);
             }
             (Err(Full), None) => settle(&ticket, Settled::Refused),
         }
@@ -209,7 +209,7 @@ impl Queue {
                 tracing::error!(
                     "Kafka rejects dead letter {event_id} permanently ({reason}); it stays in the spool, and the next start sends it again. Check max.message.bytes of the dead-letter topic"
                 );
-                self.lock().unmarked_refused.push(number);
+                self.lock().unmarked_refused.insert(number);
             }
             None => settle(ticket, Settled::Refused),
         }

@@ -38,7 +38,8 @@ pub(super) struct QueueState {
     pub(super) writes: u64,
     /// Records that the spooler may be writing. They are on disk before the queue knows it.
     pub(super) writing: HashSet<u64>,
-    /// Rows that were deleted while a read was under way, which may still see them.
+    /// Rows that were deleted or marked as refused while a read was under way, which may still see
+    /// them.
     pub(super) deleted_meanwhile: HashSet<u64>,
     pub(super) is_reading: bool,
     /// Rows on disk that are settled and can be deleted.
@@ -48,7 +49,7 @@ pub(super) struct QueueState {
     /// Rows on disk whose dead letter is on its way.
     pub(super) replaced: HashSet<u64>,
     /// Rows on disk that Kafka rejects and that are still to be marked so.
-    pub(super) unmarked_refused: Vec<u64>,
+    pub(super) unmarked_refused: BTreeSet<u64>,
 
     /// Bytes of the records that are not durable, overhead included.
     pub(super) bytes: usize,
@@ -143,7 +144,7 @@ impl QueueState {
             deletable: BTreeSet::new(),
             last_deletion: Instant::now(),
             replaced: HashSet::new(),
-            unmarked_refused: Vec::new(),
+            unmarked_refused: BTreeSet::new(),
             bytes: 0,
             finishing: false,
         };

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::folder::RESERVE_FILE;
-use super::reader::LIMITS;
 use super::recovery::wal::Wal;
+use super::scan::LIMITS;
 use super::*;
 use crate::event::Times;
 
@@ -207,8 +207,9 @@ fn refused_rows_are_not_read_again_and_a_start_retries_only_dead_letters() {
     let left = backlogs(&mut spool).map(|backlog| (backlog.rows, backlog.last));
     assert_eq!(left, [(6, Some(10)), (3, Some(11))]);
     let refused = |spool: &Spool, after| -> Vec<u64> {
-        let refused = spool.refused_events(after).expect("it reads").into_iter();
-        refused
+        let scan = spool.refused_events(after).expect("it reads");
+        assert!(scan.complete);
+        (scan.records.into_iter())
             .map(|(number, found)| {
                 assert!(is_same(&found, &record(number, 10)));
                 number

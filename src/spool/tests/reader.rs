@@ -1,9 +1,10 @@
 //! The second connection: what it reads, and what the two connections do to each other.
 
-use super::super::reader::Limits;
+use super::super::scan::Limits;
 use super::*;
 use crate::event::key_hash;
-use crate::spool::reader::{RowHead, Scan};
+use crate::spool::reader::RowHead;
+use crate::spool::scan::Scan;
 
 const NO_LIMITS: Limits = Limits {
     records: usize::MAX,

@@ -150,3 +150,44 @@ async fn a_spooled_record_that_kafka_refuses_becomes_a_dead_letter_and_its_neigh
         assert_eq!(run.metric("zim2kafka_spool_refused_records"), 0.0);
     });
 }
+
+/// More dead letters than their queue has space for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
+    const EVENTS: usize = 100;
+    const NOTE_BYTES: usize = 850_000;
+    let _load = light_load().await;
+    let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
+        return;
+    };
+    let kafka: &Kafka = &cluster;
+    let topics = ["small", "dead"].map(|purpose| kafka.unique_topic(purpose));
+    kafka.create_topic(&topics[0], 3, &[("max.message.bytes", "3000")]);
+    let mut run = Run::on(&cluster.proxied(), topics);
+    run.set("ZIM2KAFKA_BODY_LIMIT", "900000");
+    // Until then no dead letter makes space by going to disk.
+    run.set("ZIM2KAFKA_SPOOL_AFTER", "10s");
+    run.set("ZIM2KAFKA_ANSWER_DEADLINE", "20s");
+    cluster.proxy(1).refuse();
+    blocking(|| {
+        run.start();
+        for number in 0..EVENTS {
+            // Nothing that compression makes small.
+            let note: Vec<u8> = (0..NOTE_BYTES / 2).map(|_| rand::random()).collect();
+            let body = crate::support::app::callback(serde_json::json!({
+                "group_id": format!("{number}"), "note": hex::encode(note),
+            }));
+            let answer = run.service().post(body);
+            assert!(answer.contains("\"spooled\""), "{answer}");
+        }
+        cluster.proxy(1).pass();
+        // The topic of dead letters is missing.
+        run.wait_for("the queue of dead letters is full", |run| {
+            run.metric("zim2kafka_spool_refused_records") > 0.0
+        });
+        kafka.create_topic(&run.topics[1], 3, &[]);
+        run.wait_until_drained();
+        assert_eq!(kafka.read_all(&run.topics[1]).len(), EVENTS);
+        assert_eq!(run.metric("zim2kafka_spool_refused_records"), 0.0);
+    });
+}

@@ -370,30 +370,30 @@ fn a_producer_that_has_enough_of_a_partition_gets_nothing_more_of_it_and_others_
     };
     let start = Instant::now();
     // The two producers are asked in turn.
-    let hand_over = |seconds: u64| -> Vec<u64> {
+    let hand_over = |seconds: f64| -> Vec<u64> {
         let mut asked = 0;
         let route = |_| {
             asked += 1;
             Some(asked % 2)
         };
-        let now = start + Duration::from_secs(seconds);
+        let now = start + Duration::from_secs_f64(seconds);
         let batch = queue.hand_over(now, pacing, route);
         batch.iter().map(|outgoing| outgoing.number).collect()
     };
     enqueue(&queue, 1);
-    assert_eq!(hand_over(0), [0]);
+    assert_eq!(hand_over(0.0), [0]);
     enqueue(&queue, 3);
     // The first of them would go to the producer that has just got one.
-    assert_eq!(hand_over(0), [2, 3]);
-    assert_eq!(hand_over(0), [] as [u64; 0]);
-    assert_eq!(hand_over(1), [1], "the other has two");
+    assert_eq!(hand_over(0.1), [2, 3]);
+    assert_eq!(hand_over(0.2), [] as [u64; 0]);
+    assert_eq!(hand_over(1.0), [1], "the other has two");
     enqueue(&queue, 2);
-    assert_eq!(hand_over(9), [] as [u64; 0], "both have two");
+    assert_eq!(hand_over(9.0), [] as [u64; 0], "both have two");
     report(&queue, 1, 0, Report::Acked);
-    assert_eq!(hand_over(9), [4]);
-    assert_eq!(hand_over(68), [] as [u64; 0]);
+    assert_eq!(hand_over(9.0), [4]);
+    assert_eq!(hand_over(68.0), [] as [u64; 0]);
     assert_eq!(
-        hand_over(69),
+        hand_over(69.0),
         [5],
         "a stuck producer gets records as before"
     );

@@ -1,0 +1,98 @@
+//! Rows that Kafka has rejected: the spooler marks them, and makes dead letters of the events among
+//! them whose dead letters found no space, in an earlier run or in this one.
+
+use super::lanes::Lanes;
+use super::wakeup::Wakeups;
+use crate::log::{Chain, LogThrottle};
+use crate::spool::{self, Share, Spool};
+
+/// How far the refused events on disk have been read.
+#[derive(Debug)]
+pub(super) struct RefusedRows {
+    /// Dead letters are to be made of the events behind this row; `None` if of none.
+    after: Option<u64>,
+    log: LogThrottle,
+}
+
+impl Default for RefusedRows {
+    /// An earlier run may have left some.
+    fn default() -> Self {
+        Self {
+            after: Some(0),
+            log: LogThrottle::default(),
+        }
+    }
+}
+
+impl RefusedRows {
+    /// Marks the rows that Kafka has rejected: all of them, or on a full disk some.
+    pub(super) fn mark(
+        &mut self,
+        spool: &mut Spool,
+        lanes: &Lanes,
+        wakeups: &Wakeups,
+    ) -> Result<(), spool::Error> {
+        for (queue, share) in lanes.shares() {
+            let refused = queue.unmarked_refused();
+            let Some(first) = refused.first() else {
+                continue;
+            };
+            let marked = spool.mark_refused(&refused)?;
+            queue.mark_refused(refused.get(..marked).unwrap_or(&refused));
+            if share == Share::Events {
+                let before = first.saturating_sub(1);
+                self.after = Some(self.after.unwrap_or(before).min(before));
+            }
+            if marked < refused.len() {
+                wakeups.spooler.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes dead letters of some events, while their queue has space.
+    pub(super) fn dead_letter(
+        &mut self,
+        spool: &Spool,
+        lanes: &Lanes,
+        wakeups: &Wakeups,
+    ) -> Result<(), spool::Error> {
+        let Some(after) = self.after else {
+            return Ok(());
+        };
+        let dead_letters = lanes.dead_letters();
+        if !dead_letters.has_space() {
+            return Ok(());
+        }
+        let scan = match spool.refused_events(after) {
+            Ok(scan) => scan,
+            Err(error @ spool::Error::Damaged(_)) => return Err(error),
+            Err(error) => {
+                if self.log.is_due() {
+                    tracing::error!(
+                        "cannot read the rejected events in the spool ({}); retrying. Check the disk of ZIM2KAFKA_SPOOL_DIR",
+                        Chain(&error)
+                    );
+                }
+                return Ok(());
+            }
+        };
+        let replaced = dead_letters.replaced_rows();
+        for (number, record) in scan.records {
+            if !replaced.contains(&number) {
+                // Its event need not have a topic any more.
+                let queue = lanes.queue_of(record.event.as_deref());
+                let queue = queue.or_else(|| lanes.queues().next());
+                if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
+                    return Ok(());
+                }
+            }
+            self.after = Some(number);
+        }
+        self.after = scan.end.filter(|_| !scan.complete);
+        if self.after.is_some() {
+            wakeups.spooler.wake();
+        }
+        Ok(())
+    }
+}
