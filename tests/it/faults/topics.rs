@@ -164,6 +164,7 @@ async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
     let topics = ["small", "dead"].map(|purpose| kafka.unique_topic(purpose));
     kafka.create_topic(&topics[0], 3, &[("max.message.bytes", "3000")]);
     let mut run = Run::on(&cluster.proxied(), topics);
+    run.set("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off");
     run.set("ZIM2KAFKA_BODY_LIMIT", "900000");
     // Until then no dead letter makes space by going to disk.
     run.set("ZIM2KAFKA_SPOOL_AFTER", "10s");
