@@ -14,6 +14,9 @@ pub(crate) struct Selection {
     /// Only rows with these callbacks per second
     #[arg(long, value_delimiter = ',')]
     rate: Vec<u64>,
+    /// Only rows that have a target for their latency, and the one with TLS and SASL
+    #[arg(long, conflicts_with_all = ["round_trip", "partitions", "rate"])]
+    targets: bool,
     /// Only the row with TLS and SASL, which the other filters leave out
     #[arg(long, conflicts_with_all = ["round_trip", "partitions", "rate"])]
     tls: bool,
@@ -66,6 +69,7 @@ impl Selection {
             has(&self.round_trip, &row.round_trip)
                 && has(&self.partitions, &row.partitions)
                 && has(&self.rate, &row.rate)
+                && (!self.targets || row.target().latency.is_some())
         });
         // So that other values can be tried out too.
         if let (true, [round_trip], [partitions], [rate]) = (

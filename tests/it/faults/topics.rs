@@ -167,8 +167,8 @@ async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
     run.set("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off");
     run.set("ZIM2KAFKA_BODY_LIMIT", "900000");
     // Until then no dead letter makes space by going to disk.
-    run.set("ZIM2KAFKA_SPOOL_AFTER", "10s");
-    run.set("ZIM2KAFKA_ANSWER_DEADLINE", "20s");
+    run.set("ZIM2KAFKA_SPOOL_AFTER", "10m");
+    run.set("ZIM2KAFKA_ANSWER_DEADLINE", "20m");
     cluster.proxy(1).refuse();
     blocking(|| {
         run.start();
