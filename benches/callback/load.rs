@@ -90,7 +90,7 @@ impl Answers {
 
 const NOTE_BYTES: usize = 1_000_000;
 
-/// What fills a body up. No client can compress it: the size of a record is what it takes in a request.
+/// Random text that fills a body up: compression would make a record smaller than it is meant to be.
 static NOTE: LazyLock<String> = LazyLock::new(|| {
     let letters = rand::rng().sample_iter(Alphanumeric).take(NOTE_BYTES);
     letters.map(char::from).collect()

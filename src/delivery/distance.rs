@@ -1,5 +1,5 @@
-//! What the distance of Kafka decides: into how many shards records are spread, and how often a
-//! producer gets more of a partition.
+//! The distance of Kafka decides how many shards records are spread over, and how often a producer
+//! gets more records of a partition.
 
 use std::time::Duration;
 

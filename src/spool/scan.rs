@@ -1,4 +1,4 @@
-//! What a read of many rows takes, and what it returns.
+//! The limits of a read of many rows, and its result.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::event::Record;
 pub(crate) struct Scan {
     /// The records that were wanted, in the order of their numbers.
     pub(crate) records: Vec<(u64, Record)>,
-    /// The last number that was looked at, that of a row that is not wanted included; `None` if there
-    /// is no row behind the start of the scan.
+    /// The last number that was looked at, that of a row that is not wanted included; `None` if no row
+    /// follows the start of the scan.
     pub(crate) end: Option<u64>,
     /// Whether the scan reached the last row.
     pub(crate) complete: bool,
 }
 
-/// What ends a scan, once it has looked at one row.
+/// A scan ends when it reaches one of these, but looks at one row at least.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) records: usize,

@@ -1,4 +1,4 @@
-//! How many threads the service has: a bound that is independent of the number of topics.
+//! The number of threads of the service has a bound, the same for any number of topics.
 //!
 //! Most threads are librdkafka's. A producer has two, and one for each broker. While it connects, it
 //! has one more for a bootstrap name that no broker advertises; librdkafka from 2.10 on ends that
@@ -65,7 +65,7 @@ const CHILD_TOPICS: &str = "TEST_THREADS_TOPICS";
 /// Threads by their names, of which the kernel keeps 15 bytes.
 type Threads = BTreeMap<String, usize>;
 
-/// What one process had.
+/// The threads of one process.
 struct Counted {
     /// When no more came.
     settled: Threads,
@@ -179,7 +179,7 @@ impl Child {
         Self(Process::start(command))
     }
 
-    /// What delivery has added to the threads of the child.
+    /// The threads that delivery has added to those of the child.
     fn count(self) -> Counted {
         let ended = self.0.end_within(2 * PATIENCE);
         assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -195,7 +195,7 @@ impl Child {
     }
 }
 
-/// What [`Child`] runs.
+/// [`Child`] runs this.
 fn deliver(brokers: &str, topics: &str) {
     let before = threads_of("self");
     let spool_folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");

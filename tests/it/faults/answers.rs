@@ -1,4 +1,4 @@
-//! What the service answered within some time, by the partition of the event.
+//! The answers of the service, by the partition of the event.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub(super) struct Answer {
     pub(super) durable: Option<Durable>,
 }
 
-/// What some of the answers were.
+/// Some of the answers, counted.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) published: usize,

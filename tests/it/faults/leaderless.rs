@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// A faster p99 than this counts as this one: on loopback, twice as long would still be nothing.
 const HEALTHY_P99_MIN: Duration = Duration::from_millis(10);
 
-/// What the service may take in memory, however many rows are on disk.
+/// The service takes less memory than this, in bytes, however many rows are on disk.
 const MEMORY_MAX: f64 = 150e6;
 
 /// A service whose topics have one replica a partition, and the partitions that the broker leads.
@@ -142,7 +142,7 @@ async fn memory_during(run: &Run, time: Duration) -> f64 {
     most
 }
 
-/// Lets the proxies of the brokers that are there stall, until so many more rows are on disk.
+/// Lets the proxies of the brokers that are there stall until `rows` more are on disk.
 fn spool_all(run: &Run, cluster: &Cluster, rows: f64) {
     let before = run.metric(ROWS);
     for broker in (1..=3).filter(|broker| *broker != BROKER) {

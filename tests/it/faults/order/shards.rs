@@ -9,8 +9,8 @@ use crate::faults::{blocking, load_for};
 use crate::support::kafka::Cluster;
 use crate::support::scale::{is_full, light_load, size};
 
-/// The delay of each direction, at least a millisecond unless it is none, and the round trips that the
-/// service must measure: it then has eight, four and one producers for what is not on disk.
+/// The delay of each direction, which the proxy rounds up to a millisecond, and the round trips that
+/// the service must measure: it then has eight, four and one producers for what is not on disk.
 const DISTANCES: [(Duration, Range<f64>); 3] = [
     (Duration::from_millis(5), 0.004..1.0),
     (Duration::from_micros(500), 0.0015..0.004),

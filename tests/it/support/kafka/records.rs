@@ -78,7 +78,7 @@ impl Kafka {
         records
     }
 
-    /// Where these partitions of a topic end now. Its other partitions may be without a leader.
+    /// The end offsets of these partitions of a topic. Its other partitions may have no leader.
     pub(crate) fn ends(
         &self,
         topic: &str,
