@@ -166,9 +166,6 @@ async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
     let mut run = Run::on(&cluster.proxied(), topics);
     run.set("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off");
     run.set("ZIM2KAFKA_BODY_LIMIT", "900000");
-    // Until then no dead letter makes space by going to disk.
-    run.set("ZIM2KAFKA_SPOOL_AFTER", "10m");
-    run.set("ZIM2KAFKA_ANSWER_DEADLINE", "20m");
     cluster.proxy(1).refuse();
     blocking(|| {
         run.start();
@@ -181,8 +178,12 @@ async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
             let answer = run.service().post(body);
             assert!(answer.contains("\"spooled\""), "{answer}");
         }
+        run.stop();
         cluster.proxy(1).pass();
-        // The topic of dead letters is missing.
+        // The topic of dead letters is missing, and until then none makes space by going to disk.
+        run.set("ZIM2KAFKA_SPOOL_AFTER", "10m");
+        run.set("ZIM2KAFKA_ANSWER_DEADLINE", "20m");
+        run.start();
         run.wait_for("the queue of dead letters is full", |run| {
             run.metric("zim2kafka_spool_refused_records") > 0.0
         });
