@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rdkafka::types::RDKafkaRespErr as E;
 
-use super::Run;
+use super::{Run, blocking};
 use crate::audit::{Report, Sender};
 use crate::support::kafka::Kafka;
 use crate::support::proxy::{Fault, Faults, Injection};
@@ -44,6 +44,19 @@ fn spooling(mut run: Run) -> Run {
 
 fn load(run: &Run) -> Sender {
     run.load_of(0..GROUPS, RATE)
+}
+
+/// Kills the service, if it runs, and starts it. Begins the load with the first start. Returns once
+/// the service has answered.
+fn start_again(run: &mut Run, sender: &mut Option<Sender>) {
+    blocking(|| {
+        run.kill();
+        run.start();
+        run.service().ready();
+    });
+    let sender = sender.get_or_insert_with(|| load(run));
+    let before = sender.answered();
+    blocking(|| run.wait_for("it answers", |_| sender.answered() > before));
 }
 
 /// For the first request from now on of each producer.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::types::RDKafkaRespErr as E;
 
-use super::{LATE, load, record, record_times, run_on};
+use super::{LATE, load, record, record_times, run_on, start_again};
 use crate::faults::{blocking, load_for};
 use crate::support::kafka::{Cluster, shared_cluster};
 use crate::support::proxy::Fault;
@@ -23,15 +23,8 @@ async fn meets(cluster: &Cluster, name: &str, fault: Fault) {
             proxy.delay(Duration::from_millis(5));
         }
         let injection = proxy.inject(fault.first_of_each_producer().after(LATE));
+        start_again(&mut run, &mut sender);
         blocking(|| {
-            run.kill();
-            run.start();
-            run.service().ready();
-        });
-        let sender = sender.get_or_insert_with(|| load(&run));
-        let before = sender.answered();
-        blocking(|| {
-            run.wait_for("it answers", |_| sender.answered() > before);
             run.wait_for("a first request meets the fault", |_| {
                 injection.injected() > 0
             });

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{load, record_times, run_on};
+use super::{record_times, run_on, start_again};
 use crate::faults::{blocking, load_for};
 use crate::support::kafka::Cluster;
 use crate::support::scale::{is_full, light_load, size};
@@ -30,15 +30,8 @@ async fn a_spool_is_drained_in_order_by_eight_producers_by_four_and_by_one() {
     for _ in 0..times {
         for (delay, round_trips) in DISTANCES {
             proxy.delay(delay);
+            start_again(&mut run, &mut sender);
             blocking(|| {
-                run.kill();
-                run.start();
-                run.service().ready();
-            });
-            let sender = sender.get_or_insert_with(|| load(&run));
-            let before = sender.answered();
-            blocking(|| {
-                run.wait_for("it answers", |_| sender.answered() > before);
                 // Beside other tests the machine may add to it.
                 run.wait_for("it knows the distance", |run| {
                     let measured = run.metric("zim2kafka_kafka_round_trip_seconds");
