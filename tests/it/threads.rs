@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,9 +22,8 @@ use zim2kafka::delivery::{Delivery, Durability, Settled};
 use zim2kafka::event::{Record, Routes, Times};
 use zim2kafka::kafka::{KafkaSettings, Properties};
 use zim2kafka::metrics::Metrics;
-use zim2kafka::spool::{Spool, SpoolSettings};
 
-use crate::support::app::callback;
+use crate::support::app::{callback, open_spool};
 use crate::support::kafka::Cluster;
 use crate::support::process::{Process, Service};
 use crate::support::scale::light_load;
@@ -213,7 +211,7 @@ fn deliver(brokers: &str, topics: &str) {
             routes: Routes::new(pairs, dead_letter_topic),
             create_topics: None,
         };
-        let spool = spool(spool_folder.path());
+        let spool = open_spool(spool_folder.path());
         Delivery::start(&settings, Some(spool), &Arc::new(Metrics::new())).expect("it starts")
     };
     let runtime = current_thread();
@@ -255,15 +253,6 @@ fn deliver(brokers: &str, topics: &str) {
         let threads = serde_json::to_string(&added(threads)).expect("a map of numbers");
         println!("\n{what}: {threads}");
     }
-}
-
-fn spool(folder: &Path) -> Spool {
-    let settings = SpoolSettings {
-        folder: folder.to_owned(),
-        max_bytes: 1 << 30,
-        after: Duration::from_millis(250),
-    };
-    Spool::open_within(&settings, Duration::from_secs(30)).expect("it opens")
 }
 
 /// A record of this event, or a dead letter.

@@ -1,7 +1,6 @@
 //! Several topics of events, of which some are missing, forbidden or reject records.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +11,9 @@ use zim2kafka::delivery::{Delivery, Durability, Settled, Ticket};
 use zim2kafka::event::{Record, Routes, Times};
 use zim2kafka::kafka::{KafkaSettings, Properties};
 use zim2kafka::metrics::Metrics;
-use zim2kafka::spool::{Spool, SpoolSettings};
 
 use super::{PATIENCE, blocking};
+use crate::support::app::open_spool;
 use crate::support::kafka::{Kafka, TestRecord, shared_cluster};
 use crate::support::process::{Process, zim2kafka};
 use crate::support::scale::light_load;
@@ -49,15 +48,6 @@ fn record(event: &'static str, number: u64) -> Record {
             received: 1_757_577_600_000,
         },
     }
-}
-
-fn spool(folder: &Path) -> Spool {
-    let settings = SpoolSettings {
-        folder: folder.to_owned(),
-        max_bytes: 1 << 30,
-        after: Duration::from_millis(250),
-    };
-    Spool::open_within(&settings, Duration::from_secs(30)).expect("it opens")
 }
 
 /// Sends records of all events in turn, and returns what became of them, by event.
@@ -181,7 +171,7 @@ async fn an_event_in_the_spool_that_has_no_topic_ends_the_start_and_stays() {
         routes: Routes::new([("good", "good")], "dead"),
         create_topics: None,
     };
-    let start = || Delivery::start(&settings, Some(spool(folder.path())), &Arc::default());
+    let start = || Delivery::start(&settings, Some(open_spool(folder.path())), &Arc::default());
     let delivery = blocking(start).expect("it starts");
     for number in 0..3 {
         let ticket = delivery.enqueue(record("good", number)).expect("space");
@@ -201,7 +191,7 @@ async fn an_event_in_the_spool_that_has_no_topic_ends_the_start_and_stays() {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     let says = "3 records of the event \"good\", which has no topic";
     assert!(ended.stderr.contains(says), "{ended:?}");
-    assert_eq!(spool(folder.path()).records(), (3, 0));
+    assert_eq!(open_spool(folder.path()).records(), (3, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +228,7 @@ async fn each_of_several_topics_holds_up_its_own_records_only() {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let start = || {
         let metrics = Arc::new(Metrics::new());
-        Delivery::start(&settings, Some(spool(folder.path())), &metrics).expect("it starts")
+        Delivery::start(&settings, Some(open_spool(folder.path())), &metrics).expect("it starts")
     };
     let warm = |delivery: &Delivery| {
         let deadline = Instant::now() + PATIENCE;

@@ -1,6 +1,7 @@
 //! The service, started in the test's own runtime on free ports, and what a test asks of it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use zim2kafka::intake::IntakeSettings;
 use zim2kafka::kafka::{CreateTopics, EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::reload::Reload;
 use zim2kafka::server::{self, Listeners, ServerError, ServerSettings};
+use zim2kafka::spool::{Spool, SpoolSettings};
 
 use super::kafka::{Kafka, TestRecord};
 use super::schema;
@@ -28,6 +30,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The application and the secret that tests sign with.
 pub(crate) const APPID: &str = "1";
 pub(crate) const SECRET: &str = "secret";
+
+/// Opens a spool with the program's defaults.
+pub(crate) fn open_spool(folder: &Path) -> Spool {
+    let settings = SpoolSettings {
+        folder: folder.to_owned(),
+        max_bytes: 1 << 30,
+        after: Duration::from_millis(250),
+    };
+    Spool::open_within(&settings, PATIENCE).expect("it opens")
+}
 
 /// A running service. It stops when it is dropped, without waiting.
 pub(crate) struct App {
