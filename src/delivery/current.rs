@@ -14,13 +14,12 @@ use crate::metrics::Metrics;
 
 /// How long a failed producer may take to report on its purged records.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a producer that is to be replaced may take to report on what it has.
-const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a producer that could not retire is left alone.
-const STAY_TIME: Duration = Duration::from_secs(60);
-
 const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
+
+/// librdkafka counts the rejected batches of a producer in 15 bits, as the epoch of its id. Before
+/// they end, another one takes its place; if that one does not come in time, it takes no more records.
+const MAX_REJECTIONS: usize = 30_000;
+const SUCCESSOR_REJECTIONS: usize = 25_000;
 
 /// The settings and parts that all producers share.
 pub(super) struct Shared {
@@ -45,21 +44,13 @@ pub(super) struct Current {
     pub(super) in_flight: usize,
     pub(super) last_progress: Instant,
     pub(super) has_progressed: bool,
-    pub(super) rejections: usize,
+    rejections: usize,
     pub(super) full_until: Option<Instant>,
     pub(super) failure: Option<String>,
-    retirement: Option<Retirement>,
-    /// Until then it is not asked again to retire because another one would do better.
-    pub(super) stays_until: Instant,
-}
-
-/// The end of a producer that still works.
-#[derive(Debug, Clone, Copy)]
-struct Retirement {
-    reason: &'static str,
-    by: Instant,
-    /// Whether it is replaced by then even if it has not reported on all that it has.
-    is_certain: bool,
+    /// Why another producer is to take its place. Until that one is connected, it goes on.
+    successor_wanted: Option<&'static str>,
+    /// The topics that reject batches of its size. Their records wait for the successor.
+    too_large_for: Vec<String>,
 }
 
 impl Current {
@@ -74,78 +65,55 @@ impl Current {
             rejections: 0,
             full_until: None,
             failure: None,
-            retirement: None,
-            stays_until: Instant::now(),
+            successor_wanted: None,
+            too_large_for: Vec::new(),
         }
     }
 
-    pub(super) fn takes_records(&self, now: Instant) -> bool {
+    /// Whether it takes records of this topic now.
+    pub(super) fn takes(&self, topic: &str, now: Instant) -> bool {
         self.failure.is_none()
-            && self.retirement.is_none()
+            && self.rejections < MAX_REJECTIONS
             && self.full_until.is_none_or(|until| now >= until)
+            && !self.too_large_for.iter().any(|other| other == topic)
     }
 
-    /// Gives it nothing more and replaces it once it has reported on all that it has, or after a
-    /// while. What it has is then not published twice.
-    pub(super) fn retire(&mut self, reason: &'static str) {
-        self.begin_to_retire(reason, true);
+    /// Another producer takes its place as soon as that one is connected.
+    pub(super) fn want_successor(&mut self, reason: &'static str) {
+        self.successor_wanted.get_or_insert(reason);
     }
 
-    /// Replaces it because another one would do better. If it does not report on all that it has soon,
-    /// it goes on, and may be asked again later: nothing is published twice for that.
-    pub(super) fn retire_if_possible(&mut self, reason: &'static str) {
-        self.begin_to_retire(reason, false);
+    /// Why another producer is to take its place, if one is.
+    pub(super) fn successor_wanted(&self) -> Option<&'static str> {
+        self.successor_wanted
     }
 
-    fn begin_to_retire(&mut self, reason: &'static str, is_certain: bool) {
-        self.retirement.get_or_insert(Retirement {
-            reason,
-            by: Instant::now() + RETIRE_TIMEOUT,
-            is_certain,
-        });
-    }
-
-    /// Whether it gets nothing more, and is replaced soon.
-    pub(super) fn is_retiring(&self) -> bool {
-        self.retirement.is_some()
-    }
-
-    /// Whether it is to be replaced because it has retired, and why.
-    pub(super) fn has_retired(&mut self, now: Instant) -> Option<&'static str> {
-        let Retirement {
-            reason,
-            by,
-            is_certain,
-        } = self.retirement?;
-        if self.in_flight == 0 || now >= by && is_certain {
-            return Some(reason);
+    /// How long it has had records and none of them was acknowledged.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        match self.in_flight {
+            0 => Duration::ZERO,
+            _ => now.saturating_duration_since(self.last_progress),
         }
-        if now >= by {
-            self.retirement = None;
-            self.stays_until = now + STAY_TIME;
-        }
-        None
     }
 
     /// Passes on its reports.
-    pub(super) fn poll(&mut self, shared: &Shared) -> Reported {
+    pub(super) fn poll(&mut self, shared: &Shared, now: Instant) -> Reported {
         let mut sum = Reported::default();
-        let mut has_large_batches = false;
         let on_reports = |reports: Reports| {
             let Reports {
                 topic,
                 records,
-                is_too_large,
+                too_large,
             } = reports;
             failpoint::hit("reports");
-            if is_too_large {
-                let half = self.producer.batch_bytes() / 2;
-                shared.batch_bytes.fetch_min(half.max(1), Ordering::Relaxed);
-                has_large_batches = true;
-            }
             self.in_flight = self.in_flight.saturating_sub(records.len());
             if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
                 sum += queue.report(self.id, records);
+            }
+            if let Some(bytes) = too_large {
+                let half = bytes.min(self.producer.batch_bytes()) / 2;
+                shared.batch_bytes.fetch_min(half.max(1), Ordering::Relaxed);
+                self.too_large_for.push(topic);
             }
         };
         let on_statistics = |statistics: Statistics| {
@@ -156,9 +124,15 @@ impl Current {
             }
         };
         self.producer.poll(on_reports, on_statistics);
-        if has_large_batches {
+        if sum.acked > 0 {
+            self.last_progress = now;
             self.has_progressed = true;
-            self.retire("Kafka rejects batches of its size");
+        }
+        self.rejections += sum.rejected;
+        if self.rejections >= SUCCESSOR_REJECTIONS {
+            self.want_successor("it has counted many rejections");
+        } else if !self.too_large_for.is_empty() {
+            self.want_successor("Kafka rejects batches of its size");
         }
         sum
     }
@@ -171,7 +145,7 @@ impl Current {
             self.producer.purge();
             let deadline = Instant::now() + PURGE_TIMEOUT;
             while self.in_flight > 0 && Instant::now() < deadline {
-                self.poll(&shared);
+                self.poll(&shared, Instant::now());
                 thread::sleep(PURGE_POLL_PAUSE);
             }
             drop(self);

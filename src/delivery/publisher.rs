@@ -100,7 +100,7 @@ impl Worker {
         let pacing = self.producers.pacing();
         for lane in self.lanes.all() {
             loop {
-                let route = |via| self.producers.route(via, now);
+                let route = |via| self.producers.route(&lane.topic, via, now);
                 let batch = lane.queue.hand_over(now, pacing, route);
                 if batch.is_empty() {
                     break;

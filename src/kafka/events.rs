@@ -46,6 +46,8 @@ pub(super) enum Event {
 /// The reports on records of one topic and partition.
 pub(super) struct Batch {
     pub(super) topic: String,
+    /// The keys and values, not compressed.
+    pub(super) bytes: usize,
     /// The error of the whole batch.
     pub(super) error: RDKafkaErrorCode,
     pub(super) records: Vec<RecordReport>,
@@ -110,6 +112,7 @@ unsafe fn read(event: *mut rd_kafka_event_t) -> Option<Event> {
             RD_KAFKA_EVENT_DR => {
                 let mut batch = Batch {
                     topic: String::new(),
+                    bytes: 0,
                     error: rd_kafka_event_error(event).into(),
                     records: Vec::new(),
                 };
@@ -117,6 +120,7 @@ unsafe fn read(event: *mut rd_kafka_event_t) -> Option<Event> {
                     if batch.topic.is_empty() {
                         batch.topic = topic(message);
                     }
+                    batch.bytes += message.len + message.key_len;
                     batch.records.push(RecordReport {
                         number: message._private as u64,
                         error: message.err.into(),

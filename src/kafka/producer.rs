@@ -61,9 +61,9 @@ pub(crate) enum Report {
 pub(crate) struct Reports {
     pub(crate) topic: String,
     pub(crate) records: Vec<(u64, Report)>,
-    /// Kafka rejected the batch because of its size. Smaller ones, by another producer, show which
-    /// record is too large by itself.
-    pub(crate) is_too_large: bool,
+    /// The bytes of the batch if Kafka rejected it because of its size. Smaller ones, by another
+    /// producer, show which record is too large by itself.
+    pub(crate) too_large: Option<usize>,
 }
 
 /// Why the producer did not take a record.
@@ -269,7 +269,7 @@ fn judge(batch: Batch) -> Reports {
     Reports {
         records: records.collect(),
         topic: batch.topic,
-        is_too_large,
+        too_large: is_too_large.then_some(batch.bytes),
     }
 }
 
@@ -331,6 +331,7 @@ mod tests {
         });
         let batch = Batch {
             topic: "t".to_owned(),
+            bytes: 0,
             error,
             records: records.collect(),
         };

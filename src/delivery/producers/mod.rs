@@ -4,6 +4,7 @@
 //! into a request. Several producers, with several requests under way each, therefore are what keeps
 //! a distant Kafka busy. Which of them a record goes to does not matter for its order.
 
+use std::mem;
 use std::sync::{Arc, atomic, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,10 +33,6 @@ const PRODUCERS: usize = SHARDS + 3;
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
-/// librdkafka counts the rejected batches of a producer in 15 bits, as the epoch of its id. It is
-/// replaced before they end.
-const MAX_REJECTIONS: usize = 30_000;
-
 /// The pause before a new producer, doubled with each failure until a record is acknowledged.
 const RECREATE_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const RECREATE_BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -51,6 +48,8 @@ const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Producers {
     shared: Arc<Shared>,
     all: [Managed; PRODUCERS],
+    /// Those that have a successor, until they have reported on all that they have.
+    leaving: Vec<Current>,
     shards_in_use: usize,
     last_id: ProducerId,
     /// New producers, which another thread creates.
@@ -83,9 +82,10 @@ impl Managed {
         }
     }
 
-    fn is_being_replaced(&self) -> bool {
+    /// Whether it is to get a producer: its first one, or another one.
+    fn lacks_producer(&self) -> bool {
         match &self.current {
-            Some(current) => current.is_retiring(),
+            Some(current) => current.successor_wanted().is_some(),
             None => self.is_wanted,
         }
     }
@@ -99,6 +99,7 @@ impl Producers {
         let mut producers = Self {
             shared: Arc::new(shared),
             all: std::array::from_fn(|_| Managed::new(now)),
+            leaving: Vec::new(),
             shards_in_use: 1,
             last_id: 0,
             created,
@@ -119,11 +120,9 @@ impl Producers {
 
     /// Whether any producer has records to report on.
     pub(super) fn are_busy(&self) -> bool {
-        let mut current = self
-            .all
-            .iter()
-            .filter_map(|managed| managed.current.as_ref());
-        current.any(|current| current.in_flight > 0)
+        let current = (self.all.iter()).filter_map(|managed| managed.current.as_ref());
+        let mut all = current.chain(&self.leaving);
+        all.any(|current| current.in_flight > 0)
     }
 
     /// Passes on all reports. Returns how many records they were about.
@@ -137,18 +136,15 @@ impl Producers {
             let Some(current) = &mut managed.current else {
                 continue;
             };
-            if current.in_flight == 0 && !all_are_due && !current.is_retiring() {
+            if current.in_flight == 0 && !all_are_due {
                 continue;
             }
             let before = current.in_flight;
-            let sum = current.poll(&self.shared);
+            let sum = current.poll(&self.shared, now);
             polled += before - current.in_flight;
             if sum.acked > 0 {
-                current.last_progress = now;
-                current.has_progressed = true;
                 managed.stall_timeout = STALL_TIMEOUT;
             }
-            current.rejections += sum.rejected;
             let has_trouble = sum.failed + sum.rejected > 0;
             if at == RUN && has_trouble {
                 current.has_progressed |= sum.rejected > 0;
@@ -158,27 +154,37 @@ impl Producers {
             } else if has_trouble || all_are_due {
                 current.failure = current.failure.take().or(current.producer.fatal_error());
             }
-            if current.in_flight > 0 && now >= current.last_progress + managed.stall_timeout {
-                let silence = now - current.last_progress;
+            let silence = current.silence(now);
+            if silence >= managed.stall_timeout {
                 managed.stall_timeout = (managed.stall_timeout * 2).min(STALL_TIMEOUT_MAX);
                 current.failure = Some(format!("no acknowledgement for {} s", silence.as_secs()));
             }
-            if current.rejections > MAX_REJECTIONS {
-                current.has_progressed = true;
-                current.retire("it has counted too many rejections");
-            }
-            if let Some(reason) = current.has_retired(now) {
-                current.failure.get_or_insert_with(|| reason.to_owned());
-            }
         }
+        polled += self.poll_leaving(now);
         self.replace_unfit(now);
         self.replace_failed(now);
         self.create_wanted(now);
         polled
     }
 
-    /// The producer that takes such records now.
-    pub(super) fn route(&mut self, via: Via, now: Instant) -> Option<ProducerId> {
+    /// Passes on the reports of those that have a successor, and ends those that have no more.
+    fn poll_leaving(&mut self, now: Instant) -> usize {
+        let mut polled = 0;
+        for mut leaving in mem::take(&mut self.leaving) {
+            let before = leaving.in_flight;
+            leaving.poll(&self.shared, now);
+            polled += before - leaving.in_flight;
+            if leaving.in_flight == 0 || leaving.silence(now) >= STALL_TIMEOUT {
+                end(leaving, &self.shared);
+            } else {
+                self.leaving.push(leaving);
+            }
+        }
+        polled
+    }
+
+    /// The producer that takes such records of this topic now.
+    pub(super) fn route(&mut self, topic: &str, via: Via, now: Instant) -> Option<ProducerId> {
         let at = match via {
             Via::Shard(hash) => hash as usize % self.shards_in_use,
             Via::Backlog => BACKLOG,
@@ -189,7 +195,7 @@ impl Producers {
         managed.is_wanted = true;
         let usable = |managed: &Managed| {
             let current = managed.current.as_ref()?;
-            current.takes_records(now).then_some(current.id)
+            current.takes(topic, now).then_some(current.id)
         };
         match (usable(managed), via) {
             // The shard's producer is not there yet, or not now. Another one does as well.
@@ -213,7 +219,7 @@ impl Producers {
             let Some((at, current)) = all.find(|(_, current)| current.id == to) else {
                 continue;
             };
-            if !current.takes_records(now) {
+            if !current.takes(topic, now) {
                 unsent.push((to, number));
                 continue;
             }
@@ -249,19 +255,27 @@ impl Producers {
     }
 
     /// Replaces producers that were created for a Kafka at another distance, one after the other, so
-    /// that the others take their records meanwhile.
+    /// that there are few more threads and connections meanwhile.
     fn replace_unfit(&mut self, now: Instant) {
-        if self.all.iter().any(Managed::is_being_replaced) {
+        if !self.leaving.is_empty() || self.all.iter().any(Managed::lacks_producer) {
             return;
         }
-        let mut current = (self.all.iter_mut()).filter_map(|managed| managed.current.as_mut());
-        let unfit = current.find(|current| {
+        let current = self.all.iter_mut().enumerate();
+        let mut current = current.filter_map(|(at, managed)| Some((at, managed.current.as_mut()?)));
+        let unfit = current.find(|(at, current)| {
             let age = now.saturating_duration_since(current.created);
-            now >= current.stays_until && current.producer.is_unfit(age)
+            let may_leave = *at != RUN || current.in_flight == 0;
+            may_leave && current.producer.is_unfit(age)
         });
-        if let Some(unfit) = unfit {
-            unfit.has_progressed = true;
-            unfit.retire_if_possible("Kafka is at another distance");
+        let reason = "Kafka is at another distance";
+        match unfit {
+            // It ends at once: the rows of a run are never with two producers.
+            Some((RUN, current)) => {
+                current.has_progressed = true;
+                current.failure = Some(reason.to_owned());
+            }
+            Some((_, current)) => current.want_successor(reason),
+            None => {}
         }
     }
 
@@ -273,7 +287,7 @@ impl Producers {
             if failed.has_progressed {
                 managed.backoff = RECREATE_BACKOFF_MIN;
             }
-            let is_usual = failed.is_retiring() || at == RUN && failed.has_progressed;
+            let is_usual = at == RUN && failed.has_progressed;
             let pause = if is_usual {
                 Duration::ZERO
             } else {
@@ -289,18 +303,15 @@ impl Producers {
                     "a Kafka producer failed ({reason}); its records go to a new one in {pause:?}"
                 );
             }
-            for queue in self.shared.lanes.queues() {
-                queue.producer_lost(failed.id);
-            }
             if !is_usual || failed.in_flight > 0 {
                 self.shared.metrics.producer_recreated();
             }
-            failed.end(&self.shared);
+            end(failed, &self.shared);
         }
     }
 
     /// Creates producers that are needed. Creating one takes too long for this thread: it may have
-    /// to read certificates.
+    /// to read certificates. One that is to be replaced is used until the other one has connected.
     fn create_wanted(&mut self, now: Instant) {
         self.shards_in_use = distance::shards(self.shared.status.round_trip());
         while let Ok((at, created)) = self.created.try_recv() {
@@ -316,8 +327,8 @@ impl Producers {
             }
         }
         for (at, managed) in self.all.iter_mut().enumerate() {
-            let is_due = managed.is_wanted && now >= managed.not_before;
-            if !is_due || managed.current.is_some() || managed.is_being_created {
+            let is_due = managed.lacks_producer() && now >= managed.not_before;
+            if !is_due || managed.is_being_created {
                 continue;
             }
             let (shared, to_created) = (Arc::clone(&self.shared), self.to_created.clone());
@@ -345,22 +356,35 @@ impl Producers {
         };
         managed.is_being_created = false;
         managed.is_wanted = true;
-        managed.current = Some(Current::new(self.last_id, producer));
+        let new = Current::new(self.last_id, producer);
+        if let Some(old) = managed.current.replace(new) {
+            let reason = old.successor_wanted().unwrap_or_default();
+            tracing::debug!("a Kafka producer has a successor: {reason}");
+            self.leaving.push(old);
+        }
     }
 
     /// Ends all producers. Blocks until librdkafka has ended.
     pub(super) fn stop(self) {
-        let all = self.all.into_iter().filter_map(|managed| managed.current);
+        let current = self.all.into_iter().filter_map(|managed| managed.current);
         thread::scope(|scope| {
-            for mut current in all {
+            for mut current in current.chain(self.leaving) {
                 let shared = &self.shared;
                 scope.spawn(move || {
-                    current.poll(shared);
+                    current.poll(shared, Instant::now());
                     drop(current);
                 });
             }
         });
     }
+}
+
+/// Ends a producer. What it has not reported on goes to another one.
+fn end(ended: Current, shared: &Arc<Shared>) {
+    for queue in shared.lanes.queues() {
+        queue.producer_lost(ended.id);
+    }
+    ended.end(shared);
 }
 
 fn create(shared: &Shared, at: usize) -> Result<Producer, kafka::Error> {
@@ -378,3 +402,6 @@ fn create(shared: &Shared, at: usize) -> Result<Producer, kafka::Error> {
         &shared.status,
     )
 }
+
+#[cfg(test)]
+mod tests;
