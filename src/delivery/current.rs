@@ -1,4 +1,4 @@
-//! A producer in use: its reports, and its end.
+//! A producer in use, or one that leaves: its reports, and its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) batch_bytes: AtomicUsize,
 }
 
-/// A producer in use.
+/// A producer in use, or one that has a successor and leaves.
 pub(super) struct Current {
     pub(super) id: ProducerId,
     pub(super) producer: Producer,
@@ -44,6 +44,7 @@ pub(super) struct Current {
     pub(super) in_flight: usize,
     pub(super) last_progress: Instant,
     pub(super) has_progressed: bool,
+    /// Rejected batches.
     rejections: usize,
     pub(super) full_until: Option<Instant>,
     pub(super) failure: Option<String>,
@@ -108,12 +109,15 @@ impl Current {
             failpoint::hit("reports");
             self.in_flight = self.in_flight.saturating_sub(records.len());
             if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
-                sum += queue.report(self.id, records);
+                let reported = queue.report(self.id, records);
+                self.rejections += usize::from(reported.rejected > 0);
+                sum += reported;
             }
             if let Some(bytes) = too_large {
-                let half = bytes.min(self.producer.batch_bytes()) / 2;
-                shared.batch_bytes.fetch_min(half.max(1), Ordering::Relaxed);
-                self.too_large_for.push(topic);
+                (shared.batch_bytes).fetch_min((bytes / 2).max(1), Ordering::Relaxed);
+                if !self.too_large_for.contains(&topic) {
+                    self.too_large_for.push(topic);
+                }
             }
         };
         let on_statistics = |statistics: Statistics| {
@@ -128,7 +132,6 @@ impl Current {
             self.last_progress = now;
             self.has_progressed = true;
         }
-        self.rejections += sum.rejected;
         if self.rejections >= SUCCESSOR_REJECTIONS {
             self.want_successor("it has counted many rejections");
         } else if !self.too_large_for.is_empty() {
@@ -137,9 +140,16 @@ impl Current {
         sum
     }
 
+    /// Another producer has taken its place. It may still get answers for as long as a new one may.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.producer.resign();
+        self.last_progress = now;
+    }
+
     /// Ends it on a thread of its own: that takes as long as its brokers take to answer. Its records
     /// are with another one by then, but what it still acknowledges counts.
     pub(super) fn end(mut self, shared: &Arc<Shared>) {
+        self.producer.resign();
         let shared = Arc::clone(shared);
         let ending = move || {
             self.producer.purge();

@@ -61,8 +61,8 @@ pub(crate) enum Report {
 pub(crate) struct Reports {
     pub(crate) topic: String,
     pub(crate) records: Vec<(u64, Report)>,
-    /// The bytes of the batch if Kafka rejected it because of its size. Smaller ones, by another
-    /// producer, show which record is too large by itself.
+    /// The bytes of the keys and values of the batch if Kafka rejected it because of its size.
+    /// Smaller ones, by another producer, show which record is too large by itself.
     pub(crate) too_large: Option<usize>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) enum SendError {
     Failed(String),
 }
 
-/// One librdkafka producer, used from its creation to its first failure.
+/// One librdkafka producer, used until it fails or another one takes its place.
 pub(crate) struct Producer {
     // First, because it must be dropped before the client.
     events: EventQueue,
@@ -87,7 +87,6 @@ pub(crate) struct Producer {
     made_for_distant: Option<bool>,
     /// Whether a connection of it has been up.
     was_up: AtomicBool,
-    batch_bytes: usize,
 }
 
 impl Producer {
@@ -129,7 +128,6 @@ impl Producer {
             is_main,
             made_for_distant,
             was_up: AtomicBool::new(false),
-            batch_bytes,
         })
     }
 
@@ -144,9 +142,9 @@ impl Producer {
         }
     }
 
-    /// The bytes after which a batch takes no further record.
-    pub(crate) fn batch_bytes(&self) -> usize {
-        self.batch_bytes
+    /// It does not stand for the connection to Kafka any more: another one does.
+    pub(crate) fn resign(&mut self) {
+        self.is_main = false;
     }
 
     /// Passes on all reports and statistics that wait in librdkafka. Does not block.
@@ -159,7 +157,9 @@ impl Producer {
             match event {
                 Event::Reports(batch) => on_reports(judge(batch)),
                 Event::Statistics(json) => {
-                    if let Some(statistics) = Statistics::parse(&json) {
+                    if self.is_main
+                        && let Some(statistics) = Statistics::parse(&json)
+                    {
                         self.status.take_statistics(&statistics, &self.was_up);
                         on_statistics(statistics);
                     }
@@ -210,8 +210,9 @@ impl Producer {
     }
 
     /// Connects to the cluster, so that the first record need not wait for it, and measures how far
-    /// away it is if that is not known yet. Blocks for at most this time.
-    pub(crate) fn connect(&self, timeout: Duration) {
+    /// away it is if that is not known yet. Blocks for at most this time. Returns whether it has
+    /// connected.
+    pub(crate) fn connect(&self, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
         // librdkafka connects to the leaders of partitions when it has records for them.
         let ask = || {
@@ -220,12 +221,15 @@ impl Producer {
             let asked = self.inner.client().fetch_metadata(None, left);
             asked.ok().map(|_| began.elapsed())
         };
-        if ask().is_none() || !self.status.round_trip().is_zero() {
-            return;
+        if ask().is_none() {
+            return false;
         }
-        if let Some(shortest) = (0..FIRST_ROUND_TRIPS).map_while(|_| ask()).min() {
+        if self.status.round_trip().is_zero()
+            && let Some(shortest) = (0..FIRST_ROUND_TRIPS).map_while(|_| ask()).min()
+        {
             self.status.take_first_round_trip(shortest);
         }
+        true
     }
 
     /// Takes back every record that Kafka has not acknowledged; each is then reported as failed.

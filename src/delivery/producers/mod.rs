@@ -19,6 +19,9 @@ use crate::log::LogThrottle;
 /// How long a new producer may take to connect before it is used all the same.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long one may take that is to follow a producer that works.
+const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The shard whose producer is always in use, and stands for the connection to Kafka.
 const MAIN: usize = 0;
 
@@ -53,11 +56,14 @@ pub(super) struct Producers {
     shards_in_use: usize,
     last_id: ProducerId,
     /// New producers, which another thread creates.
-    created: mpsc::Receiver<(usize, Result<Producer, kafka::Error>)>,
-    to_created: mpsc::Sender<(usize, Result<Producer, kafka::Error>)>,
+    created: mpsc::Receiver<(usize, Created)>,
+    to_created: mpsc::Sender<(usize, Created)>,
     last_idle_poll: Instant,
     log: LogThrottle,
 }
+
+/// `None` for a successor that did not connect: the one that works goes on.
+type Created = Result<Option<Producer>, kafka::Error>;
 
 /// One producer, or the place for it.
 struct Managed {
@@ -79,6 +85,23 @@ impl Managed {
             not_before: now,
             backoff: RECREATE_BACKOFF_MIN,
             stall_timeout: STALL_TIMEOUT,
+        }
+    }
+
+    /// Waits before the next attempt to create one, longer each time.
+    fn back_off(&mut self, now: Instant) -> Duration {
+        let pause = self.backoff;
+        self.not_before = now + pause;
+        self.backoff = (pause * 2).min(RECREATE_BACKOFF_MAX);
+        pause
+    }
+
+    fn creation_failed(&mut self, now: Instant) {
+        self.is_being_created = false;
+        if self.current.is_some() {
+            self.not_before = now + RECREATE_BACKOFF_MAX;
+        } else {
+            self.back_off(now);
         }
     }
 
@@ -144,6 +167,7 @@ impl Producers {
             polled += before - current.in_flight;
             if sum.acked > 0 {
                 managed.stall_timeout = STALL_TIMEOUT;
+                managed.backoff = RECREATE_BACKOFF_MIN;
             }
             let has_trouble = sum.failed + sum.rejected > 0;
             if at == RUN && has_trouble {
@@ -174,7 +198,11 @@ impl Producers {
             let before = leaving.in_flight;
             leaving.poll(&self.shared, now);
             polled += before - leaving.in_flight;
-            if leaving.in_flight == 0 || leaving.silence(now) >= STALL_TIMEOUT {
+            let is_silent = leaving.silence(now) >= STALL_TIMEOUT;
+            if is_silent {
+                self.shared.metrics.producer_recreated();
+            }
+            if is_silent || leaving.in_flight == 0 {
                 end(leaving, &self.shared);
             } else {
                 self.leaving.push(leaving);
@@ -264,12 +292,12 @@ impl Producers {
         let mut current = current.filter_map(|(at, managed)| Some((at, managed.current.as_mut()?)));
         let unfit = current.find(|(at, current)| {
             let age = now.saturating_duration_since(current.created);
-            let may_leave = *at != RUN || current.in_flight == 0;
-            may_leave && current.producer.is_unfit(age)
+            let may_end = *at != RUN || current.in_flight == 0;
+            may_end && current.producer.is_unfit(age)
         });
         let reason = "Kafka is at another distance";
         match unfit {
-            // It ends at once: the rows of a run are never with two producers.
+            // It ends once it has nothing to report: the rows of a run are never with two producers.
             Some((RUN, current)) => {
                 current.has_progressed = true;
                 current.failure = Some(reason.to_owned());
@@ -284,17 +312,11 @@ impl Producers {
             let Some(failed) = managed.current.take_if(|current| current.failure.is_some()) else {
                 continue;
             };
-            if failed.has_progressed {
-                managed.backoff = RECREATE_BACKOFF_MIN;
-            }
             let is_usual = at == RUN && failed.has_progressed;
-            let pause = if is_usual {
-                Duration::ZERO
-            } else {
-                managed.backoff
+            let pause = match is_usual {
+                true => Duration::ZERO,
+                false => managed.back_off(now),
             };
-            managed.not_before = now + pause;
-            managed.backoff = (managed.backoff * 2).min(RECREATE_BACKOFF_MAX);
             let reason = failed.failure.clone().unwrap_or_default();
             if is_usual {
                 tracing::debug!("a Kafka producer is replaced: {reason}");
@@ -316,14 +338,20 @@ impl Producers {
         self.shards_in_use = distance::shards(self.shared.status.round_trip());
         while let Ok((at, created)) = self.created.try_recv() {
             match created {
-                Ok(producer) => self.install(at, producer),
-                Err(error) => {
-                    tracing::error!("cannot create a Kafka producer: {error}; retrying");
-                    if let Some(managed) = self.all.get_mut(at) {
-                        managed.is_being_created = false;
-                        managed.not_before = now + managed.backoff;
-                    }
+                Ok(Some(producer)) => {
+                    self.install(at, producer);
+                    continue;
                 }
+                Ok(None) => {
+                    tracing::debug!("a new Kafka producer did not connect; the old one goes on");
+                }
+                Err(error) if self.log.is_due() => {
+                    tracing::error!("cannot create a Kafka producer: {error}; retrying");
+                }
+                Err(_) => {}
+            }
+            if let Some(managed) = self.all.get_mut(at) {
+                managed.creation_failed(now);
             }
         }
         for (at, managed) in self.all.iter_mut().enumerate() {
@@ -332,11 +360,15 @@ impl Producers {
                 continue;
             }
             let (shared, to_created) = (Arc::clone(&self.shared), self.to_created.clone());
+            let is_successor = managed.current.is_some();
             let creation = move || {
-                let created = create(&shared, at);
-                if let Ok(producer) = &created {
-                    producer.connect(WARM_UP_TIMEOUT);
-                }
+                let created = create(&shared, at).map(|producer| {
+                    let is_connected = producer.connect(match is_successor {
+                        true => SUCCESSOR_TIMEOUT,
+                        false => WARM_UP_TIMEOUT,
+                    });
+                    (is_connected || !is_successor).then_some(producer)
+                });
                 // The publisher may have stopped meanwhile.
                 drop(to_created.send((at, created)));
                 shared.wakeups.publisher.wake();
@@ -345,7 +377,9 @@ impl Producers {
                 .name("new producer".to_owned())
                 .spawn(creation);
             managed.is_being_created = started.is_ok();
-            managed.not_before = now + managed.backoff;
+            if started.is_err() {
+                managed.creation_failed(now);
+            }
         }
     }
 
@@ -357,9 +391,10 @@ impl Producers {
         managed.is_being_created = false;
         managed.is_wanted = true;
         let new = Current::new(self.last_id, producer);
-        if let Some(old) = managed.current.replace(new) {
+        if let Some(mut old) = managed.current.replace(new) {
             let reason = old.successor_wanted().unwrap_or_default();
             tracing::debug!("a Kafka producer has a successor: {reason}");
+            old.leave(Instant::now());
             self.leaving.push(old);
         }
     }

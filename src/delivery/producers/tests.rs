@@ -105,8 +105,8 @@ fn is_published(ticket: &Arc<Ticket>) -> bool {
 #[test]
 fn only_the_topic_that_rejects_large_batches_waits_for_a_producer_with_smaller_ones() {
     let cluster = broker();
-    let error = E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-    cluster.request_errors(RDKafkaApiKey::Produce, &[error]);
+    let too_large = E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[too_large]);
     // Two records that are handed over together are one batch.
     let (mut producers, lanes) = producers(cluster.bootstrap_servers(), "linger.ms=200");
     let [_, bad] = lanes.events() else {
@@ -114,12 +114,23 @@ fn only_the_topic_that_rejects_large_batches_waits_for_a_producer_with_smaller_o
     };
     let route = |producers: &mut Producers| producers.route("bad", SHARD, Instant::now());
 
+    poll_until(&mut producers, |producers| producers.shared.status.is_up());
+    let no_connection = [E::RD_KAFKA_RESP_ERR__TRANSPORT; 1000];
+    cluster.request_errors(RDKafkaApiKey::ApiVersion, &no_connection);
     let tickets = [(); 2].map(|()| bad.queue.enqueue(record()).expect("there is space"));
     let first = route(&mut producers);
     assert!(first.is_some());
     send(&mut producers, bad, None);
     poll_until(&mut producers, |producers| route(producers).is_none());
 
+    // Its successor does not connect, so it goes on for the other topics.
+    let is_being_created = |producers: &Producers| producers.all[MAIN].is_being_created;
+    poll_until(&mut producers, |producers| is_being_created(producers));
+    poll_until(&mut producers, |producers| !is_being_created(producers));
+    assert_eq!(producers.route("good", SHARD, Instant::now()), first);
+    assert_eq!(route(&mut producers), None);
+
+    cluster.clear_request_errors(RDKafkaApiKey::ApiVersion);
     poll_until(&mut producers, |producers| route(producers).is_some());
     assert_ne!(route(&mut producers), first);
     send(&mut producers, bad, None);
