@@ -61,8 +61,8 @@ pub(crate) enum Report {
 pub(crate) struct Reports {
     pub(crate) topic: String,
     pub(crate) records: Vec<(u64, Report)>,
-    /// The bytes of the keys and values of the batch if Kafka rejected it because of its size.
-    /// Smaller ones, by another producer, show which record is too large by itself.
+    /// The bytes of the keys and values of the batch, if Kafka rejected it because of its size. To
+    /// find the record that is too large, another producer sends smaller batches.
     pub(crate) too_large: Option<usize>,
 }
 

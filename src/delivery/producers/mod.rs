@@ -4,6 +4,8 @@
 //! into a request. Several producers, with several requests under way each, therefore are what keeps
 //! a distant Kafka busy. Which of them a record goes to does not matter for its order.
 
+mod managed;
+
 use std::mem;
 use std::sync::{Arc, atomic, mpsc};
 use std::thread;
@@ -15,6 +17,7 @@ use super::lanes::Lane;
 use super::queue::{Outgoing, Pacing, ProducerId, Via};
 use crate::kafka::{self, Ordering, Producer, SendError};
 use crate::log::LogThrottle;
+use managed::{Managed, RECREATE_BACKOFF_MIN};
 
 /// How long a new producer may take to connect before it is used all the same.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,10 +38,6 @@ const PRODUCERS: usize = SHARDS + 3;
 /// may have new addresses, and "stuck without an error" is a known state of Kafka clients.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-
-/// The pause before a new producer, doubled with each failure until a record is acknowledged.
-const RECREATE_BACKOFF_MIN: Duration = Duration::from_millis(100);
-const RECREATE_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// The pause before a producer is given more after librdkafka's queue was full. The queue's bounds
 /// are smaller than librdkafka's, unless the operator's properties make those smaller.
@@ -64,55 +63,6 @@ pub(super) struct Producers {
 
 /// `None` for a successor that did not connect: the one that works goes on.
 type Created = Result<Option<Producer>, kafka::Error>;
-
-/// One producer, or the place for it.
-struct Managed {
-    current: Option<Current>,
-    /// Whether it has been needed.
-    is_wanted: bool,
-    is_being_created: bool,
-    not_before: Instant,
-    backoff: Duration,
-    stall_timeout: Duration,
-}
-
-impl Managed {
-    fn new(now: Instant) -> Self {
-        Self {
-            current: None,
-            is_wanted: false,
-            is_being_created: false,
-            not_before: now,
-            backoff: RECREATE_BACKOFF_MIN,
-            stall_timeout: STALL_TIMEOUT,
-        }
-    }
-
-    /// Waits before the next attempt to create one, longer each time.
-    fn back_off(&mut self, now: Instant) -> Duration {
-        let pause = self.backoff;
-        self.not_before = now + pause;
-        self.backoff = (pause * 2).min(RECREATE_BACKOFF_MAX);
-        pause
-    }
-
-    fn creation_failed(&mut self, now: Instant) {
-        self.is_being_created = false;
-        if self.current.is_some() {
-            self.not_before = now + RECREATE_BACKOFF_MAX;
-        } else {
-            self.back_off(now);
-        }
-    }
-
-    /// Whether it is to get a producer: its first one, or another one.
-    fn lacks_producer(&self) -> bool {
-        match &self.current {
-            Some(current) => current.successor_wanted().is_some(),
-            None => self.is_wanted,
-        }
-    }
-}
 
 impl Producers {
     /// Creates the first producer, so that unusable settings are an error at once.

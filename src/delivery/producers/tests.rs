@@ -19,7 +19,8 @@ const SHARD: Via = Via::Shard(0);
 /// A broker with the topics "good", "bad" and "dead".
 fn broker() -> MockCluster<'static, impl ClientContext> {
     let cluster = MockCluster::new(1).expect("it starts");
-    // From version 10 on, the mock's answer tells the leader, and it falls over where there is none.
+    // From version 10 on, the mock's response names the leader, and the mock crashes if a partition
+    // has none.
     let (least, most) = (Some(0), Some(9));
     (cluster.apiversion(RDKafkaApiKey::Produce, least, most)).expect("it knows the request");
     for topic in ["good", "bad", "dead"] {

@@ -19,8 +19,8 @@ const PARTITIONS: i32 = 6;
 /// Three brokers, and a run on them that is ready.
 pub(super) fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
     let cluster = MockCluster::new(3).expect("it starts");
-    // From version 10 on, the mock's answer tells the leader, and it falls over where there is
-    // none.
+    // From version 10 on, the mock's response names the leader, and the mock crashes if a partition
+    // has none.
     let (least, most) = (Some(0), Some(9));
     (cluster.apiversion(RDKafkaApiKey::Produce, least, most)).expect("it knows the request");
     for topic in topics() {
