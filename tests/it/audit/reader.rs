@@ -77,7 +77,8 @@ impl Taken {
     /// Puts in front of these what had been in the same topics before they were deleted.
     pub(crate) fn behind(mut self, earlier: Taken) -> Self {
         for (records, mut earlier) in self.0.iter_mut().zip(earlier.0) {
-            let shift = |raw: &mut Raw| raw.offset += 1 << 40;
+            let end = earlier.iter().map(|raw| raw.offset + 1).max();
+            let shift = |raw: &mut Raw| raw.offset += end.unwrap_or(0);
             records.iter_mut().for_each(shift);
             earlier.append(records);
             *records = earlier;
