@@ -114,9 +114,10 @@ impl Volume {
     /// Gives back what [`Volume::fill`] took.
     pub(crate) fn free_up(&self) {
         fs::remove_file(self.filler()).expect("it was filled");
-        // ext4 hands out freed blocks again only once their release is committed.
+        // ext4 hands out freed blocks again only once their release is committed. A sync of the
+        // folder may commit the removal of the name and not yet the release of the blocks.
         let folder = File::open(&self.path).expect("it is there");
-        folder.sync_all().expect("it can be synced");
+        rustix::fs::syncfs(folder).expect("it can be synced");
     }
 
     fn filler(&self) -> PathBuf {
