@@ -113,11 +113,14 @@ impl Volume {
 
     /// Gives back what [`Volume::fill`] took.
     pub(crate) fn free_up(&self) {
+        let filler = OpenOptions::new().write(true).open(self.filler());
+        let filler = filler.expect("it was filled");
+        // Between its fork and its exec a child of another test may have the file open. Then its
+        // removal alone would free nothing yet.
+        filler.set_len(0).expect("it can be emptied");
         fs::remove_file(self.filler()).expect("it was filled");
-        // ext4 hands out freed blocks again only once their release is committed. A sync of the
-        // folder may commit the removal of the name and not yet the release of the blocks.
-        let folder = File::open(&self.path).expect("it is there");
-        rustix::fs::syncfs(folder).expect("it can be synced");
+        // ext4 hands out freed blocks again only once their release is committed.
+        rustix::fs::syncfs(filler).expect("it can be synced");
     }
 
     fn filler(&self) -> PathBuf {
