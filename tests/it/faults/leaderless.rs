@@ -178,7 +178,7 @@ async fn a_restart_without_a_broker_holds_up_the_groups_of_its_partitions_only()
         });
     });
     let stalled = sender.elapsed();
-    blocking(|| spool_all(&run, &cluster, size(900.0, 3000.0)));
+    blocking(|| spool_all(&run, &cluster, size(1800.0, 3000.0)));
     let killed = sender.elapsed();
     blocking(|| {
         run.kill();
