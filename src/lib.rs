@@ -45,7 +45,7 @@
 //! | main | runs the command: starts the service and stops it | signals, the parts of the service | each queue; wakeups; one at a time |
 //! | `worker`, one for two cores (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → one queue, then, the queue released, wakeups; port table → connection |
 //! | `publisher` | hands records to the producers, takes their reports, resolves tickets | wakeup, short pauses | one queue of events, released before the queue of dead letters; wakeups |
-//! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones, makes dead letters of rejected ones that are there | wakeup, disk | each queue; wakeups; one at a time |
+//! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones, makes dead letters of rejected events on disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `reader`, with a spool | reads records back from disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `new producer`, `old producer` | creates, or ends, one of librdkafka's clients, then ends | Kafka, librdkafka's threads | as `publisher` |
 //! | blocking (tokio) | file reads of `reload`, topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo` | disk, Kafka, other threads | in `Delivery::stop`: wakeups, one at a time |

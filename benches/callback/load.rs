@@ -34,7 +34,7 @@ pub(crate) struct Load {
     pub(crate) prefix: &'static str,
     pub(crate) partitions: i32,
     pub(crate) duration: Duration,
-    /// Every such callback, in their order, has a timestamp of this age; 0 for none.
+    /// Callbacks whose number is a multiple of this have a timestamp of `age`; 0 for none.
     pub(crate) aged_each: u64,
     pub(crate) age: Duration,
 }

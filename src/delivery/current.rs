@@ -16,8 +16,8 @@ use crate::metrics::Metrics;
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
 const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
 
-/// librdkafka counts the rejected batches of a producer in 15 bits, as the epoch of its id. Before
-/// they end, another one takes its place; if that one does not come in time, it takes no more records.
+/// librdkafka counts a producer's rejected batches in 15 bits, the epoch of its id. A producer with
+/// `SUCCESSOR_REJECTIONS` is replaced; one with `MAX_REJECTIONS` takes no more records.
 const MAX_REJECTIONS: usize = 30_000;
 const SUCCESSOR_REJECTIONS: usize = 25_000;
 
@@ -48,7 +48,7 @@ pub(super) struct Current {
     rejections: usize,
     pub(super) full_until: Option<Instant>,
     pub(super) failure: Option<String>,
-    /// Why another producer is to take its place. Until that one is connected, it goes on.
+    /// Why it is to be replaced. It stays in use until its successor has connected.
     successor_wanted: Option<&'static str>,
     /// The topics that reject batches of its size. Their records wait for the successor.
     too_large_for: Vec<String>,
@@ -140,16 +140,16 @@ impl Current {
         sum
     }
 
-    /// Another producer has taken its place. It may still get answers for as long as a new one may.
-    pub(super) fn leave(&mut self, now: Instant) {
-        self.producer.resign();
+    /// Marks it as replaced. From now on, it may be silent for the whole stall timeout again.
+    pub(super) fn mark_retired(&mut self, now: Instant) {
+        self.producer.unset_main();
         self.last_progress = now;
     }
 
     /// Ends it on a thread of its own: that takes as long as its brokers take to answer. Its records
     /// are with another one by then, but what it still acknowledges counts.
     pub(super) fn end(mut self, shared: &Arc<Shared>) {
-        self.producer.resign();
+        self.producer.unset_main();
         let shared = Arc::clone(shared);
         let ending = move || {
             self.producer.purge();

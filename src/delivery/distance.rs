@@ -8,22 +8,22 @@ use crate::kafka::PARTITION_DEPTH;
 
 /// The shards, each with a producer for what is not on disk.
 pub(super) const SHARDS: usize = 8;
-const SHARDS_MIDDLING: usize = 4;
+const SHARDS_MEDIUM: usize = 4;
 
-/// Below these round trips fewer shards are used: a near Kafka is not waited for, and requests that
-/// hold more records cost less.
-const NEAR: Duration = Duration::from_micros(1500);
-const MIDDLING: Duration = Duration::from_millis(4);
+/// Below these round trips fewer shards are used: a near Kafka needs no further requests in flight,
+/// and fewer requests with more records cost less CPU time.
+const NEAR_ROUND_TRIP: Duration = Duration::from_micros(1500);
+const MEDIUM_ROUND_TRIP: Duration = Duration::from_millis(4);
 
 /// The shortest time after which a producer gets more records of a partition than pacing allows.
 const PACING_LAPSE_MIN: Duration = Duration::from_secs(1);
 
 /// How many shards are in use at this round trip.
 pub(super) fn shards(round_trip: Duration) -> usize {
-    if round_trip < NEAR {
+    if round_trip < NEAR_ROUND_TRIP {
         1
-    } else if round_trip < MIDDLING {
-        SHARDS_MIDDLING
+    } else if round_trip < MEDIUM_ROUND_TRIP {
+        SHARDS_MEDIUM
     } else {
         SHARDS
     }
@@ -31,7 +31,7 @@ pub(super) fn shards(round_trip: Duration) -> usize {
 
 /// When a producer gets more records of a partition at this round trip.
 pub(super) fn pacing(round_trip: Duration) -> Pacing {
-    if round_trip < NEAR {
+    if round_trip < NEAR_ROUND_TRIP {
         // Kafka answers before the next turn of the publisher.
         return Pacing::NONE;
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_farther_kafka_has_more_shards_and_is_asked_less_often() {
+    fn a_longer_round_trip_means_more_shards_and_longer_intervals() {
         let of = |milliseconds| {
             let round_trip = Duration::from_millis(milliseconds);
             (shards(round_trip), pacing(round_trip).interval.as_millis())

@@ -8,7 +8,7 @@
 //!
 //! | thread | file | waits for |
 //! | --- | --- | --- |
-//! | publisher | `publisher.rs`, `producers.rs` | never for a disk, nor for one producer |
+//! | publisher | `publisher.rs`, `producers/` | never for a disk, nor for one producer |
 //! | spooler | `spooler.rs` | the disk: writes, syncs, deletions |
 //! | reader | `reader.rs` | the disk: reads only |
 

@@ -9,7 +9,7 @@ use crate::spool::{self, Share, Spool};
 /// How far the refused events on disk have been read.
 #[derive(Debug)]
 pub(super) struct RefusedRows {
-    /// Dead letters are to be made of the events behind this row; `None` if of none.
+    /// Events after this row still need dead letters; `None` if no event does.
     after: Option<u64>,
     log: LogThrottle,
 }

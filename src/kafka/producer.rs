@@ -33,11 +33,11 @@ const ALL_BROKERS_DOWN: RDKafkaErrorCode = RDKafkaErrorCode::AllBrokersDown;
 const LINGER_MIN: Duration = Duration::from_millis(1);
 const LINGER_MAX: Duration = Duration::from_millis(5);
 
-/// For this long it lingers even if Kafka turns out to be near.
-const LINGERS_AT_LEAST: Duration = Duration::from_secs(600);
+/// A producer that lingers is not replaced before this age, even if Kafka turns out to be near.
+const LINGERING_AGE_MIN: Duration = Duration::from_secs(600);
 
-/// How often the first producer that connects asks for metadata, to measure the distance of Kafka
-/// before the statistics do. The shortest time counts.
+/// How many metadata requests measure the round trip before librdkafka's statistics do. The
+/// shortest one counts.
 const FIRST_ROUND_TRIPS: usize = 3;
 
 /// What a producer reports about one record.
@@ -138,12 +138,12 @@ impl Producer {
         match self.made_for_distant {
             None => false,
             Some(false) => self.status.is_distant() == Some(true),
-            Some(true) => age >= LINGERS_AT_LEAST && self.status.is_distant() == Some(false),
+            Some(true) => age >= LINGERING_AGE_MIN && self.status.is_distant() == Some(false),
         }
     }
 
     /// It does not stand for the connection to Kafka any more: another one does.
-    pub(crate) fn resign(&mut self) {
+    pub(crate) fn unset_main(&mut self) {
         self.is_main = false;
     }
 

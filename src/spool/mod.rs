@@ -280,8 +280,8 @@ impl Spool {
         self.store.last() + 1
     }
 
-    /// The backlog of each event, by its name, and of dead letters. A name need not be
-    /// one that this version knows. To be taken once: empty after that.
+    /// The backlog of each event, by its name, and of dead letters. This version may not know a
+    /// name. To be taken once: empty after that.
     pub(crate) fn take_backlogs(&mut self) -> BTreeMap<Option<String>, Backlog> {
         std::mem::take(&mut self.contents.backlogs)
     }
@@ -292,10 +292,10 @@ impl Spool {
         self.reader.take()
     }
 
-    /// The events behind a number that are marked because Kafka has rejected them permanently and
-    /// their dead letters found no space: within the limits of a read, in order. They stay on disk
-    /// until their dead letters [replace](Row::replaces) them. Reads skip them, so none is tried again
-    /// before or after later events of its key.
+    /// Events with numbers above `after`, in order, up to the limits of a read. They are marked,
+    /// because Kafka has rejected them permanently and their dead letters found no space. They stay
+    /// on disk until their dead letters [replace](Row::replaces) them. Reads skip them, so none is
+    /// sent again out of the order of its key.
     ///
     /// # Errors
     ///

@@ -10,11 +10,11 @@ use super::error::Error;
 use super::row;
 use super::scan::{LIMITS, Scan};
 
-/// The events behind a number that are marked as refused, in order.
+/// The events with numbers above `after` that are marked as refused, in order.
 pub(super) fn events(connection: &Connection, after: u64) -> Result<Scan, Error> {
     let began = Instant::now();
-    // Dead letters are not left out in SQL, because then a long run of them could not be
-    // interrupted.
+    // Dead letters are filtered here and not in SQL, so that the time limit also holds while many
+    // of them are skipped.
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {} FROM records INDEXED BY records_by_refused
          WHERE refused = 1 AND number > ?1 ORDER BY number",

@@ -123,7 +123,7 @@ impl Store {
         Ok(contents)
     }
 
-    /// The events behind a number that are marked as refused, in order.
+    /// The events with numbers above `after` that are marked as refused, in order.
     pub(super) fn refused_events(&self, after: u64) -> Result<Scan, Error> {
         refused::events(&self.connection, after)
     }

@@ -28,8 +28,8 @@ use crate::support::kafka::Cluster;
 use crate::support::process::{Process, Service};
 use crate::support::scale::light_load;
 
-/// The shards of `delivery::producers`. The producers for the backlog, for runs of one key and for
-/// dead letters are beside them.
+/// As in `delivery::distance`. There are three more producers: for the backlog, for runs of one key
+/// and for dead letters.
 const SHARDS: usize = 8;
 const PRODUCERS: usize = SHARDS + 3;
 
@@ -52,8 +52,8 @@ const GROUPS: u64 = 200;
 /// For the producers, which are created one after the other as the load needs them.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// With all producers there, for this long no thread is to come. Those that create a producer, or
-/// fetch the metadata of topics, have ended by then.
+/// The threads have settled once all producers exist and nothing has changed for this long. Those
+/// that create a producer or fetch metadata have ended by then.
 const QUIET: Duration = Duration::from_secs(4);
 
 /// A child of this test: its brokers and its topics, with a comma between two.
@@ -167,7 +167,7 @@ struct Child(Process);
 
 impl Child {
     fn start(brokers: &str, topics: &[String]) -> Self {
-        let test = "threads::their_number_has_a_bound_for_one_topic_and_for_six";
+        let test = "threads::their_number_is_bounded_for_one_topic_and_for_six";
         let program = std::env::current_exe().expect("it runs");
         let mut command = std::process::Command::new(program);
         command
@@ -273,7 +273,7 @@ fn record(event: Option<&String>, group: &str) -> Record {
 }
 
 #[test]
-fn their_number_has_a_bound_for_one_topic_and_for_six() {
+fn their_number_is_bounded_for_one_topic_and_for_six() {
     let given = [CHILD_BROKERS, CHILD_TOPICS].map(std::env::var);
     if let [Ok(brokers), Ok(topics)] = given {
         deliver(&brokers, &topics);

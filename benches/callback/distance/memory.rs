@@ -37,7 +37,7 @@ impl Memory {
         };
         let kafka = start_kafka(self.brokers, false, load);
         kafka.set_round_trip(Duration::from_millis(self.round_trip));
-        // The brokers advertise an address.
+        // The brokers advertise 127.0.0.1, so this is a name that none of them advertises.
         let bootstrap = kafka.distant().replacen("127.0.0.1", "localhost", 1);
         let (bootstrap, _) = bootstrap.split_once(',').unwrap_or((&bootstrap, ""));
         let topics = Topics::create(&kafka, load.partitions);

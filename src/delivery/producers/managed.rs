@@ -32,7 +32,7 @@ impl Managed {
         }
     }
 
-    /// Waits before the next attempt to create one, longer each time.
+    /// Postpones the next attempt to create one. The pause doubles each time, and is returned.
     pub(super) fn back_off(&mut self, now: Instant) -> Duration {
         let pause = self.backoff;
         self.not_before = now + pause;

@@ -22,7 +22,7 @@ use managed::{Managed, RECREATE_BACKOFF_MIN};
 /// How long a new producer may take to connect before it is used all the same.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long one may take that is to follow a producer that works.
+/// How long a successor of a working producer may take to connect.
 const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shard whose producer is always in use, and stands for the connection to Kafka.
@@ -50,8 +50,8 @@ const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Producers {
     shared: Arc<Shared>,
     all: [Managed; PRODUCERS],
-    /// Those that have a successor, until they have reported on all that they have.
-    leaving: Vec<Current>,
+    /// Replaced producers that still have records in flight.
+    retired: Vec<Current>,
     shards_in_use: usize,
     last_id: ProducerId,
     /// New producers, which another thread creates.
@@ -61,7 +61,7 @@ pub(super) struct Producers {
     log: LogThrottle,
 }
 
-/// `None` for a successor that did not connect: the one that works goes on.
+/// `None` if a successor did not connect: the current producer stays in use.
 type Created = Result<Option<Producer>, kafka::Error>;
 
 impl Producers {
@@ -72,7 +72,7 @@ impl Producers {
         let mut producers = Self {
             shared: Arc::new(shared),
             all: std::array::from_fn(|_| Managed::new(now)),
-            leaving: Vec::new(),
+            retired: Vec::new(),
             shards_in_use: 1,
             last_id: 0,
             created,
@@ -94,7 +94,7 @@ impl Producers {
     /// Whether any producer has records to report on.
     pub(super) fn are_busy(&self) -> bool {
         let current = (self.all.iter()).filter_map(|managed| managed.current.as_ref());
-        let mut all = current.chain(&self.leaving);
+        let mut all = current.chain(&self.retired);
         all.any(|current| current.in_flight > 0)
     }
 
@@ -134,28 +134,28 @@ impl Producers {
                 current.failure = Some(format!("no acknowledgement for {} s", silence.as_secs()));
             }
         }
-        polled += self.poll_leaving(now);
+        polled += self.poll_retired(now);
         self.replace_unfit(now);
         self.replace_failed(now);
         self.create_wanted(now);
         polled
     }
 
-    /// Passes on the reports of those that have a successor, and ends those that have no more.
-    fn poll_leaving(&mut self, now: Instant) -> usize {
+    /// Polls the replaced producers, and ends those that have nothing left to report.
+    fn poll_retired(&mut self, now: Instant) -> usize {
         let mut polled = 0;
-        for mut leaving in mem::take(&mut self.leaving) {
-            let before = leaving.in_flight;
-            leaving.poll(&self.shared, now);
-            polled += before - leaving.in_flight;
-            let is_silent = leaving.silence(now) >= STALL_TIMEOUT;
+        for mut retired in mem::take(&mut self.retired) {
+            let before = retired.in_flight;
+            retired.poll(&self.shared, now);
+            polled += before - retired.in_flight;
+            let is_silent = retired.silence(now) >= STALL_TIMEOUT;
             if is_silent {
                 self.shared.metrics.producer_recreated();
             }
-            if is_silent || leaving.in_flight == 0 {
-                end(leaving, &self.shared);
+            if is_silent || retired.in_flight == 0 {
+                end(retired, &self.shared);
             } else {
-                self.leaving.push(leaving);
+                self.retired.push(retired);
             }
         }
         polled
@@ -176,7 +176,7 @@ impl Producers {
             current.takes(topic, now).then_some(current.id)
         };
         match (usable(managed), via) {
-            // The shard's producer is not there yet, or not now. Another one does as well.
+            // If the shard's producer takes nothing now, another shard's does as well.
             (None, Via::Shard(_)) => self.all.iter().take(SHARDS).find_map(usable),
             (id, _) => id,
         }
@@ -232,10 +232,10 @@ impl Producers {
         }
     }
 
-    /// Replaces producers that were created for a Kafka at another distance, one after the other, so
-    /// that there are few more threads and connections meanwhile.
+    /// Replaces producers that were created for a Kafka at another distance, one at a time, to keep
+    /// the number of additional threads and connections low.
     fn replace_unfit(&mut self, now: Instant) {
-        if !self.leaving.is_empty() || self.all.iter().any(Managed::lacks_producer) {
+        if !self.retired.is_empty() || self.all.iter().any(Managed::lacks_producer) {
             return;
         }
         let current = self.all.iter_mut().enumerate();
@@ -247,7 +247,7 @@ impl Producers {
         });
         let reason = "Kafka is at another distance";
         match unfit {
-            // It ends once it has nothing to report: the rows of a run are never with two producers.
+            // It has nothing in flight, so the rows of a run are never with two producers.
             Some((RUN, current)) => {
                 current.has_progressed = true;
                 current.failure = Some(reason.to_owned());
@@ -283,7 +283,7 @@ impl Producers {
     }
 
     /// Creates producers that are needed. Creating one takes too long for this thread: it may have
-    /// to read certificates. One that is to be replaced is used until the other one has connected.
+    /// to read certificates. A producer stays in use until its successor has connected.
     fn create_wanted(&mut self, now: Instant) {
         self.shards_in_use = distance::shards(self.shared.status.round_trip());
         while let Ok((at, created)) = self.created.try_recv() {
@@ -293,7 +293,7 @@ impl Producers {
                     continue;
                 }
                 Ok(None) => {
-                    tracing::debug!("a new Kafka producer did not connect; the old one goes on");
+                    tracing::debug!("a new Kafka producer did not connect; the old one is kept");
                 }
                 Err(error) if self.log.is_due() => {
                     tracing::error!("cannot create a Kafka producer: {error}; retrying");
@@ -343,9 +343,9 @@ impl Producers {
         let new = Current::new(self.last_id, producer);
         if let Some(mut old) = managed.current.replace(new) {
             let reason = old.successor_wanted().unwrap_or_default();
-            tracing::debug!("a Kafka producer has a successor: {reason}");
-            old.leave(Instant::now());
-            self.leaving.push(old);
+            tracing::debug!("a Kafka producer was replaced: {reason}");
+            old.mark_retired(Instant::now());
+            self.retired.push(old);
         }
     }
 
@@ -353,7 +353,7 @@ impl Producers {
     pub(super) fn stop(self) {
         let current = self.all.into_iter().filter_map(|managed| managed.current);
         thread::scope(|scope| {
-            for mut current in current.chain(self.leaving) {
+            for mut current in current.chain(self.retired) {
                 let shared = &self.shared;
                 scope.spawn(move || {
                     current.poll(shared, Instant::now());

@@ -136,7 +136,7 @@ fn only_the_topic_that_rejects_large_batches_waits_for_a_producer_with_smaller_o
     assert_ne!(route(&mut producers), first);
     send(&mut producers, bad, None);
     poll_until(&mut producers, |producers| {
-        producers.leaving.is_empty() && tickets.iter().all(is_published)
+        producers.retired.is_empty() && tickets.iter().all(is_published)
     });
     producers.stop();
 }

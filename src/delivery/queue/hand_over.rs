@@ -11,8 +11,8 @@ use super::{Outgoing, Pacing, ProducerId, Via};
 /// runs of which a part is handed over.
 const BATCH_RECORDS: usize = if cfg!(test) { 2 } else { 500 };
 
-/// How many fresh records of a partition are passed over because their producers take none now. The
-/// records of each other source have one producer.
+/// The most fresh records of a partition that are tried, if their producers take none now. Of the
+/// other sources one is tried: each has a single producer.
 const LOOK_AHEAD: usize = if cfg!(test) { 2 } else { 16 };
 
 impl QueueState {
@@ -62,8 +62,8 @@ impl QueueState {
         sources.find_map(|source| self.next_from(*source, at, now, route))
     }
 
-    /// The first record of this source that a producer takes. What another one does not take now
-    /// does not hold it up.
+    /// Takes the first record of this source whose producer takes it now. Records whose producer
+    /// does not are passed over.
     fn next_from(
         &mut self,
         source: Source,

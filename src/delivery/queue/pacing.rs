@@ -8,12 +8,11 @@ use super::ProducerId;
 /// all that wait, so that they share requests.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::delivery) struct Pacing {
-    /// Not while it has this many,
+    /// A producer with this many records of the partition gets no more,
     pub(in crate::delivery) depth: usize,
-    /// unless it got the last one this long ago: pacing only saves time, and must not stop a
-    /// partition because of one stuck producer.
+    /// until this long after it got the last one: one stuck producer must not stop a partition.
     pub(in crate::delivery) lapse: Duration,
-    /// Not before so much time has passed since it got the last one.
+    /// The shortest time after its last record until it gets more.
     pub(in crate::delivery) interval: Duration,
 }
 
@@ -41,8 +40,8 @@ struct Holder {
 }
 
 impl Holders {
-    /// Decides for the turn of this time which of them get nothing. One that got records in it gets
-    /// the rest of them too.
+    /// Decides which of them get nothing in the turn that began at `now`. One that already got
+    /// records in this turn gets the rest too.
     pub(super) fn pace(&mut self, pacing: Pacing, now: Instant) {
         for holder in self.0.iter_mut().filter(|holder| holder.last != now) {
             let since = now.saturating_duration_since(holder.last);

@@ -71,8 +71,8 @@ pub(super) struct Partition {
     pub(super) dropped: Option<u64>,
 }
 
-/// Which of the waiting records of a partition. A producer that takes nothing holds up those of its
-/// source only.
+/// The groups of a partition's waiting records. A producer that takes nothing holds up only its own
+/// group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// Those that are to be handed over alone, one after the other.
@@ -157,7 +157,7 @@ impl Partition {
         self.holders.is_paced(producer)
     }
 
-    /// Whether a record may be handed over. After a pause it may be one.
+    /// Whether a record may be handed over. After a pause, only one may be in flight.
     pub(super) fn may_send(&self, total: Load, now: Instant) -> bool {
         let allowed = match self.pause {
             // Records handed over before the pause may be with a producer that is stuck.

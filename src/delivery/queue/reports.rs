@@ -144,13 +144,13 @@ impl Queue {
         Some(removed)
     }
 
-    /// Whether it takes many more records.
+    /// Whether at least half of its space is free, and it is not shutting down.
     pub(in crate::delivery) fn has_space(&self) -> bool {
         let state = self.lock();
         !state.finishing && state.bytes < MAX_QUEUE_BYTES / 2
     }
 
-    /// The rows of events whose dead letters this queue has, or of which they are durable.
+    /// The rows of events whose dead letters are in this queue, or are durable.
     pub(in crate::delivery) fn replaced_rows(&self) -> HashSet<u64> {
         let state = self.lock();
         let replaced = state.fresh.values().filter_map(|entry| entry.replaces);
@@ -180,7 +180,7 @@ impl Queue {
         let ticket = refused.ticket.unwrap_or_default();
         let event_id = refused.record.event_id;
         let Some(dead_letters) = &self.dead_letters else {
-            return self.last_refusal(row, event_id, &ticket, reason);
+            return self.keep_or_refuse(row, event_id, &ticket, reason);
         };
         if self.rejections.is_due() {
             tracing::warn!(
@@ -202,8 +202,8 @@ impl Queue {
         }
     }
 
-    /// Kafka rejects a dead letter, too.
-    fn last_refusal(&self, row: Option<u64>, event_id: Uuid, ticket: &Ticket, reason: &str) {
+    /// Kafka has rejected a dead letter: it stays in the spool, or is refused if it is not there.
+    fn keep_or_refuse(&self, row: Option<u64>, event_id: Uuid, ticket: &Ticket, reason: &str) {
         match row {
             Some(number) => {
                 tracing::error!(

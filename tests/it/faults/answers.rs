@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::audit::{Contents, Durable, Found, Log};
 
-/// Without an event that is answered `published` for longer, it is a pause.
+/// A longer time without an event that is answered `published` is a pause.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The answers to events, in the order in which they came. Dead letters have no partition that
@@ -59,7 +59,7 @@ impl Answers {
         self.0.iter()
     }
 
-    /// Of the requests of some partitions that began within this time.
+    /// Counts the answers to requests of some partitions that began within this time.
     pub(super) fn figures(&self, during: Range<Duration>, is_of: impl Fn(i32) -> bool) -> Figures {
         let mut figures = Figures::default();
         for answer in &self.0 {
@@ -102,15 +102,15 @@ impl Answers {
 }
 
 impl Figures {
-    /// The time within which this share of the answers came, in thousandths.
-    pub(super) fn within(&self, thousandths: usize) -> Duration {
+    /// The latency at this quantile, in thousandths: 990 for p99.
+    pub(super) fn quantile(&self, thousandths: usize) -> Duration {
         let at = self.times.len() * thousandths / 1000;
         let time = self.times.get(at).or(self.times.last());
         time.copied().unwrap_or_default()
     }
 
     pub(super) fn p99(&self) -> Duration {
-        self.within(990)
+        self.quantile(990)
     }
 
     /// Whether at least 99.9 % were answered `published`.
@@ -127,8 +127,8 @@ impl std::fmt::Display for Figures {
             self.published,
             self.spooled,
             self.p99(),
-            self.within(999),
-            self.within(1000),
+            self.quantile(999),
+            self.quantile(1000),
         )
     }
 }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_a_time_without_an_answer_that_names_kafka() {
+    fn a_pause_is_a_time_without_a_published_answer() {
         let published = Some(Durable::Published);
         let answers = answers(&[
             (100, 1, published),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_thousand_answers_one_may_name_the_disk() {
+    fn one_answer_in_a_thousand_may_be_spooled() {
         let figures = |published: usize, spooled: usize| {
             let published = std::iter::repeat_n((20, 1, Some(Durable::Published)), published);
             let spooled = std::iter::repeat_n((20, 1, Some(Durable::Spooled)), spooled);
@@ -185,6 +185,6 @@ mod tests {
         let most = figures(999, 1);
         assert_eq!((most.published, most.spooled), (999, 1));
         assert!(most.are_published() && !figures(998, 1).are_published());
-        assert_eq!((most.p99(), most.within(1000)), (MS(10), MS(10)));
+        assert_eq!((most.p99(), most.quantile(1000)), (MS(10), MS(10)));
     }
 }

@@ -37,7 +37,7 @@ fn record(event: &'static str, number: u64) -> Record {
         true => LONG,
         false => 100,
     };
-    // Nothing that compression makes small.
+    // Random, so that compression does not shrink it.
     let mut value: Vec<u8> = (0..length).map(|_| rand::random()).collect();
     value[..8].copy_from_slice(&number.to_be_bytes());
     Record {

@@ -112,7 +112,7 @@ async fn a_spooled_record_that_kafka_refuses_becomes_a_dead_letter_and_its_neigh
     blocking(|| {
         run.start();
         for number in 0..sent {
-            // Nothing that compression makes small.
+            // Random, so that compression does not shrink it.
             let length = if number % 10 == 5 { 5000 } else { 10 };
             let note: Vec<u8> = (0..length).map(|_| rand::random()).collect();
             let note = hex::encode(note);
@@ -153,7 +153,7 @@ async fn a_spooled_record_that_kafka_refuses_becomes_a_dead_letter_and_its_neigh
 
 /// More dead letters than their queue has space for.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
+async fn a_dead_letter_that_finds_no_space_is_made_later() {
     const EVENTS: usize = 100;
     const NOTE_BYTES: usize = 850_000;
     let _load = light_load().await;
@@ -170,7 +170,7 @@ async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
     blocking(|| {
         run.start();
         for number in 0..EVENTS {
-            // Nothing that compression makes small.
+            // Random, so that compression does not shrink it.
             let note: Vec<u8> = (0..NOTE_BYTES / 2).map(|_| rand::random()).collect();
             let body = crate::support::app::callback(serde_json::json!({
                 "group_id": format!("{number}"), "note": hex::encode(note),
@@ -180,7 +180,7 @@ async fn a_refused_record_whose_dead_letter_finds_no_space_becomes_one_later() {
         }
         run.stop();
         cluster.proxy(1).pass();
-        // The topic of dead letters is missing, and until then none makes space by going to disk.
+        // No dead letter leaves the queue: their topic is missing, and none is spooled this early.
         run.set("ZIM2KAFKA_SPOOL_AFTER", "10m");
         run.set("ZIM2KAFKA_ANSWER_DEADLINE", "20m");
         run.start();

@@ -235,7 +235,7 @@ fn acknowledge_all(dead: &Queue) {
 }
 
 #[test]
-fn an_event_whose_dead_letter_finds_no_space_becomes_one_once_there_is() {
+fn a_dead_letter_that_finds_no_space_is_made_once_there_is_space() {
     let (queue, dead) = queues_on(Some(LATER));
     queue.enqueue(record(800_000)).expect("there is space");
     assert_eq!(numbers(&queue), [0]);

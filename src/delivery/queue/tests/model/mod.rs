@@ -23,8 +23,8 @@ enum Action {
         group: u8,
         poison: bool,
     },
-    /// The publisher's turn. Some producers may take nothing: a bit for each kind. Producers may be
-    /// too full for what is behind the first records. The number of shards follows the distance.
+    /// The publisher's turn. `missing` has a bit for each kind of producer that takes nothing. The
+    /// first `takes` records are taken, the others returned: librdkafka's queues are full.
     HandOver {
         missing: u8,
         takes: usize,
