@@ -25,7 +25,7 @@ impl Default for RefusedRows {
 }
 
 impl RefusedRows {
-    /// Marks the rows that Kafka has rejected: all of them, or on a full disk some.
+    /// Marks some of the rows that Kafka has rejected, and wakes the spooler if there are more.
     pub(super) fn mark(
         &mut self,
         spool: &mut Spool,
@@ -43,7 +43,7 @@ impl RefusedRows {
                 let before = first.saturating_sub(1);
                 self.after = Some(self.after.unwrap_or(before).min(before));
             }
-            if marked < refused.len() {
+            if !queue.unmarked_refused().is_empty() {
                 wakeups.spooler.wake();
             }
         }
@@ -79,13 +79,9 @@ impl RefusedRows {
         };
         let replaced = dead_letters.replaced_rows();
         for (number, record) in scan.records {
-            if !replaced.contains(&number) {
-                // Its event need not have a topic any more.
-                let queue = lanes.queue_of(record.event.as_deref());
-                let queue = queue.or_else(|| lanes.queues().next());
-                if queue.is_some_and(|queue| queue.dead_letter_refused(number, &record).is_err()) {
-                    return Ok(());
-                }
+            let is_new = !replaced.contains(&number);
+            if is_new && dead_letters.enqueue_letter_of(number, &record).is_err() {
+                return Ok(());
             }
             self.after = Some(number);
         }

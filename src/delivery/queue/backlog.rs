@@ -192,13 +192,19 @@ impl QueueState {
         }
         let hash = key_hash(number, record.key.as_deref());
         let at = self.partitions.of(hash);
+        // An earlier row was written after the plan, which passes it over. The next one wants both.
+        if self
+            .partitions
+            .at(at)
+            .dropped
+            .is_some_and(|dropped| dropped < number)
+        {
+            return;
+        }
         let size = record.size();
         let via = self.via(hash);
         let entry = Entry::new(Arc::new(record), hash, via);
-        let on_disk = match self.is_ordered && !self.keys.is_tracked(hash) {
-            true => &mut self.untracked_on_disk,
-            false => &mut self.partitions.at(at).on_disk,
-        };
+        let on_disk = self.rows_on_disk(at, hash);
         *on_disk = on_disk.saturating_sub(1);
         self.partitions.loaded(at, size);
         self.spooled.insert(number, entry);

@@ -99,9 +99,11 @@ impl Queue {
         self.wake_reader();
     }
 
-    /// The rows that are to be marked as refused.
+    /// Some of the rows that are to be marked as refused, the first ones.
     pub(in crate::delivery) fn unmarked_refused(&self) -> Vec<u64> {
-        self.lock().unmarked_refused.iter().copied().collect()
+        let state = self.lock();
+        let refused = state.unmarked_refused.iter().take(MAX_UNDELETED_ROWS);
+        refused.copied().collect()
     }
 
     /// Takes note that these rows are marked as refused: reads that begin now skip them.
@@ -181,12 +183,16 @@ impl QueueState {
             return;
         }
         let at = self.partitions.of(hash);
-        if self.is_ordered && !self.keys.is_tracked(hash) {
-            self.untracked_on_disk += 1;
-        } else {
-            self.partitions.at(at).on_disk += 1;
-        }
+        *self.rows_on_disk(at, hash) += 1;
         self.partitions.at(at).drop_to_disk(number);
+    }
+
+    /// The number that counts the rows of this key that are on disk only.
+    pub(super) fn rows_on_disk(&mut self, at: usize, hash: u32) -> &mut usize {
+        match self.keys.is_tracked(hash) {
+            true => &mut self.partitions.at(at).on_disk,
+            false => &mut self.untracked_on_disk,
+        }
     }
 
     pub(super) fn may_read(&self) -> bool {

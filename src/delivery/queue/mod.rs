@@ -253,6 +253,12 @@ impl Queue {
         }
     }
 
+    /// How many partitions its topic has; 1 until that is known.
+    #[cfg(test)]
+    pub(super) fn partitions(&self) -> usize {
+        self.lock().partitions.count()
+    }
+
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock()
     }

@@ -21,10 +21,6 @@ impl QueueState {
             let at = partitions.of(hash);
             partitions.at(at).on_disk += rows as usize;
         }
-        if !self.is_ordered {
-            let on_disk = self.partitions.iter().map(|partition| partition.on_disk);
-            partitions.at(0).on_disk = on_disk.sum();
-        }
         let spooled = self
             .spooled
             .iter()

@@ -157,17 +157,14 @@ impl Queue {
         replaced.chain(state.deletable.iter().copied()).collect()
     }
 
-    /// Makes a dead letter of a row that is marked as refused.
-    pub(in crate::delivery) fn dead_letter_refused(
+    /// Adds the dead letter of an event in a row that is marked as refused.
+    pub(in crate::delivery) fn enqueue_letter_of(
         &self,
         number: u64,
         record: &Record,
     ) -> Result<(), Full> {
-        let Some(dead_letters) = &self.dead_letters else {
-            return Ok(());
-        };
         let letter = record.rejected("Kafka rejected the record earlier");
-        dead_letters.enqueue_with(letter, Arc::default(), Some(number))
+        self.enqueue_with(letter, Arc::default(), Some(number))
     }
 
     /// Makes a dead letter of a record that Kafka rejects permanently. A rejected dead letter stays

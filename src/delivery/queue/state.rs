@@ -30,7 +30,7 @@ pub(super) struct QueueState {
     pub(super) keys: Keys,
     pub(super) partitions: Partitions,
 
-    /// Rows on disk that are not in memory, of keys that are not tracked.
+    /// Rows on disk that are not in memory, of keys that are not tracked. Without an order, no key is.
     pub(super) untracked_on_disk: usize,
     /// The highest number on disk.
     pub(super) last_row: u64,
@@ -133,7 +133,10 @@ impl QueueState {
             fresh: BTreeMap::new(),
             urgent: BTreeSet::new(),
             spooled: BTreeMap::new(),
-            untracked_on_disk: keys.untracked,
+            untracked_on_disk: match is_ordered {
+                true => keys.untracked,
+                false => rows,
+            },
             keys: Keys::new(keys),
             partitions: Partitions::new(1),
             last_row: last.unwrap_or(0),

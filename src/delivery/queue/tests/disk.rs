@@ -219,6 +219,52 @@ fn nothing_more_is_read_while_too_many_rows_wait_for_deletion_unless_deleting_fa
     assert!(!queue.lock().may_read());
 }
 
+#[test]
+fn a_row_is_not_added_before_an_earlier_one_that_was_written_after_the_plan() {
+    let (queue, _) = queues_on(Some(LATER));
+    let enqueue = |group| queue.enqueue(record_of(group, 0)).expect("there is space");
+    enqueue("a");
+    enqueue("b");
+    // The first one waits for its producer.
+    spool(&queue, &[1]);
+    let mut plan = queue.plan_read().expect("there is a row");
+    assert!(plan.wants(1, Some(b"b")));
+    let read = vec![(1, record_of("b", 0))];
+    (queue.add_from_disk(&plan, read, 1, true)).expect("nothing is missing");
+    enqueue("b");
+    spool(&queue, &[2]);
+    let mut plan = queue.plan_read().expect("there is a row");
+    // Meanwhile the first one and a later one of its key are written.
+    spool(&queue, &[0]);
+    enqueue("a");
+    spool(&queue, &[3]);
+    let wanted = (0..4).filter(|number| plan.wants(*number, Some(b"a")));
+    assert_eq!(wanted.collect::<Vec<_>>(), [2, 3]);
+    let read = vec![(2, record_of("b", 0)), (3, record_of("a", 0))];
+    (queue.add_from_disk(&plan, read, 3, true)).expect("nothing is missing");
+    assert_eq!(numbers(&queue), [1], "3 waits for 0");
+    let plan = queue.plan_read().expect("there are rows");
+    assert_eq!(plan.after, 0);
+}
+
+#[test]
+fn dead_letters_on_disk_are_read_for_all_partitions() {
+    let (_, dead) = queues();
+    let dead = Arc::into_inner(dead).expect("it is not shared");
+    let backlog = Backlog {
+        rows: 2,
+        last: Some(2),
+        keys: KeyRows::default(),
+    };
+    let dead = dead.with_disk(LATER, backlog);
+    dead.set_partitions(2);
+    let mut plan = dead.plan_read().expect("there are rows");
+    for partition in 0..2 {
+        let key = key_of_partition(partition);
+        assert!(plan.wants(1 + u64::from(partition), Some(key.as_bytes())));
+    }
+}
+
 /// A group whose key is in this one of two partitions.
 fn key_of_partition(partition: u32) -> String {
     let groups = (0..).map(|group| format!("g{group}"));
@@ -248,8 +294,7 @@ fn a_dead_letter_that_finds_no_space_is_made_once_there_is_space() {
     assert!(!dead.has_space());
     acknowledge_all(&dead);
     assert!(dead.has_space() && dead.replaced_rows().is_empty());
-    queue
-        .dead_letter_refused(0, &record(0))
+    dead.enqueue_letter_of(0, &record(0))
         .expect("there is space");
     assert!(dead.replaced_rows().contains(&0), "it is on its way");
     acknowledge_all(&dead);

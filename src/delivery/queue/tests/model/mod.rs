@@ -60,9 +60,7 @@ enum Action {
     Scan,
     Read,
     /// The spooler takes the records that are not durable and begins to write them.
-    Write {
-        all: bool,
-    },
+    Write(Due),
     /// The disk has taken it, or not.
     Written {
         fails: bool,
@@ -73,7 +71,7 @@ enum Action {
     Delete {
         part: bool,
     },
-    /// The number of partitions becomes known.
+    /// The numbers of partitions become known.
     Partitions {
         count: usize,
     },
@@ -81,6 +79,15 @@ enum Action {
     Kill {
         written: bool,
     },
+}
+
+/// Which records are due to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    All,
+    Oldest,
+    /// Those that wait for rows of their key.
+    Urgent,
 }
 
 impl Action {
@@ -126,7 +133,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => Just(Action::Plan),
         1 => Just(Action::Scan),
         4 => Just(Action::Read),
-        6 => any::<bool>().prop_map(|all| Action::Write { all }),
+        6 => prop::sample::select(vec![Due::All, Due::Oldest, Due::Urgent]).prop_map(Action::Write),
         7 => prop::bool::weighted(0.2).prop_map(|fails| Action::Written { fails }),
         9 => Just(Action::Marked),
         2 => any::<bool>().prop_map(|part| Action::Delete { part }),

@@ -38,6 +38,9 @@ pub(super) fn group(record: &Record) -> u8 {
     record.key.as_ref().map_or(0, |key| key[0])
 }
 
+/// Longer than a search takes.
+pub(super) const SPOOL_AFTER: Duration = Duration::from_secs(3600);
+
 /// The place of the queue of events.
 pub(super) const EVENTS: usize = 0;
 /// That of dead letters.
@@ -70,9 +73,7 @@ pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Q
             Arc::clone(&wakeups),
             dead_letters,
         );
-        let disk = Disk {
-            after: Duration::ZERO,
-        };
+        let disk = Disk { after: SPOOL_AFTER };
         let rows = of_lane.count();
         Arc::new(queue.with_disk(disk, Backlog { rows, last, keys }))
     };

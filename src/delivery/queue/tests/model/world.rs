@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::parts::{DEAD_LETTERS, EVENTS, group, id, lane_of, queues, record};
-use super::{Action, Broken};
+use super::parts::{DEAD_LETTERS, EVENTS, SPOOL_AFTER, group, id, lane_of, queues, record};
+use super::{Action, Broken, Due};
 use crate::delivery::queue::keys::BrokenGuard;
 use crate::delivery::queue::*;
 use crate::kafka::Report;
@@ -131,11 +131,11 @@ impl World {
             Action::Plan => self.plan(),
             Action::Scan => self.scan(),
             Action::Read => self.read()?,
-            Action::Write { all } => self.write(all),
+            Action::Write(due) => self.write(due),
             Action::Written { fails } => self.written(fails),
             Action::Marked => self.marked(),
             Action::Delete { part } => self.delete(part),
-            Action::Partitions { count } => self.queues[0].set_partitions(count),
+            Action::Partitions { count } => self.set_partitions(count),
             Action::Kill { written } => self.kill(written),
         }
         self.look()
@@ -286,15 +286,23 @@ impl World {
         Ok(())
     }
 
-    /// All that is due, or only what is urgent and the oldest.
-    fn write(&mut self, all: bool) {
+    fn set_partitions(&self, count: usize) {
+        for queue in &self.queues {
+            queue.set_partitions(count);
+        }
+    }
+
+    fn write(&mut self, due: Due) {
         if self.writing.is_some() || self.committed.is_some() {
             return;
         }
-        let rows = |queue: &Arc<Queue>| {
-            let limit = if all { 4000 } else { 1 };
-            queue.due_rows(Instant::now(), limit)
+        let now = Instant::now();
+        let (now, limit) = match due {
+            Due::All => (now + SPOOL_AFTER, 4000),
+            Due::Oldest => (now + SPOOL_AFTER, 1),
+            Due::Urgent => (now, 4000),
         };
+        let rows = |queue: &Arc<Queue>| queue.due_rows(now, limit);
         self.writing = Some(self.queues.iter().flat_map(rows).collect());
         if self.is(Broken::AnswerBeforeTheWrite) {
             self.notify_spooled(self.writing.as_deref().unwrap_or_default());
@@ -409,7 +417,7 @@ impl World {
                 self.step(Action::Report)?;
             }
             for step in [
-                Action::Write { all: true },
+                Action::Write(Due::All),
                 Action::Written { fails: false },
                 Action::Marked,
                 Action::Delete { part: false },
