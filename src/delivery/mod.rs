@@ -12,7 +12,6 @@
 //! | spooler | `spooler.rs` | the disk: writes, syncs, deletions |
 //! | reader | `reader.rs` | the disk: reads only |
 
-mod current;
 mod distance;
 mod lanes;
 mod producers;
@@ -38,7 +37,7 @@ use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, Spool};
 use lanes::Lanes;
-use producers::Producers;
+use producers::{Producers, Shared};
 use publisher::Publisher;
 use queue::{Disk, Sequence};
 pub use queue::{Full, MAX_LOADED_BYTES, MAX_LOADED_RECORDS, MAX_QUEUE_BYTES, Queue};
@@ -177,7 +176,7 @@ impl Delivery {
         });
         let spooler =
             (spooler.transpose()).map_err(|error| StartError::Thread("spooler", error))?;
-        let producers = Producers::new(current::Shared {
+        let producers = Producers::new(Shared {
             settings: settings.clone(),
             lanes: Arc::clone(&lanes),
             status: Arc::clone(&status),

@@ -210,26 +210,43 @@ impl Producer {
     }
 
     /// Connects to the cluster, so that the first record need not wait for it, and measures how far
-    /// away it is if that is not known yet. Blocks for at most this time. Returns whether it has
-    /// connected.
-    pub(crate) fn connect(&self, timeout: Duration) -> bool {
+    /// away it is if that is not known yet. Blocks for at most this time. Returns the numbers of
+    /// partitions of these topics, 0 for one that is missing: of the first topics only if the time
+    /// was too short, and of none if it has not connected.
+    pub(crate) fn connect(&self, topics: &[&str], timeout: Duration) -> Vec<usize> {
         let end = Instant::now() + timeout;
         // librdkafka connects to the leaders of partitions when it has records for them.
-        let ask = || {
+        let ask = |topic: &&str| {
             let began = Instant::now();
             let left = end.saturating_duration_since(began);
-            let asked = self.inner.client().fetch_metadata(None, left);
-            asked.ok().map(|_| began.elapsed())
+            let metadata = self.inner.client().fetch_metadata(Some(topic), left);
+            let topics = metadata.ok()?;
+            let partitions = topics.topics().first()?.partitions().len();
+            Some((partitions, began.elapsed()))
         };
-        if ask().is_none() {
-            return false;
-        }
-        if self.status.round_trip().is_zero()
-            && let Some(shortest) = (0..FIRST_ROUND_TRIPS).map_while(|_| ask()).min()
-        {
+        let is_known = !self.status.round_trip().is_zero();
+        let requests = match is_known {
+            true => topics.len(),
+            false => topics.len().max(1 + FIRST_ROUND_TRIPS),
+        };
+        let asked: Vec<_> = (topics.iter().cycle().take(requests))
+            .map_while(ask)
+            .collect();
+        // The first one includes the time to connect.
+        let shortest = asked
+            .iter()
+            .skip(1)
+            .map(|(_, round_trip)| *round_trip)
+            .min();
+        if let Some(shortest) = shortest.filter(|_| !is_known) {
             self.status.take_first_round_trip(shortest);
         }
-        true
+        if !asked.is_empty() {
+            // Attempts to connect that failed before say nothing about Kafka any more.
+            while self.events.poll().is_some() {}
+        }
+        let partitions = asked.into_iter().map(|(partitions, _)| partitions);
+        partitions.take(topics.len()).collect()
     }
 
     /// Takes back every record that Kafka has not acknowledged; each is then reported as failed.

@@ -1,13 +1,13 @@
-//! A producer in use, or one that leaves: its reports, and its end.
+//! One producer, in use or retired: its reports, and its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::lanes::Lanes;
-use super::queue::{ProducerId, Reported};
-use super::wakeup::Wakeups;
+use crate::delivery::lanes::Lanes;
+use crate::delivery::queue::{ProducerId, Reported};
+use crate::delivery::wakeup::Wakeups;
 use crate::failpoint;
 use crate::kafka::{BrokerStatus, KafkaSettings, Producer, Reports, Statistics};
 use crate::metrics::Metrics;
@@ -16,26 +16,26 @@ use crate::metrics::Metrics;
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10);
 const PURGE_POLL_PAUSE: Duration = Duration::from_millis(1);
 
-/// librdkafka counts a producer's rejected batches in 15 bits, the epoch of its id. A producer with
-/// `SUCCESSOR_REJECTIONS` is replaced; one with `MAX_REJECTIONS` takes no more records.
-const MAX_REJECTIONS: usize = 30_000;
-const SUCCESSOR_REJECTIONS: usize = 25_000;
+/// librdkafka counts a producer's failed batches in 15 bits, the epoch of its id. A producer with
+/// `SUCCESSOR_FAILED_BATCHES` is replaced; one with `MAX_FAILED_BATCHES` takes no more records.
+const MAX_FAILED_BATCHES: usize = 30_000;
+const SUCCESSOR_FAILED_BATCHES: usize = 25_000;
 
 /// The settings and parts that all producers share.
-pub(super) struct Shared {
-    pub(super) settings: KafkaSettings,
-    pub(super) lanes: Arc<Lanes>,
-    pub(super) status: Arc<BrokerStatus>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) wakeups: Arc<Wakeups>,
+pub(in crate::delivery) struct Shared {
+    pub(in crate::delivery) settings: KafkaSettings,
+    pub(in crate::delivery) lanes: Arc<Lanes>,
+    pub(in crate::delivery) status: Arc<BrokerStatus>,
+    pub(in crate::delivery) metrics: Arc<Metrics>,
+    pub(in crate::delivery) wakeups: Arc<Wakeups>,
     /// Whether there is a spool.
-    pub(super) has_spool: bool,
+    pub(in crate::delivery) has_spool: bool,
     /// The bytes after which new producers add no further record to a batch: less than those of
     /// every batch that Kafka rejected because of its size.
-    pub(super) batch_bytes: AtomicUsize,
+    pub(in crate::delivery) batch_bytes: AtomicUsize,
 }
 
-/// A producer in use, or one that has a successor and leaves.
+/// A producer in use, or a retired one that still has records in flight.
 pub(super) struct Current {
     pub(super) id: ProducerId,
     pub(super) producer: Producer,
@@ -44,8 +44,7 @@ pub(super) struct Current {
     pub(super) in_flight: usize,
     pub(super) last_progress: Instant,
     pub(super) has_progressed: bool,
-    /// Rejected batches.
-    rejections: usize,
+    failed_batches: usize,
     pub(super) full_until: Option<Instant>,
     pub(super) failure: Option<String>,
     /// Why it is to be replaced. It stays in use until its successor has connected.
@@ -63,7 +62,7 @@ impl Current {
             in_flight: 0,
             last_progress: Instant::now(),
             has_progressed: false,
-            rejections: 0,
+            failed_batches: 0,
             full_until: None,
             failure: None,
             successor_wanted: None,
@@ -74,7 +73,7 @@ impl Current {
     /// Whether it takes records of this topic now.
     pub(super) fn takes(&self, topic: &str, now: Instant) -> bool {
         self.failure.is_none()
-            && self.rejections < MAX_REJECTIONS
+            && self.failed_batches < MAX_FAILED_BATCHES
             && self.full_until.is_none_or(|until| now >= until)
             && !self.too_large_for.iter().any(|other| other == topic)
     }
@@ -110,7 +109,7 @@ impl Current {
             self.in_flight = self.in_flight.saturating_sub(records.len());
             if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
                 let reported = queue.report(self.id, records);
-                self.rejections += usize::from(reported.rejected > 0);
+                self.failed_batches += usize::from(reported.rejected + reported.failed > 0);
                 sum += reported;
             }
             if let Some(bytes) = too_large {
@@ -132,8 +131,8 @@ impl Current {
             self.last_progress = now;
             self.has_progressed = true;
         }
-        if self.rejections >= SUCCESSOR_REJECTIONS {
-            self.want_successor("it has counted many rejections");
+        if self.failed_batches >= SUCCESSOR_FAILED_BATCHES {
+            self.want_successor("many of its batches have failed");
         } else if !self.too_large_for.is_empty() {
             self.want_successor("Kafka rejects batches of its size");
         }

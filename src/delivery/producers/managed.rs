@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::STALL_TIMEOUT;
-use crate::delivery::current::Current;
+use super::current::Current;
 
 /// The pause before a new producer, doubled with each failure until a record is acknowledged.
 pub(super) const RECREATE_BACKOFF_MIN: Duration = Duration::from_millis(100);

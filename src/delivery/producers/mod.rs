@@ -4,6 +4,7 @@
 //! into a request. Several producers, with several requests under way each, therefore are what keeps
 //! a distant Kafka busy. Which of them a record goes to does not matter for its order.
 
+mod current;
 mod managed;
 
 use std::mem;
@@ -11,12 +12,13 @@ use std::sync::{Arc, atomic, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::current::{Current, Shared};
 use super::distance::{self, SHARDS};
 use super::lanes::Lane;
 use super::queue::{Outgoing, Pacing, ProducerId, Via};
 use crate::kafka::{self, Ordering, Producer, SendError};
 use crate::log::LogThrottle;
+use current::Current;
+pub(in crate::delivery) use current::Shared;
 use managed::{Managed, RECREATE_BACKOFF_MIN};
 
 /// How long a new producer may take to connect before it is used all the same.
@@ -39,8 +41,8 @@ const PRODUCERS: usize = SHARDS + 3;
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
-/// The pause before a producer is given more after librdkafka's queue was full. The queue's bounds
-/// are smaller than librdkafka's, unless the operator's properties make those smaller.
+/// The pause before a producer is given more after librdkafka's queue was full. That queue has a
+/// bound only if the operator's properties set one.
 const FULL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// How often a producer without records is polled, for errors and statistics.
@@ -313,10 +315,7 @@ impl Producers {
             let is_successor = managed.current.is_some();
             let creation = move || {
                 let created = create(&shared, at).map(|producer| {
-                    let is_connected = producer.connect(match is_successor {
-                        true => SUCCESSOR_TIMEOUT,
-                        false => WARM_UP_TIMEOUT,
-                    });
+                    let is_connected = connect(&producer, &shared, is_successor);
                     (is_connected || !is_successor).then_some(producer)
                 });
                 // The publisher may have stopped meanwhile.
@@ -386,6 +385,23 @@ fn create(shared: &Shared, at: usize) -> Result<Producer, kafka::Error> {
         batch_bytes,
         &shared.status,
     )
+}
+
+/// Connects a producer, and lets the queues know the partitions of their topics: before the first
+/// rows are handed over, so that those of a partition without a leader hold up no others.
+fn connect(producer: &Producer, shared: &Shared, is_successor: bool) -> bool {
+    let timeout = match is_successor {
+        true => SUCCESSOR_TIMEOUT,
+        false => WARM_UP_TIMEOUT,
+    };
+    let topics: Vec<&str> = (shared.lanes.all().iter())
+        .map(|lane| lane.topic.as_str())
+        .collect();
+    let partitions = producer.connect(&topics, timeout);
+    for (lane, count) in shared.lanes.all().iter().zip(&partitions) {
+        lane.queue.set_partitions(*count);
+    }
+    !partitions.is_empty()
 }
 
 #[cfg(test)]

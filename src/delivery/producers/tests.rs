@@ -104,6 +104,18 @@ fn is_published(ticket: &Arc<Ticket>) -> bool {
 }
 
 #[test]
+fn the_partitions_of_all_topics_are_known_before_a_record_comes() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    for (topic, partitions) in [("good", 3), ("bad", 2), ("dead", 4)] {
+        (cluster.create_topic(topic, partitions, 1)).expect("it is created");
+    }
+    let (mut producers, lanes) = producers(cluster.bootstrap_servers(), "");
+    let partitions = || lanes.queues().map(|queue| queue.partitions());
+    poll_until(&mut producers, |_| partitions().eq([3, 2, 4]));
+    producers.stop();
+}
+
+#[test]
 fn only_the_topic_that_rejects_large_batches_waits_for_a_producer_with_smaller_ones() {
     let cluster = broker();
     let too_large = E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
