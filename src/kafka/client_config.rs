@@ -2,7 +2,7 @@
 
 use rdkafka::ClientConfig;
 
-use super::{MAX_IN_FLIGHT_RECORDS, MAX_MESSAGE_BYTES};
+use super::MAX_MESSAGE_BYTES;
 
 /// The default of `batch.size`. A record that is larger is sent alone, and then it is known which one
 /// Kafka rejects because of its size.
@@ -22,11 +22,7 @@ pub(crate) enum Ordering {
 /// The configuration of every producer. The operator's properties, already in `client`, replace our
 /// defaults; [`REFUSED`](super::REFUSED) keeps out those that the promises depend on.
 pub(super) fn of_producer(mut client: ClientConfig, ordering: Ordering) -> ClientConfig {
-    let (messages, kilobytes, batch) = (
-        (2 * MAX_IN_FLIGHT_RECORDS).to_string(),
-        (256 * 1024).to_string(),
-        BATCH_BYTES.to_string(),
-    );
+    let batch = BATCH_BYTES.to_string();
     for (key, default) in [
         // The publisher hands over many records at once; lingering would only add latency. A distant
         // producer lingers all the same: see `Producer::new`.
@@ -43,9 +39,10 @@ pub(super) fn of_producer(mut client: ClientConfig, ordering: Ordering) -> Clien
         ("topic.metadata.refresh.interval.ms", "10000"),
         // Notice a cluster that moves within one minute instead of five.
         ("metadata.recovery.rebootstrap.trigger.ms", "60000"),
-        // The queue bounds what is in flight; librdkafka's queue only has to hold that.
-        ("queue.buffering.max.messages", &messages),
-        ("queue.buffering.max.kbytes", &kilobytes),
+        // The queue of each lane bounds what is in flight. A bound for all lanes together would let
+        // one that is stuck hold up the others.
+        ("queue.buffering.max.messages", "0"),
+        ("queue.buffering.max.kbytes", "2147483647"),
     ] {
         if client.get(key).is_none() {
             client.set(key, default);
