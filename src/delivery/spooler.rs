@@ -3,6 +3,7 @@
 //! Nothing else writes to the spool.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -81,6 +82,7 @@ impl Spooler {
             last_deletion: Instant::now(),
             delete_retry: None,
             refused: RefusedRows::default(),
+            written: Vec::new(),
             failure: Backoff::default(),
             events_full: Backoff::default(),
             dead_letters_full: Backoff::default(),
@@ -125,6 +127,8 @@ struct Worker {
     /// When to delete again, after deleting has failed.
     delete_retry: Option<Instant>,
     refused: RefusedRows,
+    /// Rows of each lane that are on disk, and the queues do not know it yet.
+    written: Vec<Vec<Row>>,
     failure: Backoff,
     /// There is no space for more events. Dead letters are not affected.
     events_full: Backoff,
@@ -255,6 +259,7 @@ impl Worker {
             self.verify_due = now + VERIFY_INTERVAL;
             self.spool.verify()?;
         }
+        self.confirm()?;
         // Deletions continue during a pause, because they free space.
         let pauses = self.failure.is_active(now) && !stop;
         let is_full = |share| self.full(share).is_active(now) && !stop;
@@ -358,10 +363,24 @@ impl Worker {
         failpoint::hit("spooler");
         self.spool.write(&all)?;
         self.metrics.spool().synced();
+        self.written = rows;
+        self.confirm()
+    }
+
+    /// Lets the queues know what is durable, once the files are found under their names. If that
+    /// cannot be found out now, nothing more is written before.
+    fn confirm(&mut self) -> Result<(), spool::Error> {
+        if self.written.is_empty() {
+            return Ok(());
+        }
+        self.spool.verify()?;
         if self.events_full.until.is_none() {
             self.recovered();
         }
-        let replaced: Vec<u64> = all.iter().filter_map(|row| row.replaces).collect();
+        let rows = mem::take(&mut self.written);
+        let replaced: Vec<u64> = (rows.iter().flatten())
+            .filter_map(|row| row.replaces)
+            .collect();
         for (queue, written) in self.lanes.queues().zip(&rows) {
             if !written.is_empty() {
                 queue.mark_spooled(written);

@@ -324,12 +324,13 @@ impl Spool {
     }
 
     /// Writes rows and deletes those that they replace, in one transaction. The rows are synced to
-    /// disk, in files that the next start will find, when this returns.
+    /// disk when this returns. They are durable once the files are [verified](Self::verify): then the
+    /// next start will find them.
     pub(crate) fn write(&mut self, rows: &[Row]) -> Result<(), Error> {
         self.ensure_appendable()?;
         let written = self.store.append(rows);
         self.note_write(written.is_err());
-        written.and_then(|()| self.verify())
+        written
     }
 
     /// Deletes rows: the first of them at least, and as many as there is time for. Returns how many

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -20,18 +20,22 @@ fn a_failing_disk_causes_no_false_answer_and_recovers_by_itself() {
     let service = scene.start(&[]);
     let mut spooled = users(0..3);
     spool_all(&service, &spooled);
-    type Switch = fn(&Disk, bool);
-    let faults: [(&str, Switch); 4] = [
-        ("hanging syncs", |disk, on| disk.hang_syncs(on)),
-        ("failing syncs", |disk, on| disk.fail_syncs(on)),
-        ("failing writes", |disk, on| {
-            disk.fail_writes(on.then_some(EIO));
+    type Switch = fn(&Scene, bool);
+    let faults: [(&str, Switch); 5] = [
+        ("hanging syncs", |scene, on| scene.disk.hang_syncs(on)),
+        ("failing syncs", |scene, on| scene.disk.fail_syncs(on)),
+        ("failing writes", |scene, on| {
+            scene.disk.fail_writes(on.then_some(EIO));
         }),
-        ("no room", |disk, on| disk.fail_writes(on.then_some(ENOSPC))),
+        ("no room", |scene, on| {
+            scene.disk.fail_writes(on.then_some(ENOSPC));
+        }),
+        // The rows are on disk, and nobody can say whether the next start finds them.
+        ("files that cannot be looked up", hide),
     ];
     for (fault, switch) in faults {
         let log_before = service.process.stderr().len();
-        switch(&scene.disk, true);
+        switch(&scene, true);
         send(&service, fault, "HTTP/1.1 503");
         send(&service, fault, "retry-after: 2");
         assert!(!is_ready(&service), "{fault}");
@@ -40,7 +44,7 @@ fn a_failing_disk_causes_no_false_answer_and_recovers_by_itself() {
         // Who fails says so, once; who hangs cannot, and the answers tell.
         let errors = usize::from(fault != "hanging syncs");
         assert_eq!(log.matches("ERROR").count(), errors, "{fault}: {log}");
-        switch(&scene.disk, false);
+        switch(&scene, false);
         wait_until(&service, "it is ready again", || is_ready(&service));
         let after = format!("after {fault}");
         send(&service, &after, "\"spooled\"");
@@ -56,6 +60,18 @@ fn a_failing_disk_causes_no_false_answer_and_recovers_by_itself() {
     assert_eq!(published, spooled);
     assert_eq!(service.metric("zim2kafka_spool_corruptions_total"), 0.0);
     stop(service);
+}
+
+/// Puts a symbolic link to itself in place of the folder, and takes it away again.
+fn hide(scene: &Scene, on: bool) {
+    let aside = scene.folder.with_extension("aside");
+    if on {
+        fs::rename(&scene.folder, &aside).expect("it is there");
+        symlink(&scene.folder, &scene.folder).expect("the name is free");
+    } else {
+        fs::remove_file(&scene.folder).expect("it is a link");
+        fs::rename(&aside, &scene.folder).expect("the name is free");
+    }
 }
 
 #[test]
