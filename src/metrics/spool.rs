@@ -30,7 +30,7 @@ impl SpoolMetrics {
             refused: gauge(
                 registry,
                 "zim2kafka_spool_refused_records",
-                "Records in the spool that Kafka has rejected permanently; the next start tries them again.",
+                "Records in the spool that Kafka has rejected permanently. Events become dead letters; dead letters are sent again by the next start.",
             ),
             bytes: gauge(
                 registry,
