@@ -14,8 +14,10 @@ pub(crate) enum Ordering {
     /// A record may overtake another one of the same partition if Kafka refuses the first and takes
     /// the second. Up to five requests are under way for each broker.
     Relaxed,
-    /// Nothing overtakes. One request is under way for each broker, and the producer fails with the
-    /// first record that Kafka rejects.
+    /// Nothing overtakes at a partition that has acknowledged a record of this producer. One request
+    /// is under way for each broker, and the producer fails with the first record that Kafka rejects.
+    /// But the next request is built already, and is sent even if Kafka refuses the first one; only a
+    /// Kafka that knows the producer refuses it too.
     Strict,
 }
 

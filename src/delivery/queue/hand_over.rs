@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+#[cfg(test)]
+use super::keys::BrokenGuard;
 use super::partition::Source;
 use super::state::{QueueState, Stage};
 use super::{Outgoing, Pacing, ProducerId, Via};
@@ -95,7 +97,16 @@ impl QueueState {
                 partition.waiting(source).remove(passed_over);
                 continue;
             };
-            let to = route(entry.via).filter(|to| is_suspect || !partition.is_paced(*to));
+            let is_free = |to: &ProducerId| match source {
+                Source::Suspects => true,
+                Source::Runs => !partition.is_paced(*to) && partition.may_have_run(*to, now),
+                Source::Backlog | Source::Fresh => !partition.is_paced(*to),
+            };
+            #[cfg(test)]
+            let is_free = |to: &ProducerId| {
+                is_free(to) || matches!(self.keys.broken, Some(BrokenGuard::WholeRunAtOnce))
+            };
+            let to = route(entry.via).filter(is_free);
             let Some(to) = to else {
                 passed_over += 1;
                 continue;

@@ -40,6 +40,7 @@ pub(super) enum BrokenGuard {
     WithoutTheDisk,
     WithoutOtherProducers,
     GoOnWithARun,
+    WholeRunAtOnce,
 }
 
 /// A key that has rows in memory, or records that wait for its rows.
@@ -88,7 +89,7 @@ impl Keys {
                 BrokenGuard::AnotherKey => self.has_rows(hash ^ 1),
                 BrokenGuard::WithoutTheDisk => under_way > 0,
                 BrokenGuard::WithoutOtherProducers => rows > under_way,
-                BrokenGuard::GoOnWithARun => self.has_rows(hash),
+                BrokenGuard::GoOnWithARun | BrokenGuard::WholeRunAtOnce => self.has_rows(hash),
             };
         }
         self.has_rows(hash)

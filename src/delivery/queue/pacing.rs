@@ -56,6 +56,11 @@ impl Holders {
         holders.any(|holder| holder.producer == producer && holder.is_paced)
     }
 
+    /// Whether the producer has records of the partition.
+    pub(super) fn has(&self, producer: ProducerId) -> bool {
+        self.0.iter().any(|holder| holder.producer == producer)
+    }
+
     /// Whether one of them got its last record at this time or later.
     pub(super) fn got_any_since(&self, time: Instant) -> bool {
         self.0.iter().any(|holder| holder.last >= time)

@@ -15,6 +15,11 @@ const SHARE_MIN: usize = if cfg!(test) { 2 } else { 16 };
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// For this long after an acknowledgement, Kafka surely knows the producer. It forgets one that was
+/// idle for a day, or for a time that its operator sets, and when the topic is deleted. In tests, time
+/// is moved by hand.
+const RUN_KNOWN: Duration = Duration::from_secs(if cfg!(test) { 1_000_000 } else { 1 });
+
 /// Records and their bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
@@ -60,6 +65,8 @@ pub(super) struct Partition {
     /// The producers that have those in flight.
     holders: Holders,
     pub(super) loaded: Load,
+    /// The producer of runs of which Kafka acknowledged a record last, and when.
+    run_acked: Option<(ProducerId, Instant)>,
     pause: Option<Pause>,
     /// Whether it is in a list of its topic.
     pub(super) is_listed: bool,
@@ -167,6 +174,24 @@ impl Partition {
             None => true,
         };
         allowed && self.in_flight.room(total, IN_FLIGHT_MAX) > 0
+    }
+
+    /// Whether the producer of runs may get a record. The first one goes alone, until Kafka has
+    /// acknowledged it.
+    ///
+    /// Kafka takes a request only after those before it, but not from a producer that it does not
+    /// know. librdkafka builds the next request while one is in flight, and sends it even if that one
+    /// is refused.
+    pub(super) fn may_have_run(&self, producer: ProducerId, now: Instant) -> bool {
+        let is_known = self.run_acked.is_some_and(|(by, acked)| {
+            by == producer && now.saturating_duration_since(acked) < RUN_KNOWN
+        });
+        is_known || !self.holders.has(producer)
+    }
+
+    /// Kafka has acknowledged a record of a run.
+    pub(super) fn run_acked(&mut self, by: ProducerId, now: Instant) {
+        self.run_acked = Some((by, now));
     }
 
     /// Takes note of the turn of a source.

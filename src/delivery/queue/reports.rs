@@ -47,6 +47,7 @@ impl Queue {
             match report {
                 Report::Acked => {
                     reported.acked += 1;
+                    state.note_run(producer, number, now);
                     if let Some(removed) = state.settle(number) {
                         if removed.on_disk {
                             state.mark_deletable(number);

@@ -125,6 +125,16 @@ impl QueueState {
         true
     }
 
+    /// Takes note that Kafka has acknowledged a record, if it is of a run.
+    pub(super) fn note_run(&mut self, producer: ProducerId, number: u64, now: Instant) {
+        let entry = self.spooled.get(&number);
+        let of_a_run = entry.filter(|entry| entry.via == Via::Run && entry.is_with(producer));
+        if let Some(hash) = of_a_run.map(|entry| entry.hash) {
+            let at = self.partitions.of(hash);
+            self.partitions.at(at).run_acked(producer, now);
+        }
+    }
+
     /// Pauses the partition of a record that has failed.
     pub(super) fn pause_partition(&mut self, number: u64, now: Instant) {
         let entry = self

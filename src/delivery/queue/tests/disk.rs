@@ -195,7 +195,37 @@ fn a_run_whose_producer_is_not_there_does_not_hold_up_rows_of_other_keys() {
     assert!(hand_over().is_empty(), "the rest of its key is a run now");
     report(&queue, BACKLOG, 105, Report::Acked);
     assert_eq!(hand_over(), [106]);
-    assert_eq!(handed_over(&queue), [(RUN, 102), (RUN, 103), (RUN, 104)]);
+    assert_eq!(handed_over(&queue), [(RUN, 102)]);
+}
+
+#[test]
+fn the_first_record_of_a_run_goes_alone_to_each_producer() {
+    let (queue, _) = queue_with_rows(&["a", "a", "a", "a", "a"]);
+    let to = |producer| {
+        let route = |via| (via == Via::Run).then_some(producer);
+        let mut numbers = Vec::new();
+        loop {
+            let batch = queue.hand_over(Instant::now(), Pacing::NONE, route);
+            if batch.is_empty() {
+                return numbers;
+            }
+            numbers.extend(batch.iter().map(|outgoing| outgoing.number));
+        }
+    };
+    assert_eq!(
+        numbers(&queue),
+        [101],
+        "one row, before there were enough of them"
+    );
+    report(&queue, BACKLOG, 101, Report::Acked);
+    assert_eq!(to(7), [102]);
+    assert!(to(7).is_empty(), "Kafka may not know the producer");
+    report(&queue, 7, 102, Report::Acked);
+    assert_eq!(to(7), [103, 104, 105]);
+    queue.producer_lost(7);
+    assert_eq!(to(8), [103]);
+    report(&queue, 8, 103, Report::Acked);
+    assert_eq!(to(8), [104, 105]);
 }
 
 #[test]

@@ -44,9 +44,14 @@ impl World {
                 .collect(),
             false => before,
         };
-        if self.is_poison(&message) || self.is_strict(&message) && !before.is_empty() {
+        let may_overtake = match self.is_strict(&message) {
+            true => before.len() == 1 && !self.known.contains(&message.producer),
+            false => true,
+        };
+        if self.is_poison(&message) || !before.is_empty() && !may_overtake {
             return;
         }
+        self.known.insert(message.producer);
         self.flying.retain(|other| *other != message);
         self.topics[message.lane].push(message.id);
         self.reports.push_back((message, Report::Acked));
@@ -82,6 +87,7 @@ impl World {
                 (true, true) => Report::Bystander,
             };
             if !is_refused {
+                self.known.insert(message.producer);
                 self.topics[message.lane].push(message.id);
             }
             self.reports.push_back((*message, report));

@@ -30,8 +30,9 @@ enum Action {
         takes: usize,
         shards: u32,
     },
-    /// Kafka takes a message. A strict producer's are taken in order. A relaxed producer has
-    /// several requests under way, of which a later one may be taken while an earlier one fails.
+    /// Kafka takes a message. Those of a strict producer that it knows are taken in order. A relaxed
+    /// producer has several requests under way, of which a later one may be taken while an earlier
+    /// one fails. Of a strict producer that Kafka does not know, so may the second.
     Take {
         at: usize,
     },
@@ -115,6 +116,7 @@ enum Broken {
     RunByARelaxedProducer,
     GoOnWithARun,
     ForgetWhatWasDropped,
+    WholeRunAtOnce,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -182,6 +184,7 @@ fn each_broken_rule_is_found() {
         Broken::RunByARelaxedProducer,
         Broken::GoOnWithARun,
         Broken::ForgetWhatWasDropped,
+        Broken::WholeRunAtOnce,
     ] {
         let found = check(Some(broken), 60_000).expect_err(&format!("{broken:?} must be found"));
         println!("{broken:?}: {found}");

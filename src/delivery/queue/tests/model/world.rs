@@ -64,6 +64,8 @@ pub(super) struct World {
     scanned: Option<Scanned>,
     pub(super) producers: Vec<Producer>,
     last_id: ProducerId,
+    /// Those of which Kafka has taken a message.
+    pub(super) known: BTreeSet<ProducerId>,
     /// With the producers, in order.
     pub(super) flying: VecDeque<Message>,
     /// Of producers that are gone, in order, and whether their process is still there.
@@ -87,6 +89,7 @@ impl World {
             scanned: None,
             producers: Vec::new(),
             last_id: 0,
+            known: BTreeSet::new(),
             flying: VecDeque::new(),
             landing: VecDeque::new(),
             reports: VecDeque::new(),
@@ -108,6 +111,7 @@ impl World {
             Some(Broken::GuardWithoutTheDisk) => Some(BrokenGuard::WithoutTheDisk),
             Some(Broken::GuardWithoutOtherProducers) => Some(BrokenGuard::WithoutOtherProducers),
             Some(Broken::GoOnWithARun) => Some(BrokenGuard::GoOnWithARun),
+            Some(Broken::WholeRunAtOnce) => Some(BrokenGuard::WholeRunAtOnce),
             _ => None,
         };
     }
