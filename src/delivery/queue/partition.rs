@@ -179,9 +179,9 @@ impl Partition {
     /// Whether the producer of runs may get a record. The first one goes alone, until Kafka has
     /// acknowledged it.
     ///
-    /// Kafka takes a request only after those before it, but not from a producer that it does not
-    /// know. librdkafka builds the next request while one is in flight, and sends it even if that one
-    /// is refused.
+    /// librdkafka builds the next request while one is in flight, and sends it even if that one is
+    /// refused. Kafka refuses it too, because a sequence number is missing, but only if it knows the
+    /// producer.
     pub(super) fn may_have_run(&self, producer: ProducerId, now: Instant) -> bool {
         let is_known = self.run_acked.is_some_and(|(by, acked)| {
             by == producer && now.saturating_duration_since(acked) < RUN_KNOWN
