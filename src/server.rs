@@ -146,6 +146,7 @@ pub async fn run(
         Topics::new(&settings.kafka).map_err(ServerError::Admin)?,
         settings.inspect_topics,
         spool_after,
+        Arc::clone(&delivery),
         Arc::clone(&health),
     ));
     let intake = Intake::new(settings.intake, Arc::clone(&delivery), Arc::clone(&metrics));
@@ -288,6 +289,7 @@ async fn watch_topics(
     topics: Topics,
     inspect: bool,
     spool_after: Option<Duration>,
+    delivery: Arc<Delivery>,
     health: Arc<Health>,
 ) {
     if !inspect {
@@ -300,7 +302,9 @@ async fn watch_topics(
             Ok(Inspection {
                 findings,
                 topic_found,
+                producer_expiration,
             }) => {
+                delivery.set_producer_expiration(producer_expiration);
                 if topic_found {
                     health.mark_topic_found();
                 }

@@ -210,6 +210,14 @@ impl Delivery {
             .enqueue(record)
     }
 
+    /// Sets how long Kafka remembers a producer after its last record. Until then, events of a group
+    /// leave the spool one by one.
+    pub fn set_producer_expiration(&self, expiration: Duration) {
+        for queue in self.lanes.queues() {
+            queue.set_producer_expiration(expiration);
+        }
+    }
+
     /// Facts that decide whether an event that arrives now will probably become durable. Dead letters do
     /// not count, since their problems must not turn events away.
     pub fn state(&self) -> DeliveryState {

@@ -21,6 +21,10 @@ use crate::finding::Finding;
 /// The time for Kafka's answer to one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long brokers remember a producer unless they are told otherwise: the default of
+/// `producer.id.expiration.ms`.
+const DEFAULT_PRODUCER_EXPIRATION: Duration = Duration::from_secs(86_400);
+
 /// The code for a topic that does not exist.
 const TOPIC_MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
 
@@ -37,6 +41,8 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
     /// Whether a topic of events exists.
     pub topic_found: bool,
+    /// How long Kafka remembers a producer after its last record.
+    pub producer_expiration: Duration,
 }
 
 impl Topics {
@@ -62,6 +68,9 @@ impl Topics {
     pub async fn inspect(&self, spool_after: Option<Duration>) -> Result<Inspection, Error> {
         let round_trip = self.round_trip().await?;
         let mut findings = Vec::from_iter(judge_round_trip(round_trip, spool_after));
+        let producer_expiration = self.producer_expiration().await;
+        let producer_expiration = producer_expiration.unwrap_or(DEFAULT_PRODUCER_EXPIRATION);
+        findings.extend(judge_producer_expiration(producer_expiration));
         let mut topic_found = false;
         for (place, name) in self.routes.topics().enumerate() {
             let mut found = self.describe(name).await?;
@@ -85,6 +94,7 @@ impl Topics {
         Ok(Inspection {
             findings,
             topic_found,
+            producer_expiration,
         })
     }
 
@@ -99,6 +109,20 @@ impl Topics {
             shortest = shortest.min(began.elapsed());
         }
         Ok(shortest)
+    }
+
+    /// How long Kafka remembers a producer, as one of its brokers says; `None` if it does not.
+    async fn producer_expiration(&self) -> Option<Duration> {
+        let admin = Arc::clone(&self.admin);
+        let topic = self.routes.topics().next()?.to_owned();
+        let ask = move || admin.inner().fetch_metadata(Some(&topic), REQUEST_TIMEOUT);
+        let metadata = tokio::task::spawn_blocking(ask).await.ok()?.ok()?;
+        let asked = [ResourceSpecifier::Broker(metadata.brokers().first()?.id())];
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let answer = self.admin.describe_configs(&asked, &options).await.ok()?;
+        let config = answer.into_iter().next()?.ok()?;
+        let value = config.get("producer.id.expiration.ms")?.value.as_deref();
+        value?.parse().ok().map(Duration::from_millis)
     }
 
     /// Describes the topic. The inner error is Kafka's reason why it does not.
@@ -220,6 +244,21 @@ fn judge_round_trip(round_trip: Duration, spool_after: Option<Duration>) -> Opti
             2 * needed.as_millis()
         ),
     ))
+}
+
+/// Kafka refuses a record that comes after a missing one only if it remembers the producer. If it
+/// forgets one, the events of a group cannot leave the spool in large requests.
+fn judge_producer_expiration(expiration: Duration) -> Option<Finding> {
+    (expiration < DEFAULT_PRODUCER_EXPIRATION).then(|| {
+        Finding::warning(
+            "Kafka",
+            format!(
+                "producer.id.expiration.ms is {}: events of a group that have waited in the spool for half of that time are published one by one; set it to {} on the brokers",
+                expiration.as_millis(),
+                DEFAULT_PRODUCER_EXPIRATION.as_millis()
+            ),
+        )
+    })
 }
 
 fn judge_config(name: &str, config: &ConfigResource) -> Vec<Finding> {

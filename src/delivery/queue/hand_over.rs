@@ -99,7 +99,10 @@ impl QueueState {
             };
             let is_free = |to: &ProducerId| match source {
                 Source::Suspects => true,
-                Source::Runs => !partition.is_paced(*to) && partition.may_have_run(*to, now),
+                Source::Runs => {
+                    let is_remembered = entry.is_remembered(self.remembered_from);
+                    !partition.is_paced(*to) && partition.may_have_run(*to, is_remembered, now)
+                }
                 Source::Backlog | Source::Fresh => !partition.is_paced(*to),
             };
             #[cfg(test)]

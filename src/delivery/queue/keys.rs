@@ -162,17 +162,25 @@ impl Keys {
         had_untracked && self.untracked == 0
     }
 
-    /// What may be handed over next of this key. It then is under way.
-    pub(super) fn next(&mut self, hash: u32) -> Next {
+    /// What may be handed over next of this key. It then is under way. `may_run` tells whether a row
+    /// may be part of a run.
+    pub(super) fn next(&mut self, hash: u32, may_run: impl Fn(u64) -> bool) -> Next {
         let is_free = !self.has_rows(hash);
         let Some(active) = self.active.get_mut(&hash) else {
             return Next::Nothing;
         };
+        let run = || {
+            active
+                .loaded
+                .iter()
+                .take_while(|row| may_run(**row))
+                .count()
+        };
         let next = if active.under_way > 0 {
             Next::Nothing
-        } else if active.loaded.len() >= RUN_ROWS_MIN {
-            active.under_way = active.loaded.len();
-            Next::Run(std::mem::take(&mut active.loaded).into())
+        } else if let rows @ RUN_ROWS_MIN.. = run() {
+            active.under_way = rows;
+            Next::Run(active.loaded.drain(..rows).collect())
         } else if let Some(number) = active.loaded.pop_front() {
             active.under_way = 1;
             Next::Row(number)
@@ -220,17 +228,21 @@ mod tests {
         assert!(keys.is_guarded(7) && !keys.is_guarded(8));
         keys.hold(7, 3);
         keys.add_row(7, false);
-        assert_eq!(keys.next(7), Next::Nothing);
+        assert_eq!(keys.next(7, |_| true), Next::Nothing);
         keys.settle(7, 1, true);
-        assert_eq!(keys.next(7), Next::Nothing, "a row is still on disk only");
+        assert_eq!(
+            keys.next(7, |_| true),
+            Next::Nothing,
+            "a row is still on disk only"
+        );
         keys.load(7, 2);
-        assert_eq!(keys.next(7), Next::Row(2));
-        assert_eq!(keys.next(7), Next::Nothing);
+        assert_eq!(keys.next(7, |_| true), Next::Row(2));
+        assert_eq!(keys.next(7, |_| true), Next::Nothing);
         keys.take_back(7, 2);
-        assert_eq!(keys.next(7), Next::Row(2));
+        assert_eq!(keys.next(7, |_| true), Next::Row(2));
         keys.settle(7, 2, true);
         assert!(!keys.is_guarded(7));
-        assert_eq!(keys.next(7), Next::Held([3].into()));
+        assert_eq!(keys.next(7, |_| true), Next::Held([3].into()));
         assert!(keys.active.is_empty() && keys.rows.is_empty());
     }
 
@@ -242,11 +254,25 @@ mod tests {
             keys.add_row(7, false);
             keys.load(7, number);
         }
-        assert_eq!(keys.next(7), Next::Run(numbers().collect()));
+        assert_eq!(keys.next(7, |_| true), Next::Run(numbers().collect()));
         numbers().for_each(|number| {
             keys.settle(7, number, true);
         });
         assert!(!keys.is_guarded(7));
+    }
+
+    #[test]
+    fn a_run_ends_before_the_first_row_that_may_not_be_part_of_one() {
+        let mut keys = Keys::default();
+        let rows = RUN_ROWS_MIN as u64;
+        for number in 0..rows + 2 {
+            keys.add_row(7, false);
+            keys.load(7, number);
+        }
+        assert_eq!(keys.next(7, |number| number > 0), Next::Row(0));
+        keys.settle(7, 0, true);
+        let run = (1..=rows).collect();
+        assert_eq!(keys.next(7, |number| number <= rows), Next::Run(run));
     }
 
     #[test]
@@ -261,10 +287,10 @@ mod tests {
         keys.add_row(6, false);
         keys.settle(2, 3, false);
         keys.settle(6, 4, false);
-        assert_eq!(keys.next(5), Next::Nothing);
+        assert_eq!(keys.next(5, |_| true), Next::Nothing);
         keys.settle(3, 5, false);
         assert_eq!(keys.held_keys(), [5]);
-        assert_eq!(keys.next(5), Next::Held([9].into()));
+        assert_eq!(keys.next(5, |_| true), Next::Held([9].into()));
         assert!(keys.is_guarded(1) && !keys.is_guarded(6));
     }
 }

@@ -30,7 +30,7 @@ mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -226,9 +226,15 @@ impl Queue {
     ) -> Vec<Outgoing> {
         let mut state = self.lock();
         let before = state.in_flight();
+        state.note_time(SystemTime::now());
         let batch = state.hand_over(now, pacing, &mut route);
         self.count_flight(before, state.in_flight());
         batch
+    }
+
+    /// Sets how long Kafka remembers a producer after its last record, once it is known.
+    pub(super) fn set_producer_expiration(&self, expiration: Duration) {
+        self.lock().producer_expiration = expiration;
     }
 
     /// Sets the number of partitions of the topic, once it is known or has changed.

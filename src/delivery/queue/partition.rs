@@ -15,9 +15,8 @@ const SHARE_MIN: usize = if cfg!(test) { 2 } else { 16 };
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// For this long after an acknowledgement, Kafka surely knows the producer. It forgets one that was
-/// idle for a day, or for a time that its operator sets, and when the topic is deleted. In tests, time
-/// is moved by hand.
+/// For this long after an acknowledgement, Kafka surely knows the producer, unless the timestamp of
+/// the record was too old or the topic was deleted. In tests, time is moved by hand.
 const RUN_KNOWN: Duration = Duration::from_secs(if cfg!(test) { 1_000_000 } else { 1 });
 
 /// Records and their bytes.
@@ -181,12 +180,17 @@ impl Partition {
     ///
     /// librdkafka builds the next request while one is in flight, and sends it even if that one is
     /// refused. Kafka refuses it too, because a sequence number is missing, but only if it knows the
-    /// producer.
-    pub(super) fn may_have_run(&self, producer: ProducerId, now: Instant) -> bool {
+    /// producer. So a record after which Kafka would not remember the producer goes alone too.
+    pub(super) fn may_have_run(
+        &self,
+        producer: ProducerId,
+        is_remembered: bool,
+        now: Instant,
+    ) -> bool {
         let is_known = self.run_acked.is_some_and(|(by, acked)| {
             by == producer && now.saturating_duration_since(acked) < RUN_KNOWN
         });
-        is_known || !self.holders.has(producer)
+        is_known && is_remembered || !self.holders.has(producer)
     }
 
     /// Kafka has acknowledged a record of a run.

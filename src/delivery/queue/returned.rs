@@ -125,10 +125,14 @@ impl QueueState {
         true
     }
 
-    /// Takes note that Kafka has acknowledged a record, if it is of a run.
+    /// Takes note that Kafka has acknowledged a record, if it is of a run and Kafka remembers its
+    /// producer.
     pub(super) fn note_run(&mut self, producer: ProducerId, number: u64, now: Instant) {
         let entry = self.spooled.get(&number);
-        let of_a_run = entry.filter(|entry| entry.via == Via::Run && entry.is_with(producer));
+        let of_a_run = entry.filter(|entry| {
+            let is_remembered = entry.is_remembered(self.remembered_from);
+            entry.via == Via::Run && entry.is_with(producer) && is_remembered
+        });
         if let Some(hash) = of_a_run.map(|entry| entry.hash) {
             let at = self.partitions.of(hash);
             self.partitions.at(at).run_acked(producer, now);

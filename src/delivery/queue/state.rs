@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::keys::{Keys, Next};
 use super::partitions::Partitions;
@@ -50,6 +50,11 @@ pub(super) struct QueueState {
     pub(super) replaced: HashSet<u64>,
     /// Rows on disk that Kafka rejects and that are still to be marked so.
     pub(super) unmarked_refused: BTreeSet<u64>,
+
+    /// Kafka remembers a producer whose last record has this timestamp or a later one.
+    pub(super) remembered_from: i64,
+    /// How long Kafka remembers a producer. Zero until that is known.
+    pub(super) producer_expiration: Duration,
 
     /// Bytes of the records that are not durable, overhead included.
     pub(super) bytes: usize,
@@ -119,6 +124,11 @@ impl Entry {
         matches!(self.stage, Stage::Sent { .. })
     }
 
+    /// Whether Kafka remembers the producer of this record, as the last one, from this timestamp on.
+    pub(super) fn is_remembered(&self, from: i64) -> bool {
+        self.record.timestamp >= from
+    }
+
     pub(super) fn cost(&self) -> usize {
         self.record.size() + RECORD_OVERHEAD_BYTES
     }
@@ -148,6 +158,8 @@ impl QueueState {
             last_deletion: Instant::now(),
             replaced: HashSet::new(),
             unmarked_refused: BTreeSet::new(),
+            remembered_from: if cfg!(test) { i64::MIN } else { i64::MAX },
+            producer_expiration: Duration::ZERO,
             bytes: 0,
             finishing: false,
         };
@@ -259,10 +271,26 @@ impl QueueState {
         Some(since)
     }
 
+    /// Determines what Kafka remembers at this time. It forgets a producer when the timestamp of its
+    /// last record has reached an age. Half of that is left for clocks that differ, and for the time
+    /// that a record waits in librdkafka.
+    pub(super) fn note_time(&mut self, now: SystemTime) {
+        if !self.producer_expiration.is_zero() {
+            let from = now.checked_sub(self.producer_expiration / 2);
+            let from = from.and_then(|from| from.duration_since(UNIX_EPOCH).ok());
+            let from = from.unwrap_or_default().as_millis();
+            self.remembered_from = i64::try_from(from).unwrap_or(i64::MAX);
+        }
+    }
+
     /// Lets go what need not wait any more of this key.
     pub(super) fn advance(&mut self, hash: u32) {
         let at = self.partitions.of(hash);
-        match self.keys.next(hash) {
+        let is_remembered = |row| {
+            let entry = self.spooled.get(&row);
+            entry.is_some_and(|entry| entry.is_remembered(self.remembered_from))
+        };
+        match self.keys.next(hash, is_remembered) {
             Next::Nothing => {}
             Next::Row(number) => self.release_row(at, number, Via::Backlog),
             Next::Run(numbers) => {

@@ -45,13 +45,13 @@ impl World {
             false => before,
         };
         let may_overtake = match self.is_strict(&message) {
-            true => before.len() == 1 && !self.known.contains(&message.producer),
+            true => before.len() == 1 && !self.known.contains_key(&message.producer),
             false => true,
         };
         if self.is_poison(&message) || !before.is_empty() && !may_overtake {
             return;
         }
-        self.known.insert(message.producer);
+        self.known.insert(message.producer, message);
         self.flying.retain(|other| *other != message);
         self.topics[message.lane].push(message.id);
         self.reports.push_back((message, Report::Acked));
@@ -87,7 +87,7 @@ impl World {
                 (true, true) => Report::Bystander,
             };
             if !is_refused {
-                self.known.insert(message.producer);
+                self.known.insert(message.producer, *message);
                 self.topics[message.lane].push(message.id);
             }
             self.reports.push_back((*message, report));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::parts::{DEAD_LETTERS, EVENTS, SPOOL_AFTER, group, id, lane_of, queues, record};
+use super::parts::{DEAD_LETTERS, EVENTS, SPOOL_AFTER, group, id, is_old, lane_of, queues, record};
 use super::{Action, Broken, Due};
 use crate::delivery::queue::keys::BrokenGuard;
 use crate::delivery::queue::*;
@@ -64,8 +64,8 @@ pub(super) struct World {
     scanned: Option<Scanned>,
     pub(super) producers: Vec<Producer>,
     last_id: ProducerId,
-    /// Those of which Kafka has taken a message.
-    pub(super) known: BTreeSet<ProducerId>,
+    /// Those of which Kafka has taken a message, with the last one.
+    pub(super) known: BTreeMap<ProducerId, Message>,
     /// With the producers, in order.
     pub(super) flying: VecDeque<Message>,
     /// Of producers that are gone, in order, and whether their process is still there.
@@ -89,7 +89,7 @@ impl World {
             scanned: None,
             producers: Vec::new(),
             last_id: 0,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             flying: VecDeque::new(),
             landing: VecDeque::new(),
             reports: VecDeque::new(),
@@ -105,6 +105,9 @@ impl World {
     }
 
     fn break_guard(&mut self) {
+        if self.is(Broken::RunOfOldRows) {
+            self.queues[0].lock().producer_expiration = Duration::from_secs(1 << 40);
+        }
         self.queues[0].lock().keys.broken = match self.broken {
             Some(Broken::NoGuard) => Some(BrokenGuard::None),
             Some(Broken::GuardOfAnotherKey) => Some(BrokenGuard::AnotherKey),
@@ -121,6 +124,7 @@ impl World {
         self.now += Duration::from_secs(10);
         match step {
             Action::Send { group, poison } => self.send(group, poison),
+            Action::Burst { group } => self.burst(group)?,
             Action::HandOver {
                 missing,
                 takes,
@@ -132,6 +136,7 @@ impl World {
             Action::Report => self.report(),
             Action::Fail { at, lands } => self.fail(at, lands),
             Action::Land { reported } => self.land(reported),
+            Action::Forget => self.known.retain(|_, last| !is_old(last.id, last.group)),
             Action::Plan => self.plan(),
             Action::Scan => self.scan(),
             Action::Read => self.read()?,
@@ -161,6 +166,17 @@ impl World {
             answered: false,
             after,
         });
+    }
+
+    fn burst(&mut self, group: u8) -> Result<(), TestCaseError> {
+        for _ in 0..5 {
+            self.send(group, false);
+            self.write(Due::All);
+            self.written(false);
+            self.marked();
+            self.look()?;
+        }
+        Ok(())
     }
 
     fn hand_over(&mut self, missing: u8, takes: usize, shards: u32) -> Result<(), TestCaseError> {
