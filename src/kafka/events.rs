@@ -46,6 +46,7 @@ pub(super) enum Event {
 /// The reports on records of one topic and partition.
 pub(super) struct Batch {
     pub(super) topic: String,
+    pub(super) partition: i32,
     /// The keys and values, not compressed.
     pub(super) bytes: usize,
     /// The error of the whole batch.
@@ -112,6 +113,7 @@ unsafe fn read(event: *mut rd_kafka_event_t) -> Option<Event> {
             RD_KAFKA_EVENT_DR => {
                 let mut batch = Batch {
                     topic: String::new(),
+                    partition: 0,
                     bytes: 0,
                     error: rd_kafka_event_error(event).into(),
                     records: Vec::new(),
@@ -119,6 +121,7 @@ unsafe fn read(event: *mut rd_kafka_event_t) -> Option<Event> {
                 while let Some(message) = rd_kafka_event_message_next(event).as_ref() {
                     if batch.topic.is_empty() {
                         batch.topic = topic(message);
+                        batch.partition = message.partition;
                     }
                     batch.bytes += message.len + message.key_len;
                     batch.records.push(RecordReport {

@@ -5,6 +5,7 @@ mod client_config;
 mod consumer;
 mod embedded;
 mod events;
+mod offsets;
 mod producer;
 mod properties;
 mod rights;

@@ -19,6 +19,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::client_config::{BATCH_BYTES, Ordering, of_producer};
 use super::events::{Batch, Event, EventQueue};
+use super::offsets::AckedOffsets;
 use super::statistics::Statistics;
 use super::{BrokerStatus, Error, KafkaSettings};
 use crate::event::Record;
@@ -87,6 +88,7 @@ pub(crate) struct Producer {
     made_for_distant: Option<bool>,
     /// Whether a connection of it has been up.
     was_up: AtomicBool,
+    acked: AckedOffsets,
 }
 
 impl Producer {
@@ -128,6 +130,7 @@ impl Producer {
             is_main,
             made_for_distant,
             was_up: AtomicBool::new(false),
+            acked: AckedOffsets::default(),
         })
     }
 
@@ -149,13 +152,16 @@ impl Producer {
 
     /// Passes on all reports and statistics that wait in librdkafka. Does not block.
     pub(crate) fn poll(
-        &self,
+        &mut self,
         mut on_reports: impl FnMut(Reports),
         mut on_statistics: impl FnMut(Statistics),
     ) {
         while let Some(event) = self.events.poll() {
             match event {
-                Event::Reports(batch) => on_reports(judge(batch)),
+                Event::Reports(mut batch) => {
+                    self.acked.disbelieve_repetition(&mut batch);
+                    on_reports(judge(batch));
+                }
                 Event::Statistics(json) => {
                     if self.is_main
                         && let Some(statistics) = Statistics::parse(&json)
@@ -352,6 +358,7 @@ mod tests {
         });
         let batch = Batch {
             topic: "t".to_owned(),
+            partition: 0,
             bytes: 0,
             error,
             records: records.collect(),
