@@ -229,6 +229,27 @@ fn the_first_record_of_a_run_goes_alone_to_each_producer() {
 }
 
 #[test]
+fn rows_after_which_kafka_may_forget_the_producer_go_one_by_one() {
+    let (queue, _) = queue_with_rows(&["a", "a", "a", "a", "a", "a"]);
+    let next = || handed_over(&queue);
+    assert_eq!(next(), [(BACKLOG, 101)]);
+    // Released as a run, which is too old now.
+    report(&queue, BACKLOG, 101, Report::Acked);
+    queue.set_producer_expiration(Duration::from_secs(86_400));
+    for number in 102..=106 {
+        assert_eq!(next(), [(RUN, number)]);
+        report(&queue, RUN, number, Report::Acked);
+    }
+    // Read when it was known that they are too old.
+    let (queue, _) = queue_with_rows(&["a", "a", "a", "a", "a", "a"]);
+    queue.set_producer_expiration(Duration::from_secs(86_400));
+    for number in 101..=106 {
+        assert_eq!(handed_over(&queue), [(BACKLOG, number)]);
+        report(&queue, BACKLOG, number, Report::Acked);
+    }
+}
+
+#[test]
 fn nothing_more_is_read_while_too_many_rows_wait_for_deletion_unless_deleting_fails() {
     let (queue, _) = queues_on(Some(LATER));
     let mut state = queue.lock();
