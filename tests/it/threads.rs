@@ -11,7 +11,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -131,7 +131,8 @@ fn count_program(brokers: &str, topic: &str, dead_letter_topic: &str) -> Counted
             "dead_lettered" => "an unsupported one",
             _ => "group_join",
         };
-        let body = callback(json!({"group_id": group, "event": event}));
+        let fields = json!({"group_id": group, "event": event, "timestamp": now()});
+        let body = callback(fields);
         let answer = service.post(body);
         assert!(answer.contains(status), "{answer}");
     };
@@ -233,8 +234,8 @@ fn deliver(brokers: &str, topics: &str) {
     drop(delivery);
 
     let delivery = start(brokers);
-    // So long that runs are allowed for records of any age: their producer is to be counted too.
-    delivery.set_producer_expiration(Duration::from_secs(u32::MAX.into()));
+    // Without it, no row may be part of a run, and the producer of runs is not created.
+    delivery.set_producer_expiration(Duration::from_secs(86_400));
     let counted = count("self", |number| {
         for event in events.iter().map(Some).chain([None]) {
             let record = record(event, &(number % GROUPS).to_string());
@@ -257,19 +258,27 @@ fn deliver(brokers: &str, topics: &str) {
     }
 }
 
+/// The present, in milliseconds since 1970-01-01 UTC. Older rows are not part of a run.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("after 1970").as_millis();
+    i64::try_from(now).expect("before the year 292,000,000")
+}
+
 /// A record of this event, or a dead letter.
 fn record(event: Option<&String>, group: &str) -> Record {
+    let now = now();
     Record {
         event: event.map(|event| event.clone().into()),
         event_id: Uuid::from_u128(rand::random()),
         key: Some(Bytes::from(group.to_owned())),
-        timestamp: 1_757_577_600_000,
+        timestamp: now,
         headers: Vec::new(),
         value: vec![0; 100].into(),
         kind: None,
         times: Times {
-            callback: 1_757_577_600_000,
-            received: 1_757_577_600_000,
+            callback: now,
+            received: now,
         },
     }
 }
