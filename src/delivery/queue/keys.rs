@@ -162,8 +162,8 @@ impl Keys {
         had_untracked && self.untracked == 0
     }
 
-    /// What may be handed over next of this key. It then is under way. `may_run` tells whether a row
-    /// may be part of a run.
+    /// Takes the rows or records of this key that may be handed over next, and counts them as under
+    /// way. `may_run` decides whether a row may be part of a run.
     pub(super) fn next(&mut self, hash: u32, may_run: impl Fn(u64) -> bool) -> Next {
         let is_free = !self.has_rows(hash);
         let Some(active) = self.active.get_mut(&hash) else {

@@ -124,7 +124,8 @@ impl Entry {
         matches!(self.stage, Stage::Sent { .. })
     }
 
-    /// Whether Kafka remembers the producer of this record, as the last one, from this timestamp on.
+    /// Whether Kafka remembers a producer whose last record is this one. `from` is the oldest timestamp
+    /// for which it does.
     pub(super) fn is_remembered(&self, from: i64) -> bool {
         self.record.timestamp >= from
     }
