@@ -15,9 +15,9 @@ use super::events::Batch;
 /// Kafka recognises repetitions of this many batches of a producer and partition.
 const KNOWN_BATCHES: usize = 5;
 
-/// The offsets of the last acknowledged batches of one producer.
+/// The first offsets of the last acknowledged batches of one producer, by topic and partition.
 #[derive(Debug, Default)]
-pub(super) struct AckedOffsets(HashMap<String, HashMap<i32, VecDeque<i64>>>);
+pub(super) struct AckedOffsets(HashMap<(String, i32), VecDeque<i64>>);
 
 impl AckedOffsets {
     /// Takes the offsets from a batch that Kafka took for a repetition of an earlier one, so that it
@@ -43,13 +43,7 @@ impl AckedOffsets {
     /// Takes note of the first offset of an acknowledged batch. Returns whether one of the batches
     /// before has it too, so that Kafka has not appended this one.
     fn is_repeated(&mut self, topic: &str, partition: i32, offset: i64) -> bool {
-        if !self.0.contains_key(topic) {
-            self.0.insert(topic.to_owned(), HashMap::new());
-        }
-        let partitions = self.0.get_mut(topic);
-        let Some(last) = partitions.map(|of_topic| of_topic.entry(partition).or_default()) else {
-            return false;
-        };
+        let last = self.0.entry((topic.to_owned(), partition)).or_default();
         if last.contains(&offset) {
             return true;
         }
