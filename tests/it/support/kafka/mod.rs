@@ -171,8 +171,12 @@ fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
 /// Asks about a topic until there is an answer, each time for a part of the patience: a broker that
 /// has just come back may not lead its partitions yet, and librdkafka may wait to the end for the
 /// answer of a broker that was killed.
-fn patiently<T>(topic: &str, mut ask: impl FnMut(Duration) -> Result<T, KafkaError>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+fn patiently<T>(
+    topic: &str,
+    patience: Duration,
+    mut ask: impl FnMut(Duration) -> Result<T, KafkaError>,
+) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         match ask(PATIENCE / 10) {
             Ok(answer) => return answer,

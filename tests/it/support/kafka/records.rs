@@ -64,7 +64,7 @@ impl Kafka {
     ///
     /// When the topic is not there or cannot be read to its end.
     pub(crate) fn read_all(&self, topic: &str) -> Vec<TestRecord> {
-        let mut reader = Reader::new(self, topic);
+        let mut reader = Reader::new(self, topic, PATIENCE);
         let ends = reader.ends();
         reader.read(PATIENCE, |reader| {
             ends.iter()
@@ -101,7 +101,9 @@ impl Kafka {
         count: usize,
         patience: Duration,
     ) -> Vec<TestRecord> {
-        let mut reader = Reader::new(self, topic);
+        let deadline = Instant::now() + patience;
+        let mut reader = Reader::new(self, topic, patience);
+        let patience = deadline.saturating_duration_since(Instant::now());
         reader.read(patience, |reader| reader.records.len() >= count);
         reader.into_sorted()
     }
@@ -121,7 +123,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(kafka: &Kafka, topic: &'a str) -> Reader<'a> {
+    /// Asks for the topic's partitions, through an outage too.
+    fn new(kafka: &Kafka, topic: &'a str, patience: Duration) -> Reader<'a> {
         let mut client = kafka.client();
         client
             .set("check.crcs", "true")
@@ -131,7 +134,8 @@ impl<'a> Reader<'a> {
         // A broker holds a fetch back this long when there is nothing new.
         client.set("fetch.wait.max.ms", "20");
         let consumer: BaseConsumer = client.create().expect("the settings are sound");
-        let metadata = patiently(topic, |time| consumer.fetch_metadata(Some(topic), time));
+        let ask = |time| consumer.fetch_metadata(Some(topic), time);
+        let metadata = patiently(topic, patience, ask);
         let topics = metadata.topics().iter();
         let partitions: Vec<i32> = topics
             .flat_map(|topic| topic.partitions())
@@ -211,7 +215,7 @@ fn ends(
 ) -> BTreeMap<i32, i64> {
     let end = |partition: i32| {
         let ask = |time| consumer.fetch_watermarks(topic, partition, time);
-        (partition, patiently(topic, ask).1)
+        (partition, patiently(topic, PATIENCE, ask).1)
     };
     partitions.into_iter().map(end).collect()
 }

@@ -88,7 +88,8 @@ impl Kafka {
     /// All partitions of a topic in order; none of one that does not exist.
     pub(crate) fn partitions(&self, topic: &str) -> Vec<Partition> {
         let client: BaseConsumer = self.client().create().expect("the settings are sound");
-        let metadata = patiently(topic, |time| client.fetch_metadata(Some(topic), time));
+        let ask = |time| client.fetch_metadata(Some(topic), time);
+        let metadata = patiently(topic, PATIENCE, ask);
         let topics = metadata.topics().iter();
         let partitions = topics.flat_map(|topic| topic.partitions());
         let mut partitions: Vec<Partition> = partitions.map(Partition::of).collect();

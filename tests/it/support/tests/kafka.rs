@@ -137,7 +137,7 @@ fn a_killed_broker_comes_back_with_its_records_on_the_same_address() {
 
     let keys = thread::scope(|scope| {
         // Begun before the outage, ended after it: a start of Kafka is part of the time.
-        let reader = scope.spawn(|| cluster.read_until(&topic, 2, 3 * SOON));
+        let reader = scope.spawn(|| cluster.read_until(&topic, 2, 5 * SOON));
         cluster.stop(1);
         publish(&client, &topic, "while it is gone").expect_err("nobody is there");
         cluster.start_again(1);
