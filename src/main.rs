@@ -11,14 +11,13 @@ use std::process::{self, ExitCode};
 use std::thread;
 
 use zim2kafka::commands::{self, Cli, Failure, Stop};
-use zim2kafka::config;
 
 /// The name of tokio's threads. A panic there fails one request, or ends the service if it is in a
 /// task that `server::run` watches.
 const WORKER_THREAD_NAME: &str = "worker";
 
 fn main() -> ExitCode {
-    let cli: Cli = match config::parse(std::env::args_os()) {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };

@@ -1,7 +1,7 @@
 //! `check`: finds what would weaken or break a promise, before the first callback.
 
 use super::Failure;
-use crate::config::{self, ServeArgs};
+use crate::config::{self, Faults, ServeArgs};
 use crate::finding::{Finding, Level};
 use crate::kafka::Topics;
 use crate::spool;
@@ -16,18 +16,16 @@ pub(super) struct Args {
     strict: bool,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let serve = args.serve;
-    serve
-        .callback
-        .callback_settings(&serve.deadlines, &serve.connections)?;
-    serve.connections.limits()?;
-    serve.connections.certificate()?;
-    config::secrets(serve.callback.callback_secrets_file.as_deref())?;
     // Creating topics is left to `serve`.
-    let settings = serve.kafka.settings(None)?;
+    let kafka = faults.take(serve.kafka.settings(None));
+    let secrets = config::secrets(serve.callback.callback_secrets_file.as_deref());
+    faults.take(secrets);
+    let ports = serve.ports(&mut faults);
+    let (settings, ports) = faults.finish(kafka.zip(ports))?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
-    let spool = serve.spool.settings(&serve.deadlines)?;
+    let spool = ports.spool;
     findings.extend(match &spool {
         Some(spool) => spool::inspect(spool),
         None => vec![Finding::warning(

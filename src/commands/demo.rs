@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use super::client::{HttpClient, reachable};
 use super::send::sample::{Signer, curl, now};
-use super::serve::{address, connections, embed, listen};
+use super::serve::{EMBEDDED, address, connections, embed, listen};
 use super::{Failure, Stop, blocking, tail};
 use crate::callback::Secrets;
-use crate::config::{CALLBACK_SECRETS, ServeArgs};
+use crate::config::{CALLBACK_SECRETS, Faults, ServeArgs};
 use crate::kafka::{Consumed, KafkaSettings, StartFrom, Subscription};
 use crate::reload::Reload;
 use crate::server::{self, ServerSettings};
@@ -37,26 +37,27 @@ const CALLBACK_INTERVAL: Duration = Duration::from_secs(1);
 /// The demo fails if an event does not arrive within this time.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let Args { serve, count } = args;
-    if serve.connections.certificate()?.is_some() {
+    let kafka = faults.take(serve.kafka.settings_with(EMBEDDED, None));
+    let ports = serve.ports(&mut faults);
+    let (mut settings, ports) = faults.finish(kafka.zip(ports))?;
+    if ports.certificate.is_some() {
         let problem =
             "ZIM2KAFKA_TLS_CERT: `demo` sends to itself over plain HTTP; unset the variable";
         return Err(Failure::Usage(problem.to_owned()));
     }
-    let kafka = embed(&serve)?;
+    let _embedded = embed(&mut settings, &serve)?;
     let secret = hex::encode(rand::random::<[u8; 16]>());
     let pair = format!("{APPID}={secret}");
     let secrets = || Secrets::parse_list(&pair).expect("a pair with a secret in hex is valid");
     let settings = ServerSettings {
-        callbacks: serve
-            .callback
-            .callback_settings(&serve.deadlines, &serve.connections)?,
-        connections: connections(&serve.connections)?,
+        callbacks: ports.callbacks,
+        connections: connections(&serve.connections),
         certificate: None,
         reload: Reload::default(),
         intake: serve.callback.intake(secrets()),
-        kafka: serve.kafka.settings_with(kafka.brokers(), None)?,
+        kafka: settings,
         spool: None,
         inspect_topics: false,
         drain_delay: Duration::ZERO,

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode, Uri};
 
 use super::Failure;
 use super::client::{HttpClient, reachable};
-use crate::config::AdminArgs;
+use crate::config::{AdminArgs, Faults};
 
 /// The flags of `healthcheck`.
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,8 @@ pub(super) struct Args {
     live: bool,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, faults: Faults) -> Result<(), Failure> {
+    faults.finish(Some(()))?;
     let path = if args.live { "livez" } else { "readyz" };
     let url = format!("http://{}/{path}", reachable(args.admin.admin_listen));
     let uri: Uri = url

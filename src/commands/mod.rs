@@ -8,15 +8,16 @@ mod send;
 mod serve;
 mod tail;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, ConfigError, LogArgs, LogFormat};
+use crate::config::{self, ConfigError, ConfigErrors, Faults, LogArgs, LogFormat};
 use crate::delivery::StartError;
 use crate::kafka;
 use crate::log::Chain;
@@ -30,7 +31,8 @@ use crate::server::ServerError;
     version = version(),
     after_help = "Secrets and Kafka properties are set by variables only:\n  \
         ZIM2KAFKA_CALLBACK_SECRETS  appid=secret,appid=secret with the CallbackSecret from ZEGOCLOUD's\n                              console; the same appid twice = rotation; *=secret for other appids\n  \
-        ZIM2KAFKA_KAFKA_PROPERTIES  librdkafka properties, key=value, separated by new lines or ;\n\n\
+        ZIM2KAFKA_KAFKA_PROPERTIES  librdkafka properties, key=value, separated by new lines or ;\n                              \
+        may be set together with ZIM2KAFKA_KAFKA_PROPERTIES_FILE, but no property in both\n\n\
         `zim2kafka serve --help` explains every setting of the service. Exit codes: 0 success, 1 failure,\n\
         2 wrong usage or configuration."
 )]
@@ -39,6 +41,22 @@ pub struct Cli {
     log: LogArgs,
     #[command(subcommand)]
     command: Command,
+    /// The settings that clap could not parse; each has its default.
+    #[arg(skip)]
+    faults: Faults,
+}
+
+impl Cli {
+    /// Parses the command line and the variables.
+    ///
+    /// # Errors
+    ///
+    /// If the command line is not one, and for `--help` and `--version`. The faults of settings are
+    /// reported by [`run`], with those that it finds.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let (cli, faults) = config::parse(arguments)?;
+        Ok(Self { faults, ..cli })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,9 +78,9 @@ enum Command {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// A setting is invalid.
+    /// Settings are invalid.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigErrors),
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
@@ -72,16 +90,9 @@ pub enum Failure {
     /// Kafka cannot be used.
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
-    /// A port cannot be bound.
-    #[error("cannot listen on {address}: {source}; free the port or set {variable} to another")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The variable that sets it.
-        variable: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    /// A port, or both, cannot be bound.
+    #[error("{}", lines(.0))]
+    Listen(Vec<ListenError>),
     /// A topic cannot be read.
     #[error(
         "cannot read the topic {topic}: {source}; check ZIM2KAFKA_KAFKA_BROKERS and the right Read"
@@ -103,10 +114,65 @@ pub enum Failure {
     Reported,
 }
 
+/// Why a port cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; {}", self.advice())]
+pub struct ListenError {
+    address: SocketAddr,
+    /// The variable that sets it.
+    variable: &'static str,
+    source: io::Error,
+}
+
+impl ListenError {
+    fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrNotAvailable
+    }
+
+    fn advice(&self) -> String {
+        let Self {
+            address, variable, ..
+        } = self;
+        let port = address.port();
+        let all: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        match self.source.kind() {
+            io::ErrorKind::AddrNotAvailable => format!(
+                "{} is not an address of this machine; set {variable} to {} for every address of it",
+                address.ip(),
+                SocketAddr::new(all, port)
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "the user of this process may not use port {port}; set {variable} to a port from 1024 on, such as {}, or grant CAP_NET_BIND_SERVICE",
+                SocketAddr::new(address.ip(), 8080)
+            ),
+            _ => format!("free the port or set {variable} to another"),
+        }
+    }
+}
+
+fn lines(errors: &[ListenError]) -> String {
+    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.into())
+    }
+}
+
 impl Failure {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Listen(errors) if errors.iter().any(ListenError::is_foreign) => 2,
             Self::Config(_)
             | Self::Usage(_)
             | Self::Server(ServerError::Delivery(StartError::NoTopic { .. })) => 2,
@@ -114,9 +180,13 @@ impl Failure {
         }
     }
 
-    /// The error message with its causes; `None` if the failure has been reported.
+    /// The error message with its causes, a line for each of several errors; `None` if the failure
+    /// has been reported.
     pub fn message(&self) -> Option<String> {
-        (!matches!(self, Self::Reported)).then(|| Chain(self).to_string())
+        (!matches!(self, Self::Reported)).then(|| match self {
+            Self::Config(_) | Self::Listen(_) => self.to_string().replace('\n', "\nerror: "),
+            _ => Chain(self).to_string(),
+        })
     }
 }
 
@@ -137,13 +207,14 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
     for warning in config::unknown_variables(&Cli::command()) {
         tracing::warn!("{warning}");
     }
+    let faults = cli.faults;
     match cli.command {
-        Command::Serve(args) => serve::run(args, stop).await,
-        Command::Demo(args) => demo::run(args, stop).await,
-        Command::Send(args) => send::run(args, stop).await,
-        Command::Tail(args) => tail::run(args, stop).await,
-        Command::Check(args) => check::run(args).await,
-        Command::Healthcheck(args) => healthcheck::run(args).await,
+        Command::Serve(args) => serve::run(args, faults, stop).await,
+        Command::Demo(args) => demo::run(args, faults, stop).await,
+        Command::Send(args) => send::run(args, faults, stop).await,
+        Command::Tail(args) => tail::run(args, faults, stop).await,
+        Command::Check(args) => check::run(args, faults).await,
+        Command::Healthcheck(args) => healthcheck::run(args, faults).await,
     }
 }
 

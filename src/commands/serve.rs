@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 
-use super::{Failure, Stop, blocking};
-use crate::config::{self, ConnectionArgs, ListenArgs, ServeArgs};
+use super::{Failure, ListenError, Stop, blocking};
+use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs};
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
-use crate::kafka::EmbeddedKafka;
+use crate::kafka::{EmbeddedKafka, KafkaSettings};
 use crate::reload::Reload;
 use crate::server::{self, Listeners, ServerError, ServerSettings};
 use crate::spool::{self, SpoolSettings};
@@ -26,13 +26,14 @@ pub(super) struct Args {
     embedded_kafka: bool,
 }
 
-pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let Args {
         serve,
         embedded_kafka,
     } = args;
-    let embedded = embedded_kafka.then(|| embed(&serve)).transpose()?;
-    let settings = settings(&serve, embedded.as_ref(), stop)?;
+    let mut settings = settings(&serve, embedded_kafka, faults, stop)?;
+    let embedded = embedded_kafka.then(|| embed(&mut settings.kafka, &serve));
+    let embedded = embedded.transpose()?;
     let listeners = match &settings.spool {
         None => listen(&serve.listen)?,
         Some(spool) => tokio::select! {
@@ -59,7 +60,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
 /// program has them, this fails after a second.
 async fn take_over(listen: &ListenArgs, spool: &SpoolSettings) -> Result<Listeners, Failure> {
     match bind_both(listen) {
-        Err(Failure::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+        Err(Failure::Listen(errors)) if errors.iter().all(ListenError::is_in_use) => {}
         bound => return bound,
     }
     let settings = spool.clone();
@@ -91,8 +92,7 @@ const PORT_RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// another instance at once, and the sender's next attempt has all its time. If the port listened,
 /// the system would accept connections, and they would hang until the sender gives up.
 fn bind_both(listen: &ListenArgs) -> Result<Listeners, Failure> {
-    let address = listen.listen;
-    let reserve = || -> io::Result<TcpListener> {
+    let reserve = |address: SocketAddr| -> io::Result<TcpListener> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -102,41 +102,44 @@ fn bind_both(listen: &ListenArgs) -> Result<Listeners, Failure> {
         socket.bind(address)?;
         Ok(TcpListener::from(socket.as_fd().try_clone_to_owned()?))
     };
-    let variable = "ZIM2KAFKA_LISTEN";
-    Ok(Listeners {
-        callbacks: reserve().map_err(listen_failed(variable, address))?,
-        admin: bind("ZIM2KAFKA_ADMIN_LISTEN", listen.admin.admin_listen)?,
-    })
+    both(listen, reserve)
 }
 
-/// Starts a Kafka in this process, with all topics.
-pub(super) fn embed(serve: &ServeArgs) -> Result<EmbeddedKafka, Failure> {
-    // The embedded Kafka would accept topic names that a real one does not.
-    let settings = serve.kafka.settings_with("embedded", None)?;
+/// Stands for the brokers of an embedded Kafka that is not started yet.
+pub(super) const EMBEDDED: &str = "embedded";
+
+/// Starts a Kafka in this process, with all topics, and puts its brokers into the settings.
+pub(super) fn embed(
+    settings: &mut KafkaSettings,
+    serve: &ServeArgs,
+) -> Result<EmbeddedKafka, Failure> {
     let topics: Vec<&str> = settings.routes.topics().collect();
-    Ok(EmbeddedKafka::start(
-        &topics,
-        serve.topics.topic_partitions,
-    )?)
+    let kafka = EmbeddedKafka::start(&topics, serve.topics.topic_partitions)?;
+    kafka.brokers().clone_into(&mut settings.brokers);
+    Ok(kafka)
 }
 
 fn settings(
     serve: &ServeArgs,
-    embedded: Option<&EmbeddedKafka>,
+    embedded: bool,
+    mut faults: Faults,
     stop: &Stop,
 ) -> Result<ServerSettings, Failure> {
-    let kafka = match embedded {
-        Some(kafka) => serve.kafka.settings_with(kafka.brokers(), None)?,
-        None => serve.kafka.settings(Some(&serve.topics))?,
-    };
-    let callbacks = serve
-        .callback
-        .callback_settings(&serve.deadlines, &serve.connections)?;
-    let (secrets, secrets_file) = config::secrets(serve.callback.callback_secrets_file.as_deref())?;
-    let (certificate, certificate_files) = serve.connections.certificate()?.unzip();
+    let kafka = faults.take(if embedded {
+        serve.kafka.settings_with(EMBEDDED, None)
+    } else {
+        serve.kafka.settings(Some(&serve.topics))
+    });
+    let secrets = config::secrets(serve.callback.callback_secrets_file.as_deref());
+    let secrets = faults.take(secrets);
+    faults.take(serve.spool.check_folder());
+    let ports = serve.ports(&mut faults);
+    let ((kafka, secrets), ports) = faults.finish(kafka.zip(secrets).zip(ports))?;
+    let (secrets, secrets_file) = secrets;
+    let (certificate, certificate_files) = ports.certificate.unzip();
     Ok(ServerSettings {
-        callbacks,
-        connections: connections(&serve.connections)?,
+        callbacks: ports.callbacks,
+        connections: connections(&serve.connections),
         certificate,
         reload: Reload {
             secrets: secrets_file,
@@ -145,8 +148,8 @@ fn settings(
         },
         intake: serve.callback.intake(secrets),
         kafka,
-        spool: serve.spool.settings(&serve.deadlines)?,
-        inspect_topics: embedded.is_none(),
+        spool: ports.spool,
+        inspect_topics: !embedded,
         drain_delay: serve.deadlines.drain_delay,
         stop_deadline: serve.deadlines.stop_deadline,
     })
@@ -159,14 +162,14 @@ const OTHER_OPEN_FILES: u64 = MAX_ADMIN_CONNECTIONS as u64 + 256;
 /// The limits of connections, for which the limit of open files is raised. If that is not possible,
 /// fewer connections are allowed: one that cannot be accepted is worse than one that waits for its
 /// slot.
-pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
-    let mut limits = arguments.limits()?;
+pub(super) fn connections(arguments: &ConnectionArgs) -> ConnectionLimits {
+    let mut limits = arguments.limits();
     let wanted = limits.connections as u64 + OTHER_OPEN_FILES;
     let rlimit = getrlimit(Resource::Nofile);
     let hard = rlimit.maximum.unwrap_or(u64::MAX);
     let current = rlimit.current.unwrap_or(u64::MAX);
     if current >= wanted {
-        return Ok(limits);
+        return limits;
     }
     let raised = Rlimit {
         current: Some(wanted.min(hard)),
@@ -180,26 +183,35 @@ pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits
             "ZIM2KAFKA_MAX_CONNECTIONS: only {fewer} connections are allowed, because this process may open only {files} files; raise the hard limit (ulimit -Hn) to {wanted}"
         );
     }
-    Ok(limits)
+    limits
 }
 
 /// Binds both ports and listens, so that a port that is taken is an error at once.
 pub(super) fn listen(listen: &ListenArgs) -> Result<Listeners, Failure> {
-    Ok(Listeners {
-        callbacks: bind("ZIM2KAFKA_LISTEN", listen.listen)?,
-        admin: bind("ZIM2KAFKA_ADMIN_LISTEN", listen.admin.admin_listen)?,
-    })
+    both(listen, |address| TcpListener::bind(address))
 }
 
-fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(listen_failed(variable, address))
-}
-
-fn listen_failed(variable: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> Failure {
-    move |source| Failure::Listen {
-        address,
-        variable,
-        source,
+/// Binds the callback port by `bind`, and the admin port to listen. Reports the errors of both.
+fn both(
+    listen: &ListenArgs,
+    bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> Result<Listeners, Failure> {
+    let failed = |variable, address| {
+        move |source| ListenError {
+            address,
+            variable,
+            source,
+        }
+    };
+    let (address, admin) = (listen.listen, listen.admin.admin_listen);
+    let callbacks = bind(address).map_err(failed("ZIM2KAFKA_LISTEN", address));
+    let admin = TcpListener::bind(admin).map_err(failed("ZIM2KAFKA_ADMIN_LISTEN", admin));
+    match (callbacks, admin) {
+        (Ok(callbacks), Ok(admin)) => Ok(Listeners { callbacks, admin }),
+        (callbacks, admin) => {
+            let errors = callbacks.err().into_iter().chain(admin.err());
+            Err(Failure::Listen(errors.collect()))
+        }
     }
 }
 

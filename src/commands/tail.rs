@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Failure, Stop, blocking};
-use crate::config::KafkaArgs;
+use crate::config::{Faults, KafkaArgs};
 use crate::kafka::{Consumed, StartFrom, Subscription};
 
 /// The flags of `tail`.
@@ -34,8 +34,9 @@ pub(super) struct Args {
 /// The time for Kafka's first answers.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
-    let settings = args.kafka.settings(None)?;
+pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
+    let settings = faults.take(args.kafka.settings(None));
+    let settings = faults.finish(settings)?;
     let topic = if args.dead_letter {
         &args.kafka.dead_letter_topic
     } else {

@@ -1,14 +1,33 @@
-//! The flags with their variables and defaults, and the syntax of their values.
+//! The flags with their variables and defaults.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::addresses::{admin_address, callback_address};
+use super::values::{
+    OrOff, boolean, duration_in, list, log_filter, log_format, number_in, or_off, path, size_in,
+    text, timestamp_unit, value,
+};
 use crate::callback::TimestampUnit;
+use crate::event::MAX_RECORD_BYTES;
 use crate::http::Networks;
+
+/// The longest deadline.
+const DEADLINE_MAX: Duration = Duration::from_secs(3600);
+
+/// The shortest deadline.
+const DEADLINE_MIN: Duration = Duration::from_millis(1);
+
+/// The lowest limit of bodies: less than the shortest real callbacks.
+const BODY_LIMIT_MIN: usize = 1024;
+
+/// The lowest limit of the spool: enough for SQLite's own pages and a few records of the largest
+/// size.
+const SPOOL_MAX_BYTES_MIN: usize = 4 * 1024 * 1024;
 
 #[derive(Debug, Clone, Args)]
 #[expect(
@@ -45,7 +64,8 @@ pub struct ListenArgs {
         long,
         env = "ZIM2KAFKA_LISTEN",
         value_name = "ADDRESS:PORT",
-        default_value = "0.0.0.0:8080"
+        default_value = "0.0.0.0:8080",
+        value_parser = value(callback_address)
     )]
     pub listen: SocketAddr,
     #[command(flatten)]
@@ -61,7 +81,8 @@ pub struct AdminArgs {
         long,
         env = "ZIM2KAFKA_ADMIN_LISTEN",
         value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:9464"
+        default_value = "127.0.0.1:9464",
+        value_parser = value(admin_address)
     )]
     pub admin_listen: SocketAddr,
 }
@@ -75,18 +96,20 @@ pub struct CallbackArgs {
         long,
         env = "ZIM2KAFKA_CALLBACK_PATH",
         value_name = "PATH",
-        default_value = "/callbacks/zim"
+        default_value = "/callbacks/zim",
+        value_parser = value(text)
     )]
     pub callback_path: String,
     /// File of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
-    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
+    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE", value_parser = path())]
     pub callback_secrets_file: Option<PathBuf>,
     /// Unit of the sender's timestamps: auto, s or ms
     #[arg(
         long,
         env = "ZIM2KAFKA_TIMESTAMP_UNIT",
         value_name = "UNIT",
-        default_value = "auto"
+        default_value = "auto",
+        value_parser = value(timestamp_unit)
     )]
     pub timestamp_unit: TimestampUnit,
     /// Callbacks older or newer than this become dead letters; off accepts any age
@@ -95,7 +118,7 @@ pub struct CallbackArgs {
         env = "ZIM2KAFKA_TIMESTAMP_TOLERANCE",
         value_name = "DURATION",
         default_value = "10m",
-        value_parser = duration_or_off
+        value_parser = value(or_off(duration_in(DEADLINE_MIN..=Duration::MAX, "10m")))
     )]
     pub timestamp_tolerance: OrOff<Duration>,
     /// Largest body; a larger one is answered 413; at most 900000 bytes
@@ -104,7 +127,7 @@ pub struct CallbackArgs {
         env = "ZIM2KAFKA_BODY_LIMIT",
         value_name = "SIZE",
         default_value = "512KiB",
-        value_parser = size
+        value_parser = value(size_in(BODY_LIMIT_MIN..=MAX_RECORD_BYTES, "512KiB"))
     )]
     pub body_limit: usize,
 }
@@ -122,7 +145,7 @@ impl fmt::Debug for CallbackArgs {
 pub struct ConnectionArgs {
     /// Most connections on the callback port; beyond it, idle ones are closed first
     #[arg(long, env = "ZIM2KAFKA_MAX_CONNECTIONS", value_name = "N", default_value = "4096",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = value(number_in(1..=1_000_000_u32, 4096)))]
     pub max_connections: u32,
     /// Most connections from one address, trusted proxies excepted; off for no limit
     #[arg(
@@ -130,7 +153,7 @@ pub struct ConnectionArgs {
         env = "ZIM2KAFKA_MAX_CONNECTIONS_PER_ADDRESS",
         value_name = "N",
         default_value = "off",
-        value_parser = number_or_off
+        value_parser = value(or_off(number_in(1..=1_000_000_usize, 100)))
     )]
     pub max_connections_per_address: OrOff<usize>,
     /// How long a kept-alive connection may be idle; set it longer than the load balancer's timeout
@@ -139,20 +162,20 @@ pub struct ConnectionArgs {
         env = "ZIM2KAFKA_IDLE_TIMEOUT",
         value_name = "DURATION",
         default_value = "75s",
-        value_parser = duration
+        value_parser = value(duration_in(DEADLINE_MIN..=DEADLINE_MAX, "75s"))
     )]
     pub idle_timeout: Duration,
     /// PEM file with the certificate and its chain: HTTPS on the callback port
-    #[arg(long, env = "ZIM2KAFKA_TLS_CERT", value_name = "FILE")]
+    #[arg(long, env = "ZIM2KAFKA_TLS_CERT", value_name = "FILE", value_parser = path())]
     pub tls_cert: Option<PathBuf>,
     /// PEM file with the certificate's key
-    #[arg(long, env = "ZIM2KAFKA_TLS_KEY", value_name = "FILE")]
+    #[arg(long, env = "ZIM2KAFKA_TLS_KEY", value_name = "FILE", value_parser = path())]
     pub tls_key: Option<PathBuf>,
     /// Networks that callbacks may come from; others are answered 403 [default: all]
-    #[arg(long, env = "ZIM2KAFKA_ALLOWED_NETWORKS", value_name = "CIDR,…")]
+    #[arg(long, env = "ZIM2KAFKA_ALLOWED_NETWORKS", value_name = "CIDR,…", value_parser = value(list::<Networks>))]
     pub allowed_networks: Option<Networks>,
     /// Proxies whose X-Forwarded-For is trusted [default: none]
-    #[arg(long, env = "ZIM2KAFKA_TRUSTED_PROXIES", value_name = "CIDR,…")]
+    #[arg(long, env = "ZIM2KAFKA_TRUSTED_PROXIES", value_name = "CIDR,…", value_parser = value(list::<Networks>))]
     pub trusted_proxies: Option<Networks>,
 }
 
@@ -161,17 +184,19 @@ pub struct ConnectionArgs {
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
     /// Bootstrap servers, separated by commas
-    #[arg(long, env = "ZIM2KAFKA_KAFKA_BROKERS", value_name = "HOST:PORT,…")]
+    #[arg(long, env = "ZIM2KAFKA_KAFKA_BROKERS", value_name = "HOST:PORT,…", value_parser = value(text))]
     pub kafka_brokers: Option<String>,
-    /// File of librdkafka properties, instead of ZIM2KAFKA_KAFKA_PROPERTIES
-    #[arg(long, env = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE", value_name = "FILE")]
+    /// File of librdkafka properties, besides those of ZIM2KAFKA_KAFKA_PROPERTIES; a property in
+    /// both is an error
+    #[arg(long, env = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE", value_name = "FILE", value_parser = path())]
     pub kafka_properties_file: Option<PathBuf>,
     /// Topic of events
     #[arg(
         long,
         env = "ZIM2KAFKA_TOPIC",
         value_name = "TOPIC",
-        default_value = "zim.group-joined"
+        default_value = "zim.group-joined",
+        value_parser = value(text)
     )]
     pub topic: String,
     /// Topic of authentic callbacks that cannot be published as events
@@ -179,7 +204,8 @@ pub struct KafkaArgs {
         long,
         env = "ZIM2KAFKA_DEAD_LETTER_TOPIC",
         value_name = "TOPIC",
-        default_value = "zim.dead-letter"
+        default_value = "zim.dead-letter",
+        value_parser = value(text)
     )]
     pub dead_letter_topic: String,
 }
@@ -197,16 +223,17 @@ pub struct TopicArgs {
         default_missing_value = "true",
         num_args = 0..=1,
         require_equals = true,
-        action = clap::ArgAction::Set
+        action = clap::ArgAction::Set,
+        value_parser = value(boolean)
     )]
     pub create_topics: bool,
     /// Partitions of a created topic
     #[arg(long, env = "ZIM2KAFKA_TOPIC_PARTITIONS", value_name = "N", default_value = "12",
-          value_parser = clap::value_parser!(i32).range(1..=10_000))]
+          value_parser = value(number_in(1..=10_000_i32, 12)))]
     pub topic_partitions: i32,
     /// Replication factor of a created topic [default: the broker's]
     #[arg(long, env = "ZIM2KAFKA_TOPIC_REPLICATION", value_name = "N",
-          value_parser = clap::value_parser!(i32).range(1..=100))]
+          value_parser = value(number_in(1..=100_i32, 3)))]
     pub topic_replication: Option<i32>,
 }
 
@@ -216,7 +243,7 @@ pub struct TopicArgs {
 pub struct SpoolArgs {
     /// Folder of the spool, on a persistent disk; without it, an event that Kafka does not take in
     /// time is answered 503
-    #[arg(long, env = "ZIM2KAFKA_SPOOL_DIR", value_name = "FOLDER")]
+    #[arg(long, env = "ZIM2KAFKA_SPOOL_DIR", value_name = "FOLDER", value_parser = path())]
     pub spool_dir: Option<PathBuf>,
     /// Most bytes that the spool may use; beyond it new events are answered 503
     #[arg(
@@ -224,7 +251,7 @@ pub struct SpoolArgs {
         env = "ZIM2KAFKA_SPOOL_MAX_BYTES",
         value_name = "SIZE",
         default_value = "1GiB",
-        value_parser = size
+        value_parser = value(size_in(SPOOL_MAX_BYTES_MIN..=usize::MAX, "1GiB"))
     )]
     pub spool_max_bytes: usize,
     /// How long Kafka may take before an event is also written to disk
@@ -233,7 +260,7 @@ pub struct SpoolArgs {
         env = "ZIM2KAFKA_SPOOL_AFTER",
         value_name = "DURATION",
         default_value = "250ms",
-        value_parser = duration
+        value_parser = value(duration_in(Duration::ZERO..=DEADLINE_MAX, "250ms"))
     )]
     pub spool_after: Duration,
 }
@@ -248,7 +275,7 @@ pub struct DeadlineArgs {
         env = "ZIM2KAFKA_ANSWER_DEADLINE",
         value_name = "DURATION",
         default_value = "2s",
-        value_parser = duration
+        value_parser = value(duration_in(DEADLINE_MIN..=DEADLINE_MAX, "2s"))
     )]
     pub answer_deadline: Duration,
     /// At shutdown: how long to go on accepting callbacks while not ready
@@ -257,7 +284,7 @@ pub struct DeadlineArgs {
         env = "ZIM2KAFKA_DRAIN_DELAY",
         value_name = "DURATION",
         default_value = "3s",
-        value_parser = duration
+        value_parser = value(duration_in(Duration::ZERO..=DEADLINE_MAX, "3s"))
     )]
     pub drain_delay: Duration,
     /// Total time allowed for shutdown
@@ -266,7 +293,7 @@ pub struct DeadlineArgs {
         env = "ZIM2KAFKA_STOP_DEADLINE",
         value_name = "DURATION",
         default_value = "8s",
-        value_parser = duration
+        value_parser = value(duration_in(DEADLINE_MIN..=DEADLINE_MAX, "8s"))
     )]
     pub stop_deadline: Duration,
 }
@@ -275,12 +302,14 @@ pub struct DeadlineArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// Filter directives, such as `warn` or `info,zim2kafka::delivery=debug`
+    /// A level (error, warn, info, debug, trace or off), and levels of single targets, such as
+    /// `info,zim2kafka::delivery=debug`
     #[arg(
         long,
         env = "ZIM2KAFKA_LOG",
         value_name = "FILTER",
         default_value = "info",
+        value_parser = value(log_filter),
         global = true
     )]
     pub log: String,
@@ -290,55 +319,17 @@ pub struct LogArgs {
         env = "ZIM2KAFKA_LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "text",
+        value_parser = value(log_format),
         global = true
     )]
     pub log_format: LogFormat,
 }
 
 /// The format of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// One readable line per event.
     Text,
     /// One JSON object per line.
     Json,
-}
-
-/// An option that is written as a value or `off`. The alias hides it from clap, which would take an
-/// `Option` for a flag that can be left out.
-pub(super) type OrOff<T> = Option<T>;
-
-/// Parses a duration such as `250ms` or `5m`.
-///
-/// # Errors
-///
-/// What to write instead.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let duration: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "write a duration as 250ms, 2s or 5m".to_owned())?;
-    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
-}
-
-pub(super) fn duration_or_off(text: &str) -> Result<OrOff<Duration>, String> {
-    match text {
-        "off" => Ok(None),
-        text => duration(text).map(Some),
-    }
-}
-
-fn number_or_off(text: &str) -> Result<OrOff<usize>, String> {
-    match text.parse() {
-        Ok(number @ 1..) => Ok(Some(number)),
-        _ if text == "off" => Ok(None),
-        _ => Err("write a number from 1 on, or off".to_owned()),
-    }
-}
-
-/// Parses a size such as `512KiB`, in bytes.
-pub(super) fn size(text: &str) -> Result<usize, String> {
-    let size: bytesize::ByteSize = text
-        .parse()
-        .map_err(|_| "write a size as 512KiB or 500000".to_owned())?;
-    usize::try_from(size.as_u64()).map_err(|_| "the size is too large for this machine".to_owned())
 }

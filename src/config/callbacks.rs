@@ -1,65 +1,79 @@
 //! The settings of the callback port, its secrets and its certificate.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{
-    CALLBACK_SECRETS, CallbackArgs, ConfigError, ConnectionArgs, DEADLINE_MAX, DeadlineArgs,
-    Source, invalid, variable,
+    CALLBACK_SECRETS, CallbackArgs, ConfigError, ConfigErrors, ConnectionArgs, DeadlineArgs,
+    Faults, NOT_SET, ServeArgs, Source, contradiction, invalid, variable,
 };
 use crate::callback::Secrets;
-use crate::event::MAX_RECORD_BYTES;
 use crate::http::{
     CallbackSettings, Certificate, CertificateError, ConnectionLimits, SenderSettings,
 };
 use crate::intake::IntakeSettings;
+use crate::spool::SpoolSettings;
+
+/// The settings of the two ports and of the spool, checked.
+pub struct PortSettings {
+    /// The callback port.
+    pub callbacks: CallbackSettings,
+    /// Its certificate and the certificate's files.
+    pub certificate: Option<(Certificate, Source<Certificate>)>,
+    /// The spool.
+    pub spool: Option<SpoolSettings>,
+}
+
+impl ServeArgs {
+    /// All settings but those of Kafka, and the secrets.
+    pub fn ports(&self, faults: &mut Faults) -> Option<PortSettings> {
+        faults.take(self.listen.check());
+        let callbacks = (self.callback).callback_settings(&self.deadlines, &self.connections);
+        let callbacks = faults.take(callbacks);
+        let certificate = faults.take(self.connections.certificate());
+        let spool = faults.take(self.spool.settings(&self.deadlines));
+        Some(PortSettings {
+            callbacks: callbacks?,
+            certificate: certificate?,
+            spool: spool?,
+        })
+    }
+}
 
 impl CallbackArgs {
     /// The settings of the callback port.
     ///
     /// # Errors
     ///
-    /// The first invalid setting.
+    /// All invalid settings.
     pub fn callback_settings(
         &self,
         deadlines: &DeadlineArgs,
         connections: &ConnectionArgs,
-    ) -> Result<CallbackSettings, ConfigError> {
+    ) -> Result<CallbackSettings, ConfigErrors> {
         let DeadlineArgs {
             answer_deadline,
             drain_delay,
             stop_deadline,
         } = *deadlines;
-        if answer_deadline.is_zero() || answer_deadline > DEADLINE_MAX {
-            return Err(invalid(
-                "ZIM2KAFKA_ANSWER_DEADLINE",
-                "must be more than 0 and at most 1h",
+        let mut faults = Faults::default();
+        if stop_deadline <= drain_delay {
+            faults.add(contradiction(
+                "ZIM2KAFKA_STOP_DEADLINE",
+                "ZIM2KAFKA_DRAIN_DELAY",
+                format!(
+                    "{stop_deadline:?} must be longer than ZIM2KAFKA_DRAIN_DELAY ({drain_delay:?}), which it includes; write {:?}",
+                    drain_delay + Duration::from_secs(5)
+                ),
             ));
         }
-        if stop_deadline > DEADLINE_MAX {
-            return Err(invalid("ZIM2KAFKA_STOP_DEADLINE", "must be at most 1h"));
-        }
-        if stop_deadline <= drain_delay {
-            let problem = "must be longer than ZIM2KAFKA_DRAIN_DELAY, which it includes";
-            return Err(invalid("ZIM2KAFKA_STOP_DEADLINE", problem));
-        }
-        let body_limit = self.body_limit;
-        if !(1..=MAX_RECORD_BYTES).contains(&body_limit) {
-            let problem = format!(
-                "must be from 1 to {MAX_RECORD_BYTES} bytes, because a body must fit into a record"
-            );
-            return Err(invalid("ZIM2KAFKA_BODY_LIMIT", problem));
-        }
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
-        if !self.callback_path.starts_with('/') || !self.callback_path.bytes().all(plain) {
-            let problem = "must be a URL path: begin with /, percent-encoded, without ? and #";
-            return Err(invalid("ZIM2KAFKA_CALLBACK_PATH", problem));
-        }
-        Ok(CallbackSettings {
+        faults.take(check_path(&self.callback_path));
+        faults.finish(Some(CallbackSettings {
             path: self.callback_path.clone(),
-            body_limit,
+            body_limit: self.body_limit,
             answer_deadline,
             senders: connections.senders(),
-        })
+        }))
     }
 
     /// The settings of the intake, with these secrets.
@@ -70,6 +84,24 @@ impl CallbackArgs {
             timestamp_tolerance: self.timestamp_tolerance,
         }
     }
+}
+
+/// The path may be a secret, so the message does not show it.
+fn check_path(path: &str) -> Result<(), ConfigError> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
+    let problem = if path.contains("://") {
+        "is a URL; write only its path"
+    } else if !path.starts_with('/') {
+        "does not begin with /; write a path"
+    } else if path.contains(['?', '#']) {
+        "has a query or a fragment; write only the path"
+    } else if !path.bytes().all(is_plain) {
+        "has a character that a URL cannot have; write it percent-encoded"
+    } else {
+        return Ok(());
+    };
+    let problem = format!("{problem}, as in /callbacks/zim");
+    Err(invalid("ZIM2KAFKA_CALLBACK_PATH", problem))
 }
 
 /// The callback secrets, from their variable or their file, and the file as a source of changes.
@@ -97,32 +129,24 @@ pub fn secrets(file: Option<&Path>) -> Result<(Secrets, Option<Source<Secrets>>)
             })?;
             Ok((secrets, Some(source)))
         }
-        (None, None) => Err(invalid(
+        (None, None) => Err(contradiction(
             CALLBACK_SECRETS,
-            "is not set; write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console",
+            FILE,
+            format!(
+                "{NOT_SET}; write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console"
+            ),
         )),
     }
 }
 
 impl ConnectionArgs {
     /// How many connections there may be, and how long they may be idle.
-    ///
-    /// # Errors
-    ///
-    /// The first invalid setting.
-    pub fn limits(&self) -> Result<ConnectionLimits, ConfigError> {
-        let idle = self.idle_timeout;
-        if idle.is_zero() || idle > DEADLINE_MAX {
-            return Err(invalid(
-                "ZIM2KAFKA_IDLE_TIMEOUT",
-                "must be more than 0 and at most 1h",
-            ));
-        }
-        Ok(ConnectionLimits {
+    pub fn limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
             connections: self.max_connections as usize,
             per_address: self.max_connections_per_address,
-            idle,
-        })
+            idle: self.idle_timeout,
+        }
     }
 
     /// Which addresses may send.
@@ -145,14 +169,16 @@ impl ConnectionArgs {
             (None, None) => return Ok(None),
             (Some(cert), Some(key)) => (cert, key),
             (Some(_), None) => {
-                return Err(invalid(
+                return Err(contradiction(
                     KEY,
+                    CERT,
                     format!("is not set, but {CERT} is; set both or neither"),
                 ));
             }
             (None, Some(_)) => {
-                return Err(invalid(
+                return Err(contradiction(
                     CERT,
+                    KEY,
                     format!("is not set, but {KEY} is; set both or neither"),
                 ));
             }

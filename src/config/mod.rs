@@ -7,33 +7,32 @@
 //! This module fills the settings of the modules below it and knows all of them. It is the only
 //! reader of the environment, apart from `failpoint`.
 
+mod addresses;
 mod arguments;
 mod callbacks;
+mod environment;
+mod faults;
 mod source;
+mod suggestions;
+mod values;
 
-use std::collections::BTreeSet;
-use std::env;
-use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
-
-use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, FromArgMatches};
 
 use crate::event::{GroupJoined, Routes};
 use crate::kafka::{CreateTopics, KafkaSettings, Properties};
 use crate::spool::SpoolSettings;
 pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
-    LogFormat, ServeArgs, SpoolArgs, TopicArgs, duration,
+    LogFormat, ServeArgs, SpoolArgs, TopicArgs,
 };
-pub use callbacks::secrets;
+pub use callbacks::{PortSettings, secrets};
+use environment::variable;
+pub use environment::{parse, unknown_variables, variables};
+pub use faults::{ConfigError, ConfigErrors, Faults};
+use faults::{NOT_SET, contradiction, invalid};
 pub use source::{Content, Source};
-
-/// The prefix of every variable.
-const PREFIX: &str = "ZIM2KAFKA_";
+pub use values::duration;
 
 /// `appid=secret` pairs.
 pub const CALLBACK_SECRETS: &str = "ZIM2KAFKA_CALLBACK_SECRETS";
@@ -41,58 +40,50 @@ pub const CALLBACK_SECRETS: &str = "ZIM2KAFKA_CALLBACK_SECRETS";
 /// librdkafka properties.
 pub const KAFKA_PROPERTIES: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
 
-/// Prefixes of variables that are not settings. Kubernetes sets the first two for a Service of this
-/// name; the tests and the build use the others.
-const IGNORED_PREFIXES: [&str; 4] = ["SERVICE_", "PORT", "TEST_", "REVISION"];
-
-/// An invalid setting. The message names the variable and never shows a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}: {problem}")]
-pub struct ConfigError {
-    /// The variable.
-    pub variable: &'static str,
-    /// What is wrong with its value, and what to write instead.
-    pub problem: String,
-}
-
-fn invalid(variable: &'static str, problem: impl fmt::Display) -> ConfigError {
-    let problem = problem.to_string();
-    ConfigError { variable, problem }
-}
-
-/// The lowest limit of the spool: enough for SQLite's own pages and a few records of the largest
-/// size.
-const SPOOL_MAX_BYTES_MIN: usize = 4 * 1024 * 1024;
-
-/// The longest deadline.
-const DEADLINE_MAX: Duration = Duration::from_secs(3600);
-
 impl SpoolArgs {
     /// The settings of the spool; `None` if no folder is set.
     ///
     /// # Errors
     ///
-    /// The first invalid setting.
+    /// If it contradicts a deadline.
     pub fn settings(&self, deadlines: &DeadlineArgs) -> Result<Option<SpoolSettings>, ConfigError> {
-        let after = self.spool_after;
-        if self.spool_max_bytes < SPOOL_MAX_BYTES_MIN {
-            return Err(invalid(
-                "ZIM2KAFKA_SPOOL_MAX_BYTES",
-                "must be at least 4MiB",
-            ));
-        }
         let Some(folder) = &self.spool_dir else {
             return Ok(None);
         };
+        let after = self.spool_after;
         if after >= deadlines.answer_deadline {
-            let problem = "must be shorter than ZIM2KAFKA_ANSWER_DEADLINE, or callbacks are answered 503 before the spool is used";
-            return Err(invalid("ZIM2KAFKA_SPOOL_AFTER", problem));
+            return Err(contradiction(
+                "ZIM2KAFKA_SPOOL_AFTER",
+                "ZIM2KAFKA_ANSWER_DEADLINE",
+                format!(
+                    "{after:?} must be shorter than ZIM2KAFKA_ANSWER_DEADLINE ({:?}), or callbacks are answered 503 before the spool is used; write 250ms",
+                    deadlines.answer_deadline
+                ),
+            ));
         }
         Ok(Some(SpoolSettings {
             folder: folder.clone(),
             max_bytes: self.spool_max_bytes as u64,
             after,
         }))
+    }
+
+    /// Checks that the path of the spool is not that of a file. `check` has a finding for it.
+    ///
+    /// # Errors
+    ///
+    /// If it is.
+    pub fn check_folder(&self) -> Result<(), ConfigError> {
+        match &self.spool_dir {
+            Some(folder) if fs::metadata(folder).is_ok_and(|file| !file.is_dir()) => Err(invalid(
+                "ZIM2KAFKA_SPOOL_DIR",
+                format!(
+                    "{} is not a folder; write the path of a folder, such as /var/lib/zim2kafka",
+                    folder.display()
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -101,49 +92,55 @@ impl KafkaArgs {
     ///
     /// # Errors
     ///
-    /// The first invalid setting.
-    pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigError> {
+    /// All invalid settings.
+    pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
+        let mut faults = Faults::default();
+        let brokers = faults.take(self.brokers());
+        let settings = faults.take(self.settings_with(brokers.unwrap_or_default(), topics));
+        faults.finish(settings)
+    }
+
+    fn brokers(&self) -> Result<&str, ConfigError> {
         const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
         let brokers = self.kafka_brokers.as_deref().ok_or_else(|| {
             invalid(
                 BROKERS,
-                "is not set; write the brokers as host:port,host:port",
+                format!("{NOT_SET}; write the brokers as host:port,host:port"),
             )
         })?;
         if !are_brokers(brokers) {
             let problem = "is not a list of brokers; write host:port,host:port";
             return Err(invalid(BROKERS, problem));
         }
-        self.settings_with(brokers, topics)
+        Ok(brokers)
     }
 
     /// The settings for Kafka, with these brokers.
     ///
     /// # Errors
     ///
-    /// The first invalid setting.
+    /// All invalid settings.
     pub fn settings_with(
         &self,
         brokers: &str,
         topics: Option<&TopicArgs>,
-    ) -> Result<KafkaSettings, ConfigError> {
-        for (variable, name) in [
-            ("ZIM2KAFKA_TOPIC", &self.topic),
-            ("ZIM2KAFKA_DEAD_LETTER_TOPIC", &self.dead_letter_topic),
-        ] {
-            if !is_topic_name(name) {
-                let problem =
-                    "is not a topic name; write 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'";
-                return Err(invalid(variable, problem));
-            }
-        }
+    ) -> Result<KafkaSettings, ConfigErrors> {
+        const TOPIC: &str = "ZIM2KAFKA_TOPIC";
+        const DEAD_LETTER_TOPIC: &str = "ZIM2KAFKA_DEAD_LETTER_TOPIC";
+        let mut faults = Faults::default();
+        faults.take(topic_name(TOPIC, &self.topic));
+        faults.take(topic_name(DEAD_LETTER_TOPIC, &self.dead_letter_topic));
         if self.topic == self.dead_letter_topic {
-            let problem = "is the same as ZIM2KAFKA_TOPIC; choose another topic";
-            return Err(invalid("ZIM2KAFKA_DEAD_LETTER_TOPIC", problem));
+            faults.add(contradiction(
+                DEAD_LETTER_TOPIC,
+                TOPIC,
+                "is the same as ZIM2KAFKA_TOPIC; write another topic, such as zim.dead-letter",
+            ));
         }
-        Ok(KafkaSettings {
+        let properties = faults.take(self.properties());
+        faults.finish(properties.map(|properties| KafkaSettings {
             brokers: brokers.to_owned(),
-            properties: self.properties()?,
+            properties,
             routes: Routes::new(
                 [(GroupJoined::EVENT, self.topic.as_str())],
                 &self.dead_letter_topic,
@@ -154,7 +151,7 @@ impl KafkaArgs {
                     replication: topics.topic_replication,
                 }
             }),
-        })
+        }))
     }
 
     fn properties(&self) -> Result<Properties, ConfigError> {
@@ -194,116 +191,23 @@ fn are_brokers(list: &str) -> bool {
     list.split(',').map(str::trim).all(is_broker)
 }
 
-fn is_topic_name(name: &str) -> bool {
-    (1..=249).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+fn topic_name(variable: &'static str, name: &str) -> Result<(), ConfigError> {
+    const WRITE: &str = "write 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', as in zim.events";
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let problem = match name {
+        "" => "is empty",
+        "." | ".." => "is a name that Kafka reserves",
+        // Records there would be read as offsets and transactions of others.
+        "__consumer_offsets" | "__transaction_state" => "is a topic of Kafka's own",
+        _ if name.len() > 249 => "is longer than 249 characters",
+        _ if !name.bytes().all(is_legal) => "has a character that no topic may have",
+        _ => return Ok(()),
+    };
+    Err(invalid(variable, format!("{name:?} {problem}; {WRITE}")))
 }
 
 fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|error| source::unreadable(variable, path, &error))
-}
-
-/// The value of a variable; `None` if it is empty.
-fn variable(name: &'static str) -> Result<Option<String>, ConfigError> {
-    match env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
-        Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(invalid(name, "is not valid UTF-8")),
-    }
-}
-
-/// Parses the arguments and the variables by the definition of a command line.
-///
-/// # Errors
-///
-/// clap's, with the name of the variable if its value is invalid.
-pub fn parse<C: CommandFactory + FromArgMatches>(
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<C, clap::Error> {
-    let quiet = |arg: clap::Arg| {
-        // An empty variable counts as not set, and help never shows a value.
-        let unset = (arg.get_env())
-            .is_none_or(|name| env::var_os(name).is_none_or(|value| value.is_empty()));
-        let arg = arg.hide_env_values(true);
-        match arg.get_env().map(|name| name.to_owned()) {
-            Some(name) if unset && env::var_os(&name).is_some() => arg.env(None::<&'static str>),
-            _ => arg,
-        }
-    };
-    let mut command = C::command()
-        .mut_args(quiet)
-        .mut_subcommands(|subcommand| subcommand.mut_args(quiet));
-    let variables = variables(&command);
-    let matches = command.try_get_matches_from_mut(arguments);
-    matches
-        .and_then(|matches| C::from_arg_matches(&matches))
-        .map_err(|error| name_the_variable(error, &variables))
-}
-
-/// Pairs of a flag and its variable, as clap knows them.
-pub fn variables(command: &clap::Command) -> BTreeSet<(String, String)> {
-    let commands = std::iter::once(command).chain(command.get_subcommands());
-    let arguments = commands.flat_map(clap::Command::get_arguments);
-    let pairs = arguments.filter_map(|arg| {
-        let variable = arg.get_env()?.to_str()?;
-        Some((format!("--{}", arg.get_long()?), variable.to_owned()))
-    });
-    pairs.collect()
-}
-
-fn name_the_variable(
-    mut error: clap::Error,
-    variables: &BTreeSet<(String, String)>,
-) -> clap::Error {
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
-        return error;
-    };
-    // clap writes `--flag <VALUE>` or `--flag[=<VALUE>]`.
-    let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
-    if let Some((flag, variable)) = variables.iter().find(|(name, _)| name == flag) {
-        let named = ContextValue::String(format!("{flag} ({variable})"));
-        error.insert(ContextKind::InvalidArg, named);
-    }
-    error
-}
-
-/// Returns a warning for each unknown `ZIM2KAFKA_*` variable that is set, with the nearest known
-/// name.
-pub fn unknown_variables(command: &clap::Command) -> Vec<String> {
-    let set = env::vars_os().filter(|(_, value)| !value.is_empty());
-    let set = set.filter_map(|(name, _)| name.into_string().ok());
-    check_names(set, command)
-}
-
-fn check_names(set: impl Iterator<Item = String>, command: &clap::Command) -> Vec<String> {
-    let mut known: BTreeSet<_> = variables(command)
-        .into_iter()
-        .map(|(_, variable)| variable)
-        .collect();
-    known.extend([CALLBACK_SECRETS, KAFKA_PROPERTIES].map(str::to_owned));
-    let mut warnings = Vec::new();
-    for name in set {
-        let Some(rest) = name.strip_prefix(PREFIX) else {
-            continue;
-        };
-        if known.contains(&name)
-            || IGNORED_PREFIXES
-                .iter()
-                .any(|prefix| rest.starts_with(prefix))
-        {
-            continue;
-        }
-        let nearest = known
-            .iter()
-            .min_by_key(|known| strsim::damerau_levenshtein(known, &name));
-        let nearest = nearest.map_or(String::new(), |nearest| {
-            format!("; did you mean {nearest}?")
-        });
-        warnings.push(format!("{name} is not a setting{nearest}"));
-    }
-    warnings
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::Uri;
 
 use super::{Failure, Stop};
-use crate::config;
+use crate::config::{self, Faults};
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
 
@@ -49,8 +49,9 @@ pub(super) struct Args {
     print: bool,
 }
 
-pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
-    let (secrets, _) = config::secrets(args.callback_secrets_file.as_deref())?;
+pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
+    let secrets = faults.take(config::secrets(args.callback_secrets_file.as_deref()));
+    let (secrets, _) = faults.finish(secrets)?;
     let signer = Signer::new(&secrets, args.appid.as_deref())?;
     let uri = parse(&args.url)?;
     if args.print {

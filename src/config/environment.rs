@@ -1,0 +1,306 @@
+//! Reads the command line and the environment.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::error::Error as _;
+use std::ffi::{OsStr, OsString};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
+
+use super::faults::{ConfigError, Faults, invalid};
+use super::suggestions::{PREFIX, nearest, setting_of};
+use super::values::{NOT_UTF_8, check_quotes};
+use super::{CALLBACK_SECRETS, KAFKA_PROPERTIES};
+
+/// Settings of features that are not built yet. To ignore them would publish other events, or more
+/// of them, than the operator asked for.
+const NOT_BUILT: [&str; 7] = [
+    "TOPICS",
+    "OMIT",
+    "SCHEMA_REGISTRY",
+    "SCHEMA_REGISTRY_AUTH",
+    "SCHEMA_REGISTRY_CA",
+    "BEFORE_SEND",
+    "BEFORE_SEND_REASON",
+];
+
+/// The value of a variable; `None` if it is empty.
+pub(super) fn variable(name: &'static str) -> Result<Option<String>, ConfigError> {
+    match env::var(name) {
+        Ok(value) if value.trim().is_empty() => Ok(None),
+        Ok(value) => match check_quotes(&value) {
+            Ok(()) => Ok(Some(value)),
+            Err(problem) => Err(invalid(name, problem)),
+        },
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(invalid(name, NOT_UTF_8)),
+    }
+}
+
+/// Parses the arguments and the variables by the definition of a command line.
+///
+/// clap stops at the first fault. So a setting at fault is taken out and the rest is parsed again,
+/// with its default, until all faults are found.
+///
+/// # Errors
+///
+/// clap's, if the fault is not one of a setting, and for `--help` and `--version`.
+pub fn parse<C: CommandFactory + FromArgMatches>(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(C, Faults), clap::Error> {
+    let definition = C::command();
+    let mut line = CommandLine::new(&definition, arguments);
+    let mut faults = Faults::default();
+    let mut unset = BTreeSet::new();
+    for (flag, variable) in variables(&definition) {
+        // An empty variable counts as not set. clap reads the variable of a flag that all commands
+        // share even if the flag is given, and would refuse its value.
+        let is_empty = env::var_os(&variable).is_some_and(|value| value.is_empty());
+        let is_given = line.position(&flag).is_some();
+        if is_empty || is_given {
+            unset.insert(variable.clone());
+        }
+        if is_given {
+            faults.flags.insert(variable, flag);
+        }
+    }
+    for unknown in unknown_names(set_variables(), &definition) {
+        if let (name, Some(meant)) = unknown {
+            faults.mistyped.insert(meant, name);
+        }
+    }
+    for name in NOT_BUILT.map(|name| format!("{PREFIX}{name}")) {
+        if env::var_os(&name).is_some_and(|value| !value.is_empty()) {
+            faults.add(invalid(name, "is not built into this version; unset it"));
+        }
+    }
+    loop {
+        let reduced = |arg: clap::Arg| {
+            // Help never shows a value.
+            let arg = arg.hide_env_values(true);
+            let is_unset = |name: &OsStr| name.to_str().is_some_and(|name| unset.contains(name));
+            match arg.get_env() {
+                Some(name) if is_unset(name) => arg.env(None::<&'static str>),
+                _ => arg,
+            }
+        };
+        let mut command = (C::command().mut_args(reduced))
+            .mut_subcommands(|subcommand| subcommand.mut_args(reduced));
+        let error = match command
+            .try_get_matches_from_mut(&line.arguments)
+            .and_then(|matches| C::from_arg_matches(&matches))
+        {
+            Ok(parsed) => return Ok((parsed, faults)),
+            Err(error) => error,
+        };
+        let Some((name, problem)) = fault(&error, &line.flags) else {
+            return Err(error);
+        };
+        let pair = variables(&definition)
+            .into_iter()
+            .find(|(flag, _)| *flag == name);
+        let variable = pair.map(|(_, variable)| variable);
+        let is_found = line.remove(&name)
+            | (variable.as_ref()).is_some_and(|variable| unset.insert(variable.clone()));
+        if !is_found {
+            return Err(error);
+        }
+        faults.add(invalid(variable.unwrap_or(name), problem));
+    }
+}
+
+/// The arguments, of which faulty ones are taken out.
+struct CommandLine {
+    arguments: Vec<OsString>,
+    /// The flags of the command, and those that apply to all commands.
+    flags: Vec<String>,
+    commands: Vec<String>,
+}
+
+impl CommandLine {
+    fn new(definition: &clap::Command, arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let commands = definition.get_subcommands();
+        let commands: Vec<_> = commands
+            .map(|command| command.get_name().to_owned())
+            .collect();
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let is_command =
+            |argument: &&OsString| commands.iter().any(|name| *argument == OsStr::new(name));
+        let chosen = arguments.iter().skip(1).find(is_command);
+        let chosen = chosen.and_then(|name| definition.find_subcommand(name));
+        let all = std::iter::once(definition).chain(chosen);
+        let all = all.flat_map(clap::Command::get_arguments);
+        let flags = all.filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
+        Self {
+            flags: flags.collect(),
+            arguments,
+            commands,
+        }
+    }
+
+    /// Where a flag is, and whether its value is the next argument.
+    fn position(&self, flag: &str) -> Option<(usize, bool)> {
+        let arguments = self
+            .arguments
+            .iter()
+            .take_while(|argument| *argument != "--");
+        arguments.enumerate().find_map(|(at, argument)| {
+            let rest = argument.to_str().map_or_else(
+                // A value that is not UTF-8 follows the flag.
+                || {
+                    argument
+                        .to_string_lossy()
+                        .strip_prefix(flag)
+                        .map(str::to_owned)
+                },
+                |argument| argument.strip_prefix(flag).map(str::to_owned),
+            )?;
+            let has_value = rest.starts_with('=');
+            (has_value || rest.is_empty()).then_some((at, !has_value))
+        })
+    }
+
+    /// Removes a flag with its value. False if it is not there.
+    fn remove(&mut self, flag: &str) -> bool {
+        let Some((at, is_separate)) = self.position(flag) else {
+            return false;
+        };
+        self.arguments.remove(at);
+        let is_value = |argument: &OsString| {
+            let text = argument.to_string_lossy();
+            !text.starts_with('-') && !self.commands.contains(&text.into_owned())
+        };
+        if is_separate && self.arguments.get(at).is_some_and(is_value) {
+            self.arguments.remove(at);
+        }
+        true
+    }
+}
+
+/// The flag that an error of clap is about, and what is wrong with it. `None` for other errors.
+fn fault(error: &clap::Error, flags: &[String]) -> Option<(String, String)> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    // clap writes `--flag <VALUE>` or `--flag[=<VALUE>]`.
+    let flag = text(ContextKind::InvalidArg)?
+        .split([' ', '=', '['])
+        .next()?;
+    if !flag.starts_with("--") {
+        return None;
+    }
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let problem = match error.kind() {
+        ErrorKind::ValueValidation => {
+            let problem = error.source()?.to_string();
+            // Our own parsers return what to write too.
+            if problem.contains(';') {
+                problem
+            } else {
+                format!("{value:?} cannot be used; {problem}")
+            }
+        }
+        ErrorKind::InvalidValue if value.is_empty() => {
+            "has no value; write one behind it".to_owned()
+        }
+        ErrorKind::ArgumentConflict => "is given more than once; write it once".to_owned(),
+        ErrorKind::UnknownArgument => unknown_flag(flag, flags),
+        _ => return None,
+    };
+    Some((flag.to_owned(), problem))
+}
+
+fn unknown_flag(flag: &str, flags: &[String]) -> String {
+    let name = |flag: &str| {
+        flag.trim_start_matches('-')
+            .replace('-', "_")
+            .to_uppercase()
+    };
+    let without_flag = [CALLBACK_SECRETS, KAFKA_PROPERTIES].map(|name| &name[PREFIX.len()..]);
+    let names: Vec<_> = flags.iter().map(|flag| name(flag)).collect();
+    let typed = name(flag);
+    if NOT_BUILT.contains(&typed.as_str()) {
+        return "is not built into this version; remove it".to_owned();
+    }
+    let known = names.iter().map(String::as_str).chain(without_flag);
+    let meant = nearest(&typed, known);
+    match meant.map(|meant| format!("{PREFIX}{meant}")) {
+        Some(variable) if variable == CALLBACK_SECRETS => format!(
+            "secrets have no flag, because every user of the machine can read flags; set the variable {variable}"
+        ),
+        Some(variable) if variable == KAFKA_PROPERTIES => format!(
+            "Kafka properties have no flag, because they may hold a password and every user of the machine can read flags; set the variable {variable}"
+        ),
+        Some(_) => {
+            let at = names.iter().position(|name| Some(name.as_str()) == meant);
+            let meant = at.and_then(|at| flags.get(at)).map_or("", String::as_str);
+            format!("is not a flag of this command; did you mean {meant}?")
+        }
+        None => "is not a flag of this command; --help lists them".to_owned(),
+    }
+}
+
+/// Pairs of a flag and its variable, as clap knows them.
+pub fn variables(command: &clap::Command) -> BTreeSet<(String, String)> {
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    let arguments = commands.flat_map(clap::Command::get_arguments);
+    let pairs = arguments.filter_map(|arg| {
+        let variable = arg.get_env()?.to_str()?;
+        Some((format!("--{}", arg.get_long()?), variable.to_owned()))
+    });
+    pairs.collect()
+}
+
+/// Returns a warning for each variable that is set and looks like a setting, but is not one.
+pub fn unknown_variables(command: &clap::Command) -> Vec<String> {
+    let unknown = unknown_names(set_variables(), command);
+    unknown
+        .into_iter()
+        .map(|(name, meant)| match meant {
+            Some(meant) => format!("{name} is not a setting; did you mean {meant}?"),
+            None => format!("{name} is not a setting; `zim2kafka serve --help` lists them"),
+        })
+        .collect()
+}
+
+/// The variables that are not empty, with their values.
+fn set_variables() -> impl Iterator<Item = (String, String)> {
+    let set = env::vars_os().filter(|(_, value)| !value.is_empty());
+    set.filter_map(|(name, value)| {
+        Some((
+            name.into_string().ok()?,
+            value.to_string_lossy().into_owned(),
+        ))
+    })
+}
+
+/// The variables that look like a setting but are not one, with the setting that each may mean.
+pub(super) fn unknown_names(
+    set: impl Iterator<Item = (String, String)>,
+    command: &clap::Command,
+) -> Vec<(String, Option<String>)> {
+    let known = variables(command).into_iter().map(|(_, variable)| variable);
+    let known: BTreeSet<_> = known
+        .chain([CALLBACK_SECRETS, KAFKA_PROPERTIES].map(str::to_owned))
+        .filter_map(|name| Some(name.strip_prefix(PREFIX)?.to_owned()))
+        .collect();
+    let mut unknown = Vec::new();
+    for (name, value) in set {
+        let Some(setting) = setting_of(&name, &value) else {
+            continue;
+        };
+        let is_known = known.contains(&setting) || NOT_BUILT.contains(&setting.as_str());
+        if is_known && name == format!("{PREFIX}{setting}") {
+            continue;
+        }
+        let has_prefix = name.to_ascii_uppercase().starts_with(PREFIX);
+        let meant = nearest(&setting, known.iter().map(String::as_str));
+        // Another prefix may be that of another program.
+        if has_prefix || meant.is_some() {
+            unknown.push((name, meant.map(|meant| format!("{PREFIX}{meant}"))));
+        }
+    }
+    unknown
+}

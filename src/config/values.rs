@@ -1,0 +1,398 @@
+//! How the values of settings are written. Each function parses one kind of value, or returns what
+//! is wrong with it and what to write instead.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+use super::LogFormat;
+use crate::callback::TimestampUnit;
+
+/// An option that is written as a value or `off`. The alias hides it from clap, which would take an
+/// `Option` for a flag that can be left out.
+pub(super) type OrOff<T> = Option<T>;
+
+/// A parser for clap, of a value that is text.
+pub(super) fn value<T, P>(parse: P) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Send + Sync + 'static,
+    P: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    OsStringValueParser::new().try_map(move |value: OsString| {
+        let text = value.to_str().ok_or(NOT_UTF_8)?;
+        check_ends(text)?;
+        parse(text)
+    })
+}
+
+/// A parser for clap, of a path, which need not be UTF-8.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|value: OsString| {
+        check_ends(&value.to_string_lossy())?;
+        Ok::<_, String>(PathBuf::from(value))
+    })
+}
+
+/// Any text.
+pub(super) fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+pub(super) const NOT_UTF_8: &str = "is not valid UTF-8; write it in UTF-8";
+
+/// Refuses what surrounds a value and is not meant: the quotes and line ends of a file that is read
+/// by a program that knows neither, as `docker run --env-file` does.
+fn check_ends(text: &str) -> Result<(), String> {
+    check_quotes(text)?;
+    if text.trim().len() == text.len() {
+        return Ok(());
+    }
+    Err(if text.trim().is_empty() {
+        "is blank; write a value, or unset it"
+    } else {
+        "begins or ends with blanks; remove them"
+    }
+    .to_owned())
+}
+
+/// The part of [`check_ends`] that applies to text of several lines too.
+pub(super) fn check_quotes(text: &str) -> Result<(), String> {
+    let quotes = ['"', '\''];
+    Err(if text.ends_with('\r') {
+        "ends with a carriage return; save the file that sets it with line ends of Unix (LF)"
+    } else if text.starts_with(quotes) || text.ends_with(quotes) {
+        "has quotes around it, which count as a part of the value; write it without them"
+    } else {
+        return Ok(());
+    }
+    .to_owned())
+}
+
+/// Parses a duration such as `250ms` or `5m`.
+///
+/// # Errors
+///
+/// What is wrong, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    duration_like(text, "2s")
+}
+
+/// Parses a duration within limits.
+pub(super) fn duration_in(
+    range: RangeInclusive<Duration>,
+    example: &'static str,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let duration = duration_like(text, example)?;
+        let (min, max) = (range.start(), range.end());
+        if range.contains(&duration) {
+            Ok(duration)
+        } else if *max == Duration::MAX {
+            Err(format!("{text:?} is less than {min:?}; write {example}"))
+        } else {
+            let max = max.as_secs() / 60;
+            Err(format!(
+                "{text:?} is not a duration from {min:?} to {max}m; write {example}"
+            ))
+        }
+    }
+}
+
+fn duration_like(text: &str, example: &str) -> Result<Duration, String> {
+    let wrong = |problem: &str| format!("{text:?} {problem}; write {example}");
+    let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
+    if is_number(text) {
+        return Err(wrong("has no unit"));
+    }
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| {
+        wrong(if text.starts_with(|char: char| char.is_ascii_digit()) {
+            "is not a duration in ms, s, m or h, or is too long"
+        } else {
+            "is not a duration"
+        })
+    })?;
+    Duration::try_from(duration).map_err(|_| wrong("is negative"))
+}
+
+/// Parses `off`, or something else.
+pub(super) fn or_off<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<OrOff<T>, String> + Clone {
+    move |text| match text {
+        "off" => Ok(None),
+        text => parse(text)
+            .map(Some)
+            .map_err(|problem| format!("{problem}, or off")),
+    }
+}
+
+/// Parses a number within limits.
+pub(super) fn number_in<T: FromStr + PartialOrd + Display + Clone>(
+    range: RangeInclusive<T>,
+    example: T,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            let (min, max) = (range.start(), range.end());
+            format!("{text:?} is not a number from {min} to {max}; write {example}")
+        })
+    }
+}
+
+/// Parses a size such as `512KiB`, in bytes.
+pub(super) fn size_in(
+    range: RangeInclusive<usize>,
+    example: &'static str,
+) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let wrong = |problem: &str| format!("{text:?} {problem}; write {example}");
+        let size: bytesize::ByteSize = text.parse().map_err(|_| wrong("is not a size"))?;
+        let size = usize::try_from(size.as_u64()).ok();
+        let size = size.filter(|size| range.contains(size));
+        size.ok_or_else(|| {
+            let (min, max) = (range.start(), range.end());
+            wrong(&if *max == usize::MAX {
+                format!("is less than {min} bytes")
+            } else {
+                format!("is not a size from {min} to {max} bytes")
+            })
+        })
+    }
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false; write true")),
+    }
+}
+
+pub(super) fn timestamp_unit(text: &str) -> Result<TimestampUnit, String> {
+    text.parse()
+        .map_err(|write| format!("{text:?} is not a unit of timestamps; {write}"))
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!(
+            "{text:?} is not a format of logs; write text or json"
+        )),
+    }
+}
+
+/// Parses a list that its own type parses.
+pub(super) fn list<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|write| format!("{text:?} is not a list of networks; {write}"))
+}
+
+/// Parses directives of the log: levels, and `target=level`. `EnvFilter` takes any other word for a
+/// target, and then logs nothing else, not even errors. For the same reason errors stay on if only
+/// targets are listed.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    const WRITE: &str =
+        "write error, warn, info, debug, trace or off, or as in info,zim2kafka::delivery=debug";
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let is_target = |target: &str| {
+        let is_part = |char: char| char.is_alphanumeric() || "_:-.".contains(char);
+        !target.is_empty() && target.chars().all(is_part)
+    };
+    let mut directives: Vec<_> = text.split(',').map(str::trim).collect();
+    let mut has_level = false;
+    for directive in &directives {
+        match directive.split_once('=') {
+            None if is_level(directive) => has_level = true,
+            None => return Err(format!("{directive:?} is not a level; {WRITE}")),
+            Some((target, _)) if !is_target(target) => {
+                return Err(format!("{target:?} is not a target of logs; {WRITE}"));
+            }
+            Some((_, level)) if !is_level(level) => {
+                return Err(format!("{level:?} is not a level; {WRITE}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if !has_level {
+        directives.insert(0, "error");
+    }
+    Ok(directives.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refuses<T: std::fmt::Debug>(
+        parse: impl Fn(&str) -> Result<T, String>,
+        cases: &[(&str, &str)],
+    ) {
+        for (text, expected) in cases {
+            let error = parse(text).expect_err(text);
+            assert_eq!(error, *expected);
+        }
+    }
+
+    #[test]
+    fn durations_are_written_with_their_unit() {
+        let parse = duration_in(Duration::from_millis(1)..=Duration::from_secs(3600), "2s");
+        for (text, milliseconds) in [
+            ("250ms", 250),
+            ("2s", 2000),
+            ("1.5s", 1500),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1m30s", 90_000),
+            ("1 m", 60_000),
+        ] {
+            let duration = Duration::from_millis(milliseconds);
+            assert_eq!(parse(text), Ok(duration), "{text}");
+        }
+        refuses(
+            parse,
+            &[
+                ("", r#""" is not a duration; write 2s"#),
+                ("forever", r#""forever" is not a duration; write 2s"#),
+                ("off", r#""off" is not a duration; write 2s"#),
+                ("10", r#""10" has no unit; write 2s"#),
+                ("0", r#""0" has no unit; write 2s"#),
+                ("-1", r#""-1" has no unit; write 2s"#),
+                ("-1s", r#""-1s" is negative; write 2s"#),
+                (
+                    "10M",
+                    r#""10M" is not a duration in ms, s, m or h, or is too long; write 2s"#,
+                ),
+                (
+                    "5 parsecs",
+                    r#""5 parsecs" is not a duration in ms, s, m or h, or is too long; write 2s"#,
+                ),
+                (
+                    "99999999999999999999h",
+                    r#""99999999999999999999h" is not a duration in ms, s, m or h, or is too long; write 2s"#,
+                ),
+                ("0s", r#""0s" is not a duration from 1ms to 60m; write 2s"#),
+                (
+                    "61m",
+                    r#""61m" is not a duration from 1ms to 60m; write 2s"#,
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn off_is_accepted_where_the_message_offers_it() {
+        let parse = or_off(duration_in(Duration::from_millis(1)..=Duration::MAX, "10m"));
+        assert_eq!(parse("off"), Ok(None));
+        assert_eq!(parse("5m"), Ok(Some(Duration::from_secs(300))));
+        refuses(
+            parse,
+            &[
+                ("0s", r#""0s" is less than 1ms; write 10m, or off"#),
+                ("10", r#""10" has no unit; write 10m, or off"#),
+                ("OFF", r#""OFF" is not a duration; write 10m, or off"#),
+            ],
+        );
+    }
+
+    #[test]
+    fn sizes_are_written_with_or_without_their_unit() {
+        let parse = size_in(1024..=900_000, "512KiB");
+        for (text, bytes) in [
+            ("512KiB", 524_288),
+            ("512kb", 512_000),
+            ("500kB", 500_000),
+            ("1 KiB", 1024),
+            ("900000", 900_000),
+        ] {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+        const RANGE: &str = "is not a size from 1024 to 900000 bytes; write 512KiB";
+        for text in ["0", "512", "1023", "1MiB", "900001", "99999999TiB"] {
+            assert_eq!(parse(text), Err(format!("{text:?} {RANGE}")));
+        }
+        for text in ["", "-1", "KiB", "much", "5 loaves", "1,5KiB"] {
+            let expected = format!("{text:?} is not a size; write 512KiB");
+            assert_eq!(parse(text), Err(expected));
+        }
+        refuses(
+            size_in(4_194_304..=usize::MAX, "1GiB"),
+            &[("4MB", r#""4MB" is less than 4194304 bytes; write 1GiB"#)],
+        );
+    }
+
+    #[test]
+    fn what_surrounds_a_value_is_refused() {
+        for text in ["\"info\"", "'info'", "\"info", "info'"] {
+            let problem =
+                "has quotes around it, which count as a part of the value; write it without them";
+            assert_eq!(check_ends(text), Err(problem.to_owned()), "{text}");
+        }
+        let carriage_return =
+            "ends with a carriage return; save the file that sets it with line ends of Unix (LF)";
+        assert_eq!(check_ends("info\r"), Err(carriage_return.to_owned()));
+        for text in [" info", "info ", "info\n", "info\t"] {
+            let problem = "begins or ends with blanks; remove them";
+            assert_eq!(check_ends(text), Err(problem.to_owned()), "{text:?}");
+        }
+        for text in [" ", "\t"] {
+            let problem = "is blank; write a value, or unset it";
+            assert_eq!(check_ends(text), Err(problem.to_owned()), "{text:?}");
+        }
+        for text in ["", "info", "a b", "it's"] {
+            assert_eq!(check_ends(text), Ok(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_of_logs_never_silences_errors_unless_it_is_off() {
+        for (text, filter) in [
+            ("info", "info"),
+            ("WARN", "WARN"),
+            ("off", "off"),
+            (
+                "info,zim2kafka::delivery=debug",
+                "info,zim2kafka::delivery=debug",
+            ),
+            ("info, hyper=warn", "info,hyper=warn"),
+            ("hyper=debug", "error,hyper=debug"),
+            ("hyper=debug,warn", "hyper=debug,warn"),
+        ] {
+            assert_eq!(log_filter(text).as_deref(), Ok(filter));
+        }
+        for (text, problem) in [
+            ("warning", r#""warning" is not a level"#),
+            ("verbose", r#""verbose" is not a level"#),
+            ("inf", r#""inf" is not a level"#),
+            ("infoo", r#""infoo" is not a level"#),
+            ("3", r#""3" is not a level"#),
+            ("debug2", r#""debug2" is not a level"#),
+            ("zim2kafka", r#""zim2kafka" is not a level"#),
+            ("info,warning", r#""warning" is not a level"#),
+            ("info,", r#""" is not a level"#),
+            ("", r#""" is not a level"#),
+            ("zim2kafka=loud", r#""loud" is not a level"#),
+            ("zim2kafka=", r#""" is not a level"#),
+            ("a=b=c", r#""b=c" is not a level"#),
+            ("=info", r#""" is not a target of logs"#),
+            ("[span]=info", r#""[span]" is not a target of logs"#),
+        ] {
+            let error = log_filter(text).expect_err(text);
+            let (found, write) = error.split_once("; ").expect("what to write");
+            assert_eq!(found, problem);
+            assert_eq!(
+                write,
+                "write error, warn, info, debug, trace or off, or as in info,zim2kafka::delivery=debug"
+            );
+        }
+    }
+}
