@@ -41,12 +41,8 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let Args { serve, count } = args;
     let kafka = faults.take(serve.kafka.settings_with(EMBEDDED, None));
     let ports = serve.ports(&mut faults);
+    faults.take(serve.connections.check_plain());
     let (mut settings, ports) = faults.finish(kafka.zip(ports))?;
-    if ports.certificate.is_some() {
-        let problem =
-            "ZIM2KAFKA_TLS_CERT: `demo` sends to itself over plain HTTP; unset the variable";
-        return Err(Failure::Usage(problem.to_owned()));
-    }
     let _embedded = embed(&mut settings, &serve)?;
     let secret = hex::encode(rand::random::<[u8; 16]>());
     let pair = format!("{APPID}={secret}");

@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::addresses::{admin_address, callback_address};
 use super::values::{
-    OrOff, boolean, duration_in, list, log_filter, log_format, number_in, or_off, path, size_in,
-    text, timestamp_unit, value,
+    OrOff, boolean, duration_in, log_filter, log_format, networks, number_in, or_off, path,
+    size_in, text, timestamp_unit, value,
 };
 use crate::callback::TimestampUnit;
 use crate::event::MAX_RECORD_BYTES;
@@ -121,7 +121,7 @@ pub struct CallbackArgs {
         value_parser = value(or_off(duration_in(DEADLINE_MIN..=Duration::MAX, "10m")))
     )]
     pub timestamp_tolerance: OrOff<Duration>,
-    /// Largest body; a larger one is answered 413; at most 900000 bytes
+    /// Largest body; a larger one is answered 413; from 1KiB to 900000 bytes
     #[arg(
         long,
         env = "ZIM2KAFKA_BODY_LIMIT",
@@ -172,10 +172,10 @@ pub struct ConnectionArgs {
     #[arg(long, env = "ZIM2KAFKA_TLS_KEY", value_name = "FILE", value_parser = path())]
     pub tls_key: Option<PathBuf>,
     /// Networks that callbacks may come from; others are answered 403 [default: all]
-    #[arg(long, env = "ZIM2KAFKA_ALLOWED_NETWORKS", value_name = "CIDR,…", value_parser = value(list::<Networks>))]
+    #[arg(long, env = "ZIM2KAFKA_ALLOWED_NETWORKS", value_name = "CIDR,…", value_parser = value(networks))]
     pub allowed_networks: Option<Networks>,
     /// Proxies whose X-Forwarded-For is trusted [default: none]
-    #[arg(long, env = "ZIM2KAFKA_TRUSTED_PROXIES", value_name = "CIDR,…", value_parser = value(list::<Networks>))]
+    #[arg(long, env = "ZIM2KAFKA_TRUSTED_PROXIES", value_name = "CIDR,…", value_parser = value(networks))]
     pub trusted_proxies: Option<Networks>,
 }
 

@@ -149,6 +149,21 @@ impl ConnectionArgs {
         }
     }
 
+    /// Checks that no certificate is set, for a command that serves plain HTTP only.
+    ///
+    /// # Errors
+    ///
+    /// If one is set.
+    pub fn check_plain(&self) -> Result<(), ConfigError> {
+        match self.tls_cert {
+            None => Ok(()),
+            Some(_) => Err(invalid(
+                "ZIM2KAFKA_TLS_CERT",
+                "cannot be used with `demo`, which sends to itself over plain HTTP; unset it",
+            )),
+        }
+    }
+
     /// Which addresses may send.
     pub fn senders(&self) -> SenderSettings {
         SenderSettings {

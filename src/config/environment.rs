@@ -94,17 +94,28 @@ pub fn parse<C: CommandFactory + FromArgMatches>(
             Ok(parsed) => return Ok((parsed, faults)),
             Err(error) => error,
         };
-        let Some((name, problem)) = fault(&error, &line.flags) else {
+        let Some(Fault {
+            name,
+            problem,
+            meant,
+        }) = fault(&error, &line.flags)
+        else {
             return Err(error);
         };
-        let pair = variables(&definition)
-            .into_iter()
-            .find(|(flag, _)| *flag == name);
-        let variable = pair.map(|(_, variable)| variable);
+        let pairs = variables(&definition);
+        let variable_of = |name: &str| {
+            let pair = pairs.iter().find(|(flag, _)| flag == name);
+            pair.map(|(_, variable)| variable.clone())
+        };
+        let variable = variable_of(&name);
         let is_found = line.remove(&name)
             | (variable.as_ref()).is_some_and(|variable| unset.insert(variable.clone()));
         if !is_found {
             return Err(error);
+        }
+        if let Some(meant) = meant {
+            let meant = variable_of(&meant).unwrap_or(meant);
+            faults.mistyped.insert(meant, name.clone());
         }
         faults.add(invalid(variable.unwrap_or(name), problem));
     }
@@ -124,16 +135,39 @@ impl CommandLine {
         let commands: Vec<_> = commands
             .map(|command| command.get_name().to_owned())
             .collect();
-        let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let is_command =
-            |argument: &&OsString| commands.iter().any(|name| *argument == OsStr::new(name));
+        let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+        let is_command = |argument: &&OsString| {
+            let is_name = |name: &String| *argument == OsStr::new(name);
+            commands.iter().any(is_name)
+        };
         let chosen = arguments.iter().skip(1).find(is_command);
         let chosen = chosen.and_then(|name| definition.find_subcommand(name));
         let all = std::iter::once(definition).chain(chosen);
-        let all = all.flat_map(clap::Command::get_arguments);
-        let flags = all.filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
+        let all: Vec<_> = all.flat_map(clap::Command::get_arguments).collect();
+        let flags = (all.iter()).filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
+        let flags: Vec<_> = flags.collect();
+        // clap takes a negative value for a flag, and the value of `--create-topics` must follow
+        // behind `=`. With `=` the message is about the value.
+        for at in (1..arguments.len()).rev() {
+            let [flag, value] = [at - 1, at].map(|at| arguments.get(at).and_then(|a| a.to_str()));
+            let (Some(flag), Some(value)) = (flag, value) else {
+                continue;
+            };
+            let is_negative = value
+                .strip_prefix('-')
+                .is_some_and(|rest| rest.starts_with(|char: char| char.is_ascii_digit()));
+            let needs_equals = all.iter().any(|arg| {
+                arg.is_require_equals_set() && arg.get_long() == flag.strip_prefix("--")
+            });
+            if (is_negative && flags.iter().any(|name| name == flag))
+                || (needs_equals && ["true", "false"].contains(&value))
+            {
+                let joined = format!("{flag}={value}");
+                arguments.splice(at - 1..=at, [OsString::from(joined)]);
+            }
+        }
         Self {
-            flags: flags.collect(),
+            flags,
             arguments,
             commands,
         }
@@ -145,27 +179,20 @@ impl CommandLine {
             .arguments
             .iter()
             .take_while(|argument| *argument != "--");
-        arguments.enumerate().find_map(|(at, argument)| {
-            let rest = argument.to_str().map_or_else(
-                // A value that is not UTF-8 follows the flag.
-                || {
-                    argument
-                        .to_string_lossy()
-                        .strip_prefix(flag)
-                        .map(str::to_owned)
-                },
-                |argument| argument.strip_prefix(flag).map(str::to_owned),
-            )?;
-            let has_value = rest.starts_with('=');
-            (has_value || rest.is_empty()).then_some((at, !has_value))
+        arguments.enumerate().skip(1).find_map(|(at, argument)| {
+            // A value that is not UTF-8 may follow the flag.
+            let argument = argument.to_string_lossy();
+            let rest = argument.strip_prefix(flag)?;
+            (rest.is_empty() || rest.starts_with('=')).then_some((at, rest.is_empty()))
         })
     }
 
     /// Removes a flag with its value. False if it is not there.
     fn remove(&mut self, flag: &str) -> bool {
-        let Some((at, is_separate)) = self.position(flag) else {
+        let Some((at, is_flag)) = self.position(flag) else {
             return false;
         };
+        let is_separate = is_flag && flag.starts_with('-');
         self.arguments.remove(at);
         let is_value = |argument: &OsString| {
             let text = argument.to_string_lossy();
@@ -178,68 +205,97 @@ impl CommandLine {
     }
 }
 
-/// The flag that an error of clap is about, and what is wrong with it. `None` for other errors.
-fn fault(error: &clap::Error, flags: &[String]) -> Option<(String, String)> {
+/// A fault that clap has found.
+struct Fault {
+    /// The flag or argument.
+    name: String,
+    problem: String,
+    /// The flag or variable that a mistyped flag means.
+    meant: Option<String>,
+}
+
+/// The fault that an error of clap is about; `None` for `--help` and faults of other kinds.
+fn fault(error: &clap::Error, flags: &[String]) -> Option<Fault> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    // clap writes `--flag <VALUE>` or `--flag[=<VALUE>]`.
-    let flag = text(ContextKind::InvalidArg)?
-        .split([' ', '=', '['])
-        .next()?;
-    if !flag.starts_with("--") {
-        return None;
+    let argument = text(ContextKind::InvalidArg)?;
+    if error.kind() == ErrorKind::UnknownArgument {
+        return unknown_argument(argument, flags);
     }
+    // clap writes `--flag <VALUE>` or `--flag[=<VALUE>]`.
+    let flag = argument.split([' ', '=', '[']).next()?;
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let problem = match error.kind() {
         ErrorKind::ValueValidation => {
             let problem = error.source()?.to_string();
-            // Our own parsers return what to write too.
+            // Our own parsers return what to write too. clap parses only numbers.
             if problem.contains(';') {
                 problem
             } else {
-                format!("{value:?} cannot be used; {problem}")
+                format!("{value:?} cannot be used ({problem}); write a number, such as 10")
             }
         }
         ErrorKind::InvalidValue if value.is_empty() => {
             "has no value; write one behind it".to_owned()
         }
         ErrorKind::ArgumentConflict => "is given more than once; write it once".to_owned(),
-        ErrorKind::UnknownArgument => unknown_flag(flag, flags),
         _ => return None,
     };
-    Some((flag.to_owned(), problem))
+    Some(Fault {
+        name: flag.to_owned(),
+        problem,
+        meant: None,
+    })
 }
 
-fn unknown_flag(flag: &str, flags: &[String]) -> String {
-    let name = |flag: &str| {
-        flag.trim_start_matches('-')
-            .replace('-', "_")
-            .to_uppercase()
+fn unknown_argument(argument: &str, flags: &[String]) -> Option<Fault> {
+    // What stands behind `=` may be a secret.
+    let argument = argument.split('=').next()?;
+    let fault = |problem: &str, meant: Option<&str>| {
+        Some(Fault {
+            name: argument.to_owned(),
+            problem: problem.to_owned(),
+            meant: meant.map(str::to_owned),
+        })
     };
-    let without_flag = [CALLBACK_SECRETS, KAFKA_PROPERTIES].map(|name| &name[PREFIX.len()..]);
-    let names: Vec<_> = flags.iter().map(|flag| name(flag)).collect();
-    let typed = name(flag);
+    if argument.starts_with(PREFIX) {
+        return fault(
+            "is a variable and not an argument; write it in front of the command",
+            None,
+        );
+    }
+    let Some(typed) = argument.strip_prefix("--") else {
+        return fault("is not expected here; --help lists the flags", None);
+    };
+    let name = |flag: &str| flag.replace('-', "_").to_uppercase();
+    let typed = name(typed);
     if NOT_BUILT.contains(&typed.as_str()) {
-        return "is not built into this version; remove it".to_owned();
+        return fault("is not built into this version; remove it", None);
     }
+    let without_flag = [CALLBACK_SECRETS, KAFKA_PROPERTIES].map(|name| &name[PREFIX.len()..]);
+    let names: Vec<_> = (flags.iter())
+        .map(|flag| name(flag.trim_start_matches('-')))
+        .collect();
     let known = names.iter().map(String::as_str).chain(without_flag);
-    let meant = nearest(&typed, known);
-    match meant.map(|meant| format!("{PREFIX}{meant}")) {
-        Some(variable) if variable == CALLBACK_SECRETS => format!(
-            "secrets have no flag, because every user of the machine can read flags; set the variable {variable}"
-        ),
-        Some(variable) if variable == KAFKA_PROPERTIES => format!(
-            "Kafka properties have no flag, because they may hold a password and every user of the machine can read flags; set the variable {variable}"
-        ),
-        Some(_) => {
-            let at = names.iter().position(|name| Some(name.as_str()) == meant);
-            let meant = at.and_then(|at| flags.get(at)).map_or("", String::as_str);
-            format!("is not a flag of this command; did you mean {meant}?")
-        }
-        None => "is not a flag of this command; --help lists them".to_owned(),
+    let Some(meant) = nearest(&typed, known) else {
+        return fault("is not a flag of this command; --help lists them", None);
+    };
+    let at = names.iter().position(|name| name == meant);
+    if let Some(flag) = at.and_then(|at| flags.get(at)) {
+        let problem = format!("is not a flag of this command; did you mean {flag}?");
+        return fault(&problem, Some(flag));
     }
+    let variable = format!("{PREFIX}{meant}");
+    let content = if variable == CALLBACK_SECRETS {
+        "secrets have no flag, because"
+    } else {
+        "Kafka properties have no flag, because they may hold a password and"
+    };
+    let problem =
+        format!("{content} every user of the machine can read flags; set the variable {variable}");
+    fault(&problem, Some(&variable))
 }
 
 /// Pairs of a flag and its variable, as clap knows them.

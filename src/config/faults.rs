@@ -15,6 +15,13 @@ pub struct ConfigError {
     pub other: Option<&'static str>,
 }
 
+impl ConfigError {
+    /// A fault of a flag that has no variable.
+    pub fn of_flag(flag: &str, problem: impl fmt::Display) -> Self {
+        invalid(flag, problem)
+    }
+}
+
 pub(super) fn invalid(variable: impl Into<String>, problem: impl fmt::Display) -> ConfigError {
     ConfigError {
         variable: variable.into(),

@@ -4,6 +4,9 @@
 //! a machine can read the flags of its processes. An empty variable counts as not set, because
 //! compose files pass unset variables that way.
 //!
+//! [`parse`] and the functions that check settings collect what is wrong in [`Faults`], so that a
+//! command reports all of it in one run.
+//!
 //! This module fills the settings of the modules below it and knows all of them. It is the only
 //! reader of the environment, apart from `failpoint`.
 

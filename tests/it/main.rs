@@ -26,6 +26,7 @@ mod reject;
 mod resend;
 mod rules;
 mod schemas;
+mod setting_errors;
 mod settings;
 mod spool;
 mod support;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::Uri;
 
 use super::{Failure, Stop};
-use crate::config::{self, Faults};
+use crate::config::{self, ConfigError, Faults};
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
 
@@ -51,19 +51,20 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let secrets = faults.take(config::secrets(args.callback_secrets_file.as_deref()));
-    let (secrets, _) = faults.finish(secrets)?;
+    let uri = faults.take(parse(&args.url));
+    let is_positive = |rate: f64| rate > 0.0 && rate.is_finite();
+    if !args.rate.is_none_or(is_positive) {
+        faults.add(ConfigError::of_flag(
+            "--rate",
+            "must be more than 0; write 10",
+        ));
+    }
+    let ((secrets, _), uri) = faults.finish(secrets.zip(uri))?;
     let signer = Signer::new(&secrets, args.appid.as_deref())?;
-    let uri = parse(&args.url)?;
     if args.print {
         let body = signer.group_joined(0, args.groups, sample::now());
         println!("{body}\n\n{}", sample::curl(&args.url, &body));
         return Ok(());
-    }
-    if args
-        .rate
-        .is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))
-    {
-        return Err(Failure::Usage("--rate must be more than 0".to_owned()));
     }
     let load = Load {
         url: uri,
@@ -83,18 +84,16 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     Ok(())
 }
 
-fn parse(url: &str) -> Result<Uri, Failure> {
-    let uri: Uri = url
-        .parse()
-        .map_err(|error| Failure::Usage(format!("--url: {error}")))?;
+fn parse(url: &str) -> Result<Uri, ConfigError> {
+    const WRITE: &str = "write http://host:port/path";
+    let invalid = |problem: String| ConfigError::of_flag("--url", problem);
+    let uri: Uri = (url.parse()).map_err(|error| invalid(format!("{error}; {WRITE}")))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http"), Some(_)) => Ok(uri),
-        (Some("https"), _) => Err(Failure::Usage(
-            "--url: `send` supports plain HTTP only; send to a service without ZIM2KAFKA_TLS_CERT, behind the TLS proxy"
+        (Some("https"), _) => Err(invalid(
+            "`send` supports plain HTTP only; send to a service without ZIM2KAFKA_TLS_CERT, behind the TLS proxy"
                 .to_owned(),
         )),
-        _ => Err(Failure::Usage(
-            "--url: write http://host:port/path".to_owned(),
-        )),
+        _ => Err(invalid(format!("is not a URL with a host; {WRITE}"))),
     }
 }
