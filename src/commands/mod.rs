@@ -315,6 +315,37 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_cannot_be_bound_gets_advice_by_its_reason() {
+        let message = |address: &str, kind: io::ErrorKind| {
+            let error = ListenError {
+                address: address.parse().expect("an address"),
+                variable: "ZIM2KAFKA_LISTEN",
+                source: kind.into(),
+            };
+            let failure = Failure::Listen(vec![error]);
+            (failure.exit_code(), failure.message().unwrap_or_default())
+        };
+        let (code, text) = message("0.0.0.0:80", io::ErrorKind::PermissionDenied);
+        assert_eq!(code, 1);
+        assert_eq!(
+            text,
+            "cannot listen on 0.0.0.0:80: permission denied; the user of this process may not use port 80; set ZIM2KAFKA_LISTEN to a port from 1024 on, such as 0.0.0.0:8080, or grant CAP_NET_BIND_SERVICE"
+        );
+        let (code, text) = message("[2001:db8::1]:80", io::ErrorKind::AddrNotAvailable);
+        assert_eq!(code, 2);
+        assert!(
+            text.contains("set ZIM2KAFKA_LISTEN to [::]:80 for"),
+            "{text}"
+        );
+        let (code, text) = message("0.0.0.0:80", io::ErrorKind::AddrInUse);
+        assert_eq!(code, 1);
+        assert!(
+            text.ends_with("; free the port or set ZIM2KAFKA_LISTEN to another"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn every_setting_with_a_variable_is_a_flag_of_the_same_name() {
         for (flag, variable) in config::variables(&Cli::command()) {
             let name = flag

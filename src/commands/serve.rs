@@ -188,7 +188,7 @@ pub(super) fn connections(arguments: &ConnectionArgs) -> ConnectionLimits {
 
 /// Binds both ports and listens, so that a port that is taken is an error at once.
 pub(super) fn listen(listen: &ListenArgs) -> Result<Listeners, Failure> {
-    both(listen, |address| TcpListener::bind(address))
+    both(listen, TcpListener::bind)
 }
 
 /// Binds the callback port by `bind`, and the admin port to listen. Reports the errors of both.

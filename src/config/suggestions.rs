@@ -48,12 +48,13 @@ pub(super) fn setting_of(name: &str, value: &str) -> Option<String> {
         return is_setting.then(|| rest.to_owned());
     }
     let ours = squeezed(PREFIX);
-    let rests = name.match_indices('_').filter_map(|(at, _)| {
+    let candidates = name.match_indices('_').map(|(at, _)| {
         let (prefix, rest) = name.split_at(at + 1);
         let distance = strsim::damerau_levenshtein(&squeezed(prefix), &ours);
-        (distance <= 2).then(|| rest.to_owned())
+        (distance, rest.to_owned())
     });
-    rests.last()
+    let (distance, rest) = candidates.min()?;
+    (distance <= 2).then_some(rest)
 }
 
 /// Whether Kubernetes sets this variable for a Service whose name begins with `zim2kafka`.
@@ -83,14 +84,9 @@ pub(super) fn nearest<'a>(
     typed: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let candidates = known.into_iter().filter_map(|known| {
-        let (typed, known_letters) = (squeezed(typed), squeezed(known));
-        let letters = strsim::damerau_levenshtein(&typed, &known_letters);
-        let is_close = letters <= 2 && letters * 4 <= typed.len();
-        Some((known, letters, is_close))
-    });
-    let ranked = candidates.filter_map(|(known, letters, is_close)| {
-        let rank = if is_close {
+    let ranked = known.into_iter().filter_map(|known| {
+        let letters = strsim::damerau_levenshtein(&squeezed(typed), &squeezed(known));
+        let rank = if letters <= 2 && letters * 4 <= squeezed(typed).len() {
             (0, letters, false)
         } else {
             let (words, has_other_end) = word_distance(typed, known)?;
