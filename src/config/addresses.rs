@@ -46,6 +46,7 @@ fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
         }
         (None, Ok(_)) => "has no port".to_owned(),
         _ if host.is_empty() => "has no IP address".to_owned(),
+        _ if host.contains('%') => "has a zone, which must be a number".to_owned(),
         _ if host.contains(|char: char| char.is_ascii_alphabetic()) => {
             "has a host name instead of an IP address".to_owned()
         }

@@ -19,6 +19,9 @@ use crate::http::Networks;
 /// The longest deadline.
 const DEADLINE_MAX: Duration = Duration::from_secs(3600);
 
+/// The longest drain delay, so that a stop deadline can be longer.
+const DRAIN_DELAY_MAX: Duration = Duration::from_secs(3540);
+
 /// The shortest deadline.
 const DEADLINE_MIN: Duration = Duration::from_millis(1);
 
@@ -284,7 +287,7 @@ pub struct DeadlineArgs {
         env = "ZIM2KAFKA_DRAIN_DELAY",
         value_name = "DURATION",
         default_value = "3s",
-        value_parser = value(duration_in(Duration::ZERO..=DEADLINE_MAX, "3s"))
+        value_parser = value(duration_in(Duration::ZERO..=DRAIN_DELAY_MAX, "3s"))
     )]
     pub drain_delay: Duration,
     /// Total time allowed for shutdown

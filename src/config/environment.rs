@@ -220,6 +220,12 @@ fn fault(error: &clap::Error, flags: &[String]) -> Option<Fault> {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
+    if let Some(word) = text(ContextKind::InvalidSubcommand) {
+        // The value may be a secret. clap's message suggests a command instead of any other word.
+        return word
+            .starts_with(PREFIX)
+            .then(|| unknown_argument(word, flags))?;
+    }
     let argument = text(ContextKind::InvalidArg)?;
     if error.kind() == ErrorKind::UnknownArgument {
         return unknown_argument(argument, flags);

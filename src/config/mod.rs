@@ -59,13 +59,15 @@ impl SpoolArgs {
                 "ZIM2KAFKA_SPOOL_AFTER",
                 "ZIM2KAFKA_ANSWER_DEADLINE",
                 format!(
-                    "{after:?} must be shorter than ZIM2KAFKA_ANSWER_DEADLINE ({:?}), or callbacks are answered 503 before the spool is used; write 250ms",
-                    deadlines.answer_deadline
+                    "{after:?} must be shorter than ZIM2KAFKA_ANSWER_DEADLINE ({:?}), or callbacks are answered 503 before the spool is used; write {:?}",
+                    deadlines.answer_deadline,
+                    deadlines.answer_deadline / 8
                 ),
             ));
         }
         Ok(Some(SpoolSettings {
-            folder: folder.clone(),
+            // Messages show where a relative path leads.
+            folder: std::path::absolute(folder).unwrap_or_else(|_| folder.clone()),
             max_bytes: self.spool_max_bytes as u64,
             after,
         }))

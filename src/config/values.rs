@@ -34,9 +34,26 @@ where
 /// A parser for clap, of a path, which need not be UTF-8.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|value: OsString| {
-        check_ends(&value.to_string_lossy())?;
+        check_path(&value.to_string_lossy())?;
         Ok::<_, String>(PathBuf::from(value))
     })
+}
+
+/// Refuses what names a file elsewhere, but would be taken for a relative path.
+fn check_path(text: &str) -> Result<(), String> {
+    check_ends(text)?;
+    let problem = if text.is_empty() {
+        "is empty"
+    } else if text.starts_with(['~', '$']) {
+        "begins with what only a shell replaces"
+    } else if text.contains("://") {
+        "is a URL and not a path"
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "{text:?} {problem}; write a path such as /etc/zim2kafka/file"
+    ))
 }
 
 /// Any text.
@@ -56,7 +73,7 @@ fn check_ends(text: &str) -> Result<(), String> {
     Err(if text.trim().is_empty() {
         "is blank; write a value, or unset it"
     } else {
-        "begins or ends with blanks; remove them"
+        "begins or ends with a blank or a line break; remove it"
     }
     .to_owned())
 }
@@ -91,15 +108,14 @@ pub(super) fn duration_in(
         let duration = duration_like(text, example)?;
         let (min, max) = (range.start(), range.end());
         if range.contains(&duration) {
-            Ok(duration)
-        } else if *max == Duration::MAX {
-            Err(format!("{text:?} is less than {min:?}; write {example}"))
-        } else {
-            let max = max.as_secs() / 60;
-            Err(format!(
-                "{text:?} is not a duration from {min:?} to {max}m; write {example}"
-            ))
+            return Ok(duration);
         }
+        let problem = if duration > *max {
+            format!("is more than {}m", max.as_secs() / 60)
+        } else {
+            format!("is less than {min:?}")
+        };
+        Err(format!("{text:?} {problem}; write {example}"))
     }
 }
 
@@ -283,11 +299,8 @@ mod tests {
                     "99999999999999999999h",
                     r#""99999999999999999999h" is not a duration in ms, s, m or h, or is too long; write 2s"#,
                 ),
-                ("0s", r#""0s" is not a duration from 1ms to 60m; write 2s"#),
-                (
-                    "61m",
-                    r#""61m" is not a duration from 1ms to 60m; write 2s"#,
-                ),
+                ("0s", r#""0s" is less than 1ms; write 2s"#),
+                ("61m", r#""61m" is more than 60m; write 2s"#),
             ],
         );
     }
@@ -344,7 +357,7 @@ mod tests {
             "ends with a carriage return; save the file that sets it with line ends of Unix (LF)";
         assert_eq!(check_ends("info\r"), Err(carriage_return.to_owned()));
         for text in [" info", "info ", "info\n", "info\t"] {
-            let problem = "begins or ends with blanks; remove them";
+            let problem = "begins or ends with a blank or a line break; remove it";
             assert_eq!(check_ends(text), Err(problem.to_owned()), "{text:?}");
         }
         for text in [" ", "\t"] {
@@ -354,6 +367,34 @@ mod tests {
         for text in ["", "info", "a b", "it's"] {
             assert_eq!(check_ends(text), Ok(()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_path_names_a_file_of_this_machine() {
+        for text in ["/var/lib/zim2kafka", "spool", "./~", "/a b"] {
+            assert_eq!(check_path(text), Ok(()), "{text}");
+        }
+        refuses(
+            check_path,
+            &[
+                (
+                    "",
+                    r#""" is empty; write a path such as /etc/zim2kafka/file"#,
+                ),
+                (
+                    "~/spool",
+                    r#""~/spool" begins with what only a shell replaces; write a path such as /etc/zim2kafka/file"#,
+                ),
+                (
+                    "${HOME}/spool",
+                    r#""${HOME}/spool" begins with what only a shell replaces; write a path such as /etc/zim2kafka/file"#,
+                ),
+                (
+                    "file:///spool",
+                    r#""file:///spool" is a URL and not a path; write a path such as /etc/zim2kafka/file"#,
+                ),
+            ],
+        );
     }
 
     #[test]

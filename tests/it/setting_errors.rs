@@ -20,6 +20,7 @@ const EVERY_ADDRESS: &str =
 const LEVELS: &str =
     "write error, warn, info, debug, trace or off, or as in info,zim2kafka::delivery=debug";
 const QUOTES: &str = "has quotes around it, which count as a part of the value";
+const PATH: &str = "write a path such as /etc/zim2kafka/file";
 const NETWORKS: &str =
     "write networks as 203.0.113.0/24,2001:db8::/32: an address whose bits beyond the prefix are 0";
 const TOPIC: &str = "write 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', as in zim.events";
@@ -37,9 +38,11 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("SPOOL_DIR", "'/var/spool'", QUOTES, "write it without them"),
     ("CALLBACK_SECRETS", r#""1=geheim""#, QUOTES, "write it without them"),
     ("KAFKA_PROPERTIES", "'linger.ms=5'", QUOTES, "write it without them"),
+    ("SPOOL_DIR", "~/spool", r#""~/spool" begins with what only a shell replaces"#, PATH),
+    ("TLS_CERT", "$HOME/tls", r#""$HOME/tls" begins with what only a shell replaces"#, PATH),
     ("LISTEN", "0.0.0.0:8080\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
     ("KAFKA_PROPERTIES", "linger.ms=5\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
-    ("TOPIC", "zim.joined ", "begins or ends with blanks", "remove them"),
+    ("TOPIC", "zim.joined ", "begins or ends with a blank or a line break", "remove it"),
     ("TOPIC", " ", "is blank", "write a value, or unset it"),
     ("TOPIC", "..", r#"".." is a name that Kafka reserves"#, TOPIC),
     ("TOPIC", "zim/joined", r#""zim/joined" has a character that no topic may have"#, TOPIC),
@@ -52,7 +55,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("ANSWER_DEADLINE", "forever", r#""forever" is not a duration"#, "write 2s"),
     ("ANSWER_DEADLINE", "2", r#""2" has no unit"#, "write 2s"),
     ("SPOOL_AFTER", "-1s", r#""-1s" is negative"#, "write 250ms"),
-    ("IDLE_TIMEOUT", "0s", r#""0s" is not a duration from 1ms to 60m"#, "write 75s"),
+    ("IDLE_TIMEOUT", "0s", r#""0s" is less than 1ms"#, "write 75s"),
     ("BODY_LIMIT", "512", r#""512" is not a size from 1024 to 900000 bytes"#, "write 512KiB"),
     ("SPOOL_MAX_BYTES", "1GIGA", r#""1GIGA" is not a size"#, "write 1GiB"),
     ("MAX_CONNECTIONS", "0", r#""0" is not a number from 1 to 1000000"#, "write 4096"),
@@ -257,9 +260,14 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
             assert_eq!(faults(&ended), expected);
         }
     }
-    let ended = run(&["check", "ZIM2KAFKA_CALLBACK_SECRETS=1=geheim"], &[]);
-    let argument = "ZIM2KAFKA_CALLBACK_SECRETS: is a variable and not an argument; write it in front of the command";
-    assert_eq!(faults(&ended), [argument, NO_BROKERS]);
+    for arguments in [
+        ["check", "ZIM2KAFKA_CALLBACK_SECRETS=1=geheim"],
+        ["ZIM2KAFKA_CALLBACK_SECRETS=1=geheim", "check"],
+    ] {
+        let ended = run(&arguments, &[]);
+        let argument = "ZIM2KAFKA_CALLBACK_SECRETS: is a variable and not an argument; write it in front of the command";
+        assert_eq!(faults(&ended), [argument, NO_BROKERS]);
+    }
 }
 
 #[test]
