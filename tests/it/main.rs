@@ -29,4 +29,5 @@ mod schemas;
 mod settings;
 mod spool;
 mod support;
+mod tail;
 mod threads;
