@@ -31,6 +31,9 @@ const DEFAULT_PRODUCER_EXPIRATION: Duration = Duration::from_secs(86_400);
 const CREATION_TIME: Duration = Duration::from_secs(5);
 const CREATION_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long settings are asked for that Kafka does not return.
+const SETTINGS_TIME: Duration = Duration::from_secs(1);
+
 /// The code for a topic that does not exist.
 const TOPIC_MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
 
@@ -268,51 +271,61 @@ impl Topics {
 
     /// The settings of a topic, or a finding that they cannot be read.
     async fn settings(&self, name: &str) -> Result<Settings, Finding> {
-        const UNJUDGED: &str =
-            "so what it deletes, changes or rejects is not judged, nor min.insync.replicas";
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let asked = [ResourceSpecifier::Topic(name)];
-        let deadline = Instant::now() + CREATION_TIME;
+        let deadline = Instant::now() + SETTINGS_TIME;
         loop {
             let answer = self.admin.describe_configs(&asked, &options).await;
-            let code = match answer.map(|answer| answer.into_iter().next()) {
-                Ok(Some(Ok(config))) => {
-                    let entries = config.entries.into_iter();
-                    return Ok(entries
-                        .filter_map(|entry| Some((entry.name, entry.value?)))
-                        .collect());
-                }
-                // The broker that is asked may be another one than that which described the topic.
-                Ok(Some(Err(TOPIC_MISSING))) if Instant::now() < deadline => {
-                    tokio::time::sleep(CREATION_PAUSE).await;
-                    continue;
-                }
-                Ok(Some(Err(code))) => code,
-                Ok(None) => RDKafkaErrorCode::NoError,
-                Err(error) => return Err(unanswered(name, &error)),
+            let config = match answer.map(|answer| answer.into_iter().next()) {
+                Ok(Some(Ok(config))) => config.entries,
+                Ok(None | Some(Err(_))) => Vec::new(),
+                Err(error) => return Err(unread(name, &error)),
             };
-            return Err(Finding::warning(
-                name,
-                match code {
-                    RDKafkaErrorCode::TopicAuthorizationFailed => format!(
-                        "the right to read its settings is missing, {UNJUDGED}; grant DescribeConfigs on the topic"
-                    ),
-                    code => format!("Kafka does not return its settings ({code}), {UNJUDGED}"),
-                },
-            ));
+            // If Kafka refuses, rust-rdkafka returns no settings and no reason. The broker that is
+            // asked may also not know the topic yet.
+            if config.is_empty() && Instant::now() < deadline {
+                tokio::time::sleep(CREATION_PAUSE).await;
+                continue;
+            }
+            if config.is_empty() {
+                return Err(Finding::warning(
+                    name,
+                    format!("Kafka does not return its settings, {UNJUDGED}"),
+                ));
+            }
+            let values = config.into_iter();
+            let values = values.filter_map(|entry| Some((entry.name, entry.value?)));
+            return Ok(values.collect());
         }
     }
 }
 
-/// The request for the settings goes to a broker by the address that it advertises, other than the
-/// requests before it.
-fn unanswered(name: &str, error: &KafkaError) -> Finding {
-    Finding::error(
-        name,
-        format!(
-            "cannot read its settings ({error}): no answer from the broker at the address that it advertises; check advertised.listeners of the brokers, and the network"
+/// What is missing without the settings, and what to do.
+const UNJUDGED: &str = "so it is not known whether they delete, change or reject acknowledged records; grant the right DescribeConfigs on it";
+
+/// Why the request for the settings of a topic failed. It goes to another broker than those before
+/// it.
+fn unread(name: &str, error: &KafkaError) -> Finding {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::TimedOutQueue,
+        ) => Finding::error(
+            name,
+            format!(
+                "cannot read its settings ({error}): a broker does not answer at the address that it advertises; check advertised.listeners of all brokers, and the network"
+            ),
         ),
-    )
+        _ => Finding::warning(
+            name,
+            format!("Kafka does not return its settings ({error}), {UNJUDGED}"),
+        ),
+    }
 }
 
 /// A record may wait for the requests before it, and is written by the broker: with less than three
@@ -349,6 +362,34 @@ fn judge_producer_expiration(expiration: Duration) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Level;
+
+    #[test]
+    fn settings_that_cannot_be_read_are_reported_with_what_to_do() {
+        use RDKafkaErrorCode as Code;
+        for (code, level, text) in [
+            (
+                Code::TopicAuthorizationFailed,
+                Level::Warning,
+                "DescribeConfigs",
+            ),
+            (
+                Code::OperationTimedOut,
+                Level::Error,
+                "advertised.listeners",
+            ),
+            (Code::Resolve, Level::Error, "advertised.listeners"),
+            (Code::UnsupportedFeature, Level::Warning, "it is not known"),
+        ] {
+            let finding = unread("t", &KafkaError::AdminOp(code));
+            assert_eq!(
+                (finding.level, finding.subject.as_str()),
+                (level, "t"),
+                "{code}"
+            );
+            assert!(finding.text.contains(text), "{}", finding.text);
+        }
+    }
 
     #[test]
     fn a_kafka_that_is_too_far_away_for_the_time_before_the_spool_is_a_warning() {

@@ -87,6 +87,20 @@ impl Kafka {
         });
     }
 
+    /// Sets the settings of a topic, and all others to the defaults.
+    pub(crate) fn change_topic(&self, name: &str, settings: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (setting, value) in settings {
+            change = change.set(setting, value);
+        }
+        let changed = wait_for(self.admin().alter_configs([&change], &AdminOptions::new()));
+        let refused = changed
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "topic {name} was not changed");
+    }
+
     pub(super) fn change_broker(&self, id: i32, name: &str, value: &str) {
         let change = AlterConfig::new(ResourceSpecifier::Broker(id)).set(name, value);
         let changed = wait_for(self.admin().alter_configs([&change], &AdminOptions::new()));
