@@ -306,7 +306,11 @@ const UNJUDGED: &str = "so it is not known whether they delete, change or reject
 /// Why the request for the settings of a topic failed. It goes to another broker than those before
 /// it.
 fn unread(name: &str, error: &KafkaError) -> Finding {
-    match error.rdkafka_error_code() {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    match code {
         Some(
             RDKafkaErrorCode::AllBrokersDown
             | RDKafkaErrorCode::Authentication
