@@ -87,6 +87,12 @@ fn partitions_that_are_added_are_read_from_their_beginning_and_warned_of() {
     assert!(stored.iter().any(|(partition, _)| *partition > 1));
     let line = "changed from 2 to 6; reading the new ones from their beginning";
     assert!(ended.stderr.contains(line), "{ended:?}");
+
+    kafka.delete_topic(&topic);
+    kafka.create_topic(&topic, 3, &[]);
+    service
+        .process
+        .logs("the number of partitions has changed from 6 to 3;");
 }
 
 #[test]
