@@ -60,19 +60,22 @@ impl Topic<'_> {
 
     /// On how many brokers an acknowledged record is.
     fn judge_copies(&self, settings: &Settings, findings: &mut Vec<Finding>) {
-        let replicas = self.replicas;
-        findings.push(match (number(settings, "min.insync.replicas"), replicas) {
-            (Some(in_sync), 1..) if in_sync > replicas as u64 => self.error(format!(
-                "min.insync.replicas is {in_sync}, more than the replication factor {replicas}: Kafka rejects every record, or ignores the setting if its version is new; set it below the replication factor"
+        const KEY: &str = "min.insync.replicas";
+        let replicas = self.replicas as u64;
+        let advice = match replicas {
+            0..3 => "use replication factor 3, then set min.insync.replicas=2",
+            _ => "set min.insync.replicas=2",
+        };
+        findings.push(match number(settings, KEY) {
+            Some(in_sync) if replicas > 0 && in_sync > replicas => self.error(format!(
+                "{KEY} is {in_sync}, more than the replication factor {replicas}: Kafka rejects every record, or ignores the setting if its version is new; {advice}"
             )),
-            (Some(in_sync @ 2..), 2..) if in_sync == replicas as u64 => self.warning(format!(
-                "min.insync.replicas is {in_sync}, the same as the replication factor: Kafka takes no records while one broker is down; set it below the replication factor"
+            Some(in_sync @ 2..) if in_sync == replicas => self.warning(format!(
+                "{KEY} is {in_sync}, the same as the replication factor: Kafka takes no records while one broker is down; {advice}"
             )),
-            (Some(in_sync @ 2..), _) => {
-                Finding::ok(self.name, format!("min.insync.replicas {in_sync}"))
-            }
-            (in_sync, _) => self.warning(format!(
-                "min.insync.replicas is {}: a record may be acknowledged while only one broker has it; set min.insync.replicas=2",
+            Some(in_sync @ 2..) => Finding::ok(self.name, format!("{KEY} {in_sync}")),
+            in_sync => self.warning(format!(
+                "{KEY} is {}: a record may be acknowledged while only one broker has it; {advice}",
                 in_sync.map_or("unknown".to_owned(), |number| number.to_string())
             )),
         });
@@ -105,11 +108,12 @@ impl Topic<'_> {
                 Content::Events { tolerance } => tolerance.unwrap_or_default(),
                 Content::DeadLetters => Duration::ZERO,
             };
+            let advised = WEEK.max(age.saturating_mul(2));
             let text = format!(
-                "retention.ms is {}: Kafka deletes a record that is older, read or not, also one that has waited in the spool for so long; set retention.ms={} ({}) or more",
+                "retention.ms is {}: Kafka deletes older records, read or not, also those that waited longer in the spool; set retention.ms={} ({}) or more",
                 milliseconds(retention),
-                WEEK.max(2 * age).as_millis(),
-                for_people(WEEK.max(2 * age))
+                advised.as_millis(),
+                for_people(advised)
             );
             if retention < HOUR.max(age) {
                 findings.push(self.error(text));
@@ -150,55 +154,90 @@ impl Topic<'_> {
             // Then Kafka looks at no timestamp of ours.
             return;
         }
-        let (tolerance, needs) = match self.content {
-            Content::Events { tolerance } => (tolerance, "ZIM2KAFKA_TIMESTAMP_TOLERANCE"),
-            Content::DeadLetters => (Some(CLOCK_DIFFERENCE), "what clocks may differ by"),
-        };
-        let (rejected, wait) = match self.content {
-            Content::Events { .. } => (
-                "Kafka rejects events that the service accepts, and they become dead letters",
-                "Kafka rejects events that wait longer in the spool, and they become dead letters",
-            ),
-            Content::DeadLetters => (
-                "Kafka rejects dead letters; they stay in the spool, or are answered 503 without one",
-                "Kafka rejects dead letters that wait longer in the spool, and they stay there",
-            ),
-        };
-        let text = |key: &str, limit: Duration, is_below: bool, needed: Option<Duration>| {
-            let at_least = match needed {
-                Some(needed) => format!("{} or more", milliseconds(needed)),
-                None => i64::MAX.to_string(),
-            };
-            let limit = milliseconds(limit);
-            match (is_below, tolerance) {
-                (true, Some(tolerance)) => format!(
-                    "{key} is {limit}, below {needs} ({}): {rejected}; set it to {at_least}",
-                    for_people(tolerance)
-                ),
-                (true, None) => format!(
-                    "{key} is {limit}, but {needs} is off: {rejected}; set it to {at_least}"
-                ),
-                (false, _) => format!("{key} is {limit}: {wait}; set it to {at_least}"),
-            }
-        };
         if let Some((key, limit)) = timestamp_limit(settings, "message.timestamp.before.max.ms") {
-            let wait = self.spool_bytes.map_or(Duration::ZERO, |_| WEEK);
-            let needed = tolerance.map(|tolerance| tolerance + wait);
-            if tolerance.is_none_or(|tolerance| limit < tolerance) {
-                findings.push(self.error(text(key, limit, true, needed)));
-            } else if needed.is_some_and(|needed| limit < needed) {
-                findings.push(self.warning(text(key, limit, false, needed)));
-            }
+            findings.extend(self.judge_age_limit(key, limit));
         }
         if let Some((key, limit)) = timestamp_limit(settings, "message.timestamp.after.max.ms") {
-            match tolerance {
-                Some(tolerance) if limit < tolerance => {
-                    findings.push(self.error(text(key, limit, true, Some(tolerance))));
-                }
-                // A limit of an hour is Kafka's default, and only a wrong clock gets there.
-                None => findings.push(self.warning(text(key, limit, true, None))),
-                Some(_) => {}
+            findings.extend(self.judge_future_limit(key, limit));
+        }
+    }
+
+    fn judge_age_limit(&self, key: &str, limit: Duration) -> Option<Finding> {
+        let (events, fate) = self.rejected();
+        let Some(tolerance) = self.tolerance() else {
+            return Some(self.error(format!(
+                "{key} is {}, but ZIM2KAFKA_TIMESTAMP_TOLERANCE is off: Kafka rejects older {events}, {fate}; set {key}={}",
+                milliseconds(limit),
+                i64::MAX
+            )));
+        };
+        let wait = self.spool_bytes.map_or(Duration::ZERO, |_| WEEK);
+        let enough = tolerance.saturating_add(wait);
+        if limit < tolerance {
+            Some(self.below_tolerance(key, limit, tolerance, enough))
+        } else if limit < enough {
+            Some(self.warning(format!(
+                "{key} is {}: Kafka rejects {events} that wait longer in the spool, {fate}; set {key}={} or more",
+                milliseconds(limit),
+                enough.as_millis()
+            )))
+        } else {
+            None
+        }
+    }
+
+    fn judge_future_limit(&self, key: &str, limit: Duration) -> Option<Finding> {
+        let (events, fate) = self.rejected();
+        match self.tolerance() {
+            Some(tolerance) if limit < tolerance => {
+                Some(self.below_tolerance(key, limit, tolerance, tolerance))
             }
+            Some(_) => None,
+            // An hour is Kafka's default, and only a wrong clock gets there.
+            None => Some(self.warning(format!(
+                "{key} is {}, but ZIM2KAFKA_TIMESTAMP_TOLERANCE is off: Kafka rejects {events} from further in the future, {fate}; set {key}={}",
+                milliseconds(limit),
+                i64::MAX
+            ))),
+        }
+    }
+
+    fn below_tolerance(
+        &self,
+        key: &str,
+        limit: Duration,
+        tolerance: Duration,
+        enough: Duration,
+    ) -> Finding {
+        let (events, fate) = self.rejected();
+        let what = match self.content {
+            Content::Events { .. } => "ZIM2KAFKA_TIMESTAMP_TOLERANCE",
+            Content::DeadLetters => "a usual difference of clocks",
+        };
+        self.error(format!(
+            "{key} is {}, below {what} ({}): Kafka rejects {events} that the service accepts, {fate}; set {key}={} or more",
+            milliseconds(limit),
+            for_people(tolerance),
+            enough.as_millis()
+        ))
+    }
+
+    /// How far the timestamp of a record may be from now when Kafka gets it at once.
+    fn tolerance(&self) -> Option<Duration> {
+        match self.content {
+            Content::Events { tolerance } => tolerance,
+            Content::DeadLetters => Some(CLOCK_DIFFERENCE),
+        }
+    }
+
+    /// What Kafka rejects, and what becomes of it.
+    fn rejected(&self) -> (&'static str, &'static str) {
+        match self.content {
+            Content::Events { .. } => ("events", "and they become dead letters"),
+            Content::DeadLetters => (
+                "dead letters",
+                "and they stay in the spool, or are answered 503 without one",
+            ),
         }
     }
 
@@ -270,7 +309,7 @@ fn timestamp_limit<'a>(settings: &Settings, key: &'a str) -> Option<(&'a str, Du
     Some((key, Duration::from_millis(limit)))
 }
 
-/// A value as Kafka wants it, and for people.
+/// A value as Kafka has it, and for people.
 fn milliseconds(duration: Duration) -> String {
     format!("{} ({})", duration.as_millis(), for_people(duration))
 }

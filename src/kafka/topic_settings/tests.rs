@@ -83,7 +83,7 @@ fn a_setting_that_deletes_changes_or_rejects_records_is_found() {
             "retention.ms",
             "1000",
             Error,
-            "is 1000 (1 s): Kafka deletes a record that is older",
+            "is 1000 (1 s): Kafka deletes older records",
         ),
         ("retention.bytes", "268435456", Ok, ""),
         ("retention.bytes", "268435455", Warning, "268435456 or more"),
@@ -104,7 +104,7 @@ fn a_setting_that_deletes_changes_or_rejects_records_is_found() {
             "message.timestamp.before.max.ms",
             "605399999",
             Warning,
-            "wait longer in the spool, and they become dead letters; set it to 605400000",
+            "wait longer in the spool, and they become dead letters; set message.timestamp.before.max.ms=605400000 or more",
         ),
         (
             "message.timestamp.before.max.ms",
@@ -116,7 +116,7 @@ fn a_setting_that_deletes_changes_or_rejects_records_is_found() {
             "message.timestamp.before.max.ms",
             "599999",
             Error,
-            "below ZIM2KAFKA_TIMESTAMP_TOLERANCE (10 min): ",
+            "below ZIM2KAFKA_TIMESTAMP_TOLERANCE (10 min): Kafka rejects events that the service accepts, and they become dead letters; set message.timestamp.before.max.ms=605400000 or more",
         ),
         (
             "message.timestamp.before.max.ms",
@@ -129,7 +129,7 @@ fn a_setting_that_deletes_changes_or_rejects_records_is_found() {
             "message.timestamp.after.max.ms",
             "599999",
             Error,
-            "set it to 600000 (10 min) or more",
+            "set message.timestamp.after.max.ms=600000 or more",
         ),
         (
             "message.timestamp.difference.max.ms",
@@ -239,7 +239,7 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
             any,
             &[(AFTER, &unlimited), (BEFORE, month)],
             Error,
-            "set it to 9223372036854775807",
+            "set message.timestamp.before.max.ms=9223372036854775807",
         ),
         (
             any,
@@ -267,13 +267,13 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
             dead_letters,
             &[(BEFORE, "1000")],
             Error,
-            "below what clocks may differ by (1 min)",
+            "below a usual difference of clocks (1 min)",
         ),
         (
             dead_letters,
             &[(BEFORE, "3600000")],
             Warning,
-            "and they stay there",
+            "wait longer in the spool, and they stay in the spool",
         ),
         (
             dead_letters,
@@ -292,6 +292,9 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
     };
     let (found, said) = finding(small, &[]);
     assert_eq!(found, Error, "{said}");
+    let unbounded = topic(Some(Duration::MAX)).judge(&settings(&[]));
+    let errors = unbounded.iter().filter(|finding| finding.level == Error);
+    assert_eq!(errors.count(), 2, "{unbounded:?}");
     let few = small.judge(&Settings::new());
     assert_eq!(
         few.len(),
