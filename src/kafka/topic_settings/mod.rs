@@ -325,7 +325,7 @@ fn for_people(duration: Duration) -> String {
     ];
     let unit = units
         .into_iter()
-        .find(|(unit, _)| whole >= *unit && whole % unit == 0);
+        .find(|(unit, _)| whole >= *unit && whole.is_multiple_of(*unit));
     let (unit, name) = unit.unwrap_or((1, "ms"));
     format!("{} {name}", whole / unit)
 }
