@@ -17,7 +17,7 @@ use crate::http::{
     Networks, Port, PortHandle, Tls,
 };
 use crate::intake::{Intake, IntakeSettings};
-use crate::kafka::{self, Inspection, KafkaSettings, Topics};
+use crate::kafka::{self, Inspection, KafkaSettings, TopicUse, Topics};
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::reload::{self, Reload, ReloadTargets};
 use crate::spool::{self, OpenStage, Spool, SpoolSettings};
@@ -105,7 +105,10 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let mut shutdown = pin!(shutdown);
     let metrics = Arc::new(Metrics::new());
-    let spool_after = settings.spool.as_ref().map(|spool| spool.after);
+    let topic_use = TopicUse {
+        timestamp_tolerance: settings.intake.timestamp_tolerance,
+        spool: settings.spool.clone(),
+    };
     let answer_deadline = settings.callbacks.answer_deadline;
     let health = Arc::new(Health::new(Arc::clone(&metrics), answer_deadline));
     let admin_port = PortHandle::new();
@@ -145,7 +148,7 @@ pub async fn run(
     let mut topics = tokio::spawn(watch_topics(
         Topics::new(&settings.kafka).map_err(ServerError::Admin)?,
         settings.inspect_topics,
-        spool_after,
+        topic_use,
         Arc::clone(&delivery),
         Arc::clone(&health),
     ));
@@ -284,11 +287,11 @@ async fn panicked(task: &mut JoinHandle<()>) -> io::Error {
     }
 }
 
-/// Inspects the topics until no finding is an error, and logs the findings when they change.
+/// Inspects the topics until no finding is an error, and logs each finding when it is new.
 async fn watch_topics(
     topics: Topics,
     inspect: bool,
-    spool_after: Option<Duration>,
+    usage: TopicUse,
     delivery: Arc<Delivery>,
     health: Arc<Health>,
 ) {
@@ -298,7 +301,7 @@ async fn watch_topics(
     }
     let mut logged = Vec::new();
     loop {
-        match topics.inspect(spool_after).await {
+        match topics.inspect(&usage).await {
             Ok(Inspection {
                 findings,
                 topic_found,
@@ -308,9 +311,8 @@ async fn watch_topics(
                 if topic_found {
                     health.mark_topic_found();
                 }
-                if findings != logged {
-                    findings.iter().for_each(Finding::log);
-                }
+                let new = findings.iter().filter(|finding| !logged.contains(*finding));
+                new.for_each(Finding::log);
                 if findings.iter().all(|finding| finding.level < Level::Error) {
                     return;
                 }

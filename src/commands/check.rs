@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::config::{self, Faults, ServeArgs};
 use crate::finding::{Finding, Level};
-use crate::kafka::Topics;
+use crate::kafka::{TopicUse, Topics};
 use crate::spool;
 
 /// The flags of `check`.
@@ -33,10 +33,11 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
             "there is none, so an outage of Kafka longer than a minute loses events; set ZIM2KAFKA_SPOOL_DIR",
         )],
     });
-    match Topics::new(&settings)?
-        .inspect(spool.map(|spool| spool.after))
-        .await
-    {
+    let usage = TopicUse {
+        timestamp_tolerance: serve.callback.timestamp_tolerance,
+        spool,
+    };
+    match Topics::new(&settings)?.inspect(&usage).await {
         Ok(inspection) => {
             findings.push(Finding::ok("Kafka", "answers"));
             findings.extend(inspection.findings);

@@ -156,7 +156,7 @@ async fn subscribe(
     let (send, records) = mpsc::channel(100);
     let start =
         move || Subscription::start(&settings, &topic, StartFrom::Beginning, ARRIVAL_TIMEOUT);
-    let subscription = blocking(start).await??;
+    let mut subscription = blocking(start).await??;
     tokio::task::spawn_blocking(move || {
         while !send.is_closed() {
             match subscription.next(Duration::from_millis(100)) {

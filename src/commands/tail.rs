@@ -55,7 +55,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
             topic: topic.clone(),
             source,
         };
-        let subscription =
+        let mut subscription =
             Subscription::start(&settings, &topic, start, START_TIMEOUT).map_err(unreadable)?;
         let mut left = args.count.unwrap_or(u64::MAX);
         while left > 0 && !should_stop.load(Ordering::Relaxed) {

@@ -1,6 +1,7 @@
 //! The lanes: each topic with the queue of its records.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::queue::Queue;
 use crate::event::Routes;
@@ -11,6 +12,41 @@ use crate::spool::Share;
 pub(super) struct Lane {
     pub(super) topic: String,
     pub(super) queue: Arc<Queue>,
+    /// The number of partitions; 0 until it is known.
+    partitions: AtomicUsize,
+    has_order: bool,
+}
+
+impl Lane {
+    fn new(topic: &str, queue: Arc<Queue>, has_order: bool) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            queue,
+            partitions: AtomicUsize::new(0),
+            has_order,
+        }
+    }
+
+    /// Sets the number of partitions, once it is known or has changed; 0 if the topic is missing.
+    pub(super) fn set_partitions(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let before = self.partitions.swap(count, Ordering::Relaxed);
+        let topic = &self.topic;
+        if before != 0 && before != count {
+            if self.has_order {
+                tracing::warn!(
+                    "{topic}: the number of partitions has changed from {before} to {count}; groups move to other partitions, so events of a group from before and after the change may be read out of order"
+                );
+            } else {
+                tracing::info!(
+                    "{topic}: the number of partitions has changed from {before} to {count}"
+                );
+            }
+        }
+        self.queue.set_partitions(count);
+    }
 }
 
 /// All lanes, in the order of [`Routes::topics`]: that of dead letters is the last.
@@ -29,15 +65,13 @@ impl Lanes {
     ) -> Self {
         let topics = routes.event_topics();
         let dead_letters = Arc::new(queue(topics.len(), None));
-        let event_lane = |(at, topic): (usize, &String)| Lane {
-            topic: topic.clone(),
-            queue: Arc::new(queue(at, Some(Arc::clone(&dead_letters)))),
+        let event_lane = |(at, topic): (usize, &String)| {
+            let queue = queue(at, Some(Arc::clone(&dead_letters)));
+            Lane::new(topic, Arc::new(queue), true)
         };
         let mut all: Vec<Lane> = topics.iter().enumerate().map(event_lane).collect();
-        all.push(Lane {
-            topic: routes.dead_letter_topic().to_owned(),
-            queue: dead_letters,
-        });
+        // Dead letters have no order.
+        all.push(Lane::new(routes.dead_letter_topic(), dead_letters, false));
         Self {
             routes: routes.clone(),
             all,
@@ -86,9 +120,8 @@ impl Lanes {
         Some(&lane.queue)
     }
 
-    /// The queue of a topic.
-    pub(super) fn queue_of_topic(&self, topic: &str) -> Option<&Arc<Queue>> {
-        let lane = self.all.iter().find(|lane| lane.topic == topic)?;
-        Some(&lane.queue)
+    /// The lane of a topic.
+    pub(super) fn of_topic(&self, topic: &str) -> Option<&Lane> {
+        self.all.iter().find(|lane| lane.topic == topic)
     }
 }

@@ -1,6 +1,7 @@
 //! Reads a topic, for `tail` and `demo`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -11,10 +12,52 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::producer::log;
 use super::{Error, KafkaSettings};
 
-/// A reader of all partitions of one topic. It joins no consumer group and commits no offsets, so
-/// it needs only the right to read and does not disturb other consumers.
+/// How often new partitions are looked up.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The same while the topic is missing, or may be another one than before.
+const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// The time for Kafka's answer to a lookup, during which no record is returned.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A reader of all partitions of one topic, including those that are added later. It joins no
+/// consumer group and commits no offsets, so it needs only the right to read and does not disturb
+/// other consumers.
+///
+/// It waits for a topic that is missing, and logs that.
 pub struct Subscription {
     consumer: BaseConsumer<QuietContext>,
+    topic: String,
+    /// Where each partition is read next. Without any, the topic is missing.
+    positions: BTreeMap<i32, Offset>,
+    last_lookup: Instant,
+    doubt: Option<Doubt>,
+}
+
+/// A hint that the topic was deleted, or does not have these positions any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Doubt {
+    /// It seems to be missing, or to have fewer partitions.
+    Missing,
+    /// A partition does not have the next record.
+    OutOfRange,
+}
+
+impl Doubt {
+    /// `None` if the error is about something else.
+    fn of(error: &KafkaError) -> Option<Self> {
+        match error.rdkafka_error_code()? {
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                Some(Self::OutOfRange)
+            }
+            RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopicId => Some(Self::Missing),
+            _ => None,
+        }
+    }
 }
 
 /// Where to begin.
@@ -48,7 +91,7 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// If Kafka does not answer within `timeout`, or the topic does not exist.
+    /// If Kafka does not answer within `timeout`, or refuses.
     pub fn start(
         settings: &KafkaSettings,
         topic: &str,
@@ -63,38 +106,59 @@ impl Subscription {
             .set("check.crcs", "true")
             .set("fetch.wait.max.ms", "100")
             .set("topic.metadata.refresh.interval.ms", "10000")
+            // Otherwise librdkafka continues with the next record and reports nothing.
+            .set("auto.offset.reset", "error")
             .create_with_context(QuietContext)?;
-        let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
-        let mut partitions = TopicPartitionList::new();
-        for found in metadata.topics() {
-            if let Some(error) = found.error() {
-                return Err(KafkaError::MetadataFetch(error.into()).into());
-            }
-            for partition in found.partitions() {
-                // Looked up now and not at the first fetch, so that everything after this call is
-                // read.
-                let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout)?;
-                let offset = match start {
-                    StartFrom::Beginning => low,
-                    StartFrom::End => high,
-                };
-                partitions.add_partition_offset(topic, partition.id(), Offset::Offset(offset))?;
-            }
+        let mut subscription = Self {
+            consumer,
+            topic: topic.to_owned(),
+            positions: BTreeMap::new(),
+            last_lookup: Instant::now(),
+            doubt: None,
+        };
+        for partition in subscription.fetch_partitions(timeout)? {
+            // Looked up now and not at the first fetch, so that everything after this call is
+            // read.
+            let consumer = &subscription.consumer;
+            let (low, high) = consumer.fetch_watermarks(topic, partition, timeout)?;
+            let offset = match start {
+                StartFrom::Beginning => low,
+                StartFrom::End => high,
+            };
+            let positions = &mut subscription.positions;
+            positions.insert(partition, Offset::Offset(offset));
         }
-        consumer.assign(&partitions)?;
-        Ok(Self { consumer })
+        if subscription.positions.is_empty() {
+            tracing::warn!("{topic}: the topic does not exist; waiting for it");
+        }
+        subscription.assign()?;
+        Ok(subscription)
     }
 
-    /// The next record, if one arrives within `timeout`.
+    /// The next record, if one arrives within `timeout`. A lookup of partitions may take another
+    /// second.
     ///
     /// # Errors
     ///
     /// Those of Kafka, apart from temporary ones, which librdkafka retries.
-    pub fn next(&self, timeout: Duration) -> Result<Option<Consumed>, Error> {
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Consumed>, Error> {
+        let interval = match self.doubt.is_some() || self.positions.is_empty() {
+            true => LOOKUP_INTERVAL_MIN,
+            false => LOOKUP_INTERVAL,
+        };
+        if self.last_lookup.elapsed() >= interval {
+            self.look_up()?;
+            self.last_lookup = Instant::now();
+        }
         let message = match self.consumer.poll(timeout) {
             None => return Ok(None),
             Some(Err(error)) if is_temporary(&error) => return Ok(None),
-            Some(message) => message?,
+            Some(Err(error)) => {
+                let doubt = Doubt::of(&error).ok_or(error)?;
+                self.doubt = self.doubt.max(Some(doubt));
+                return Ok(None);
+            }
+            Some(Ok(message)) => message,
         };
         let headers = message
             .headers()
@@ -106,6 +170,9 @@ impl Subscription {
                 header.value.unwrap_or_default().to_vec(),
             )
         });
+        if let Some(position) = self.positions.get_mut(&message.partition()) {
+            *position = Offset::Offset(message.offset() + 1);
+        }
         Ok(Some(Consumed {
             partition: message.partition(),
             offset: message.offset(),
@@ -114,6 +181,116 @@ impl Subscription {
             headers: headers.collect(),
             value: message.payload().unwrap_or_default().to_vec(),
         }))
+    }
+
+    /// Finds partitions that were added, and whether the topic was created or deleted. What is new
+    /// is read from its beginning, because all of it came after the start.
+    fn look_up(&mut self) -> Result<(), Error> {
+        let found = match self.fetch_partitions(LOOKUP_TIMEOUT) {
+            Ok(found) => found,
+            Err(error) if is_temporary(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let (topic, before, now) = (&self.topic, self.positions.len(), found.len());
+        if now < before && self.doubt.is_none() {
+            // Kafka never takes partitions away. But a broker may not know the new ones yet.
+            self.doubt = Some(Doubt::Missing);
+            return Ok(());
+        }
+        if now < before {
+            self.positions.clear();
+            self.doubt = None;
+            match now {
+                0 => tracing::warn!(
+                    "{topic}: the topic was deleted; waiting until it is created again"
+                ),
+                _ => tracing::warn!(
+                    "{topic}: the topic was deleted and created again, with {now} partitions; reading it from its beginning"
+                ),
+            }
+        } else if let Some(doubt) = self.doubt {
+            return self.recover(doubt);
+        } else if now == before {
+            return Ok(());
+        } else if before == 0 {
+            tracing::info!(
+                "{topic}: the topic exists now, with {now} partitions; reading it from its beginning"
+            );
+        } else {
+            tracing::warn!(
+                "{topic}: the number of partitions has changed from {before} to {now}; reading the new ones from their beginning"
+            );
+        }
+        for partition in found {
+            self.positions.entry(partition).or_insert(Offset::Beginning);
+        }
+        self.assign()
+    }
+
+    /// Reads on after an error. If Kafka does not have the next record of a partition any more,
+    /// continues with the oldest one that it has.
+    fn recover(&mut self, doubt: Doubt) -> Result<(), Error> {
+        let (consumer, topic) = (&self.consumer, &self.topic);
+        let (mut is_new, mut expired) = (false, Vec::new());
+        for (partition, position) in &self.positions {
+            let Ok((low, high)) = consumer.fetch_watermarks(topic, *partition, LOOKUP_TIMEOUT)
+            else {
+                // The next lookup tries again.
+                return Ok(());
+            };
+            if let Offset::Offset(at) = *position {
+                is_new |= at > high;
+                if at < low {
+                    expired.push((*partition, at, low));
+                }
+            }
+        }
+        // Records can have come meanwhile, so that a new topic has all offsets again.
+        is_new |= doubt == Doubt::OutOfRange && expired.is_empty();
+        if is_new {
+            tracing::warn!(
+                "{topic}: the topic was deleted and created again; reading it from its beginning"
+            );
+            for position in self.positions.values_mut() {
+                *position = Offset::Beginning;
+            }
+        } else {
+            for (partition, at, low) in expired {
+                tracing::warn!(
+                    "{topic}: partition {partition} has lost its records from offset {at} on before they were read, probably by retention; reading on from offset {low}"
+                );
+                self.positions.insert(partition, Offset::Offset(low));
+            }
+        }
+        self.doubt = None;
+        self.assign()
+    }
+
+    /// The partitions of the topic; none if it is missing.
+    fn fetch_partitions(&self, timeout: Duration) -> Result<Vec<i32>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), timeout)?;
+        let mut partitions = Vec::new();
+        for found in metadata.topics() {
+            match found.error().map(RDKafkaErrorCode::from) {
+                None => partitions.extend(found.partitions().iter().map(|found| found.id())),
+                // The second one is that of a topic which is being created.
+                Some(
+                    RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable,
+                ) => {}
+                Some(code) => return Err(KafkaError::MetadataFetch(code)),
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// Reads all partitions, each from its position.
+    fn assign(&self) -> Result<(), Error> {
+        let mut partitions = TopicPartitionList::new();
+        for (partition, position) in &self.positions {
+            partitions.add_partition_offset(&self.topic, *partition, *position)?;
+        }
+        Ok(self.consumer.assign(&partitions)?)
     }
 }
 
@@ -124,6 +301,7 @@ fn is_temporary(error: &KafkaError) -> bool {
         Some(
             RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve
         )
     )

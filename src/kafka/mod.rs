@@ -11,6 +11,7 @@ mod producer;
 mod properties;
 mod rights;
 mod statistics;
+mod topic_settings;
 mod topics;
 
 use std::io;
@@ -27,7 +28,7 @@ pub use embedded::EmbeddedKafka;
 pub(crate) use producer::{PARTITION_DEPTH, Producer, Report, Reports, SendError};
 pub use properties::{Place, Problem, Properties, PropertyError, REFUSED};
 pub(crate) use statistics::Statistics;
-pub use topics::{Inspection, Topics};
+pub use topics::{Inspection, TopicUse, Topics};
 
 /// The largest message that a producer hands to Kafka, in bytes. A topic must accept this size.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;

@@ -123,6 +123,13 @@ impl Producer {
             config.set("statistics.interval.ms", "0");
         }
         let inner: BaseProducer<Callbacks> = config.create_with_context(Callbacks)?;
+        if is_main {
+            // From now on librdkafka asks for the partitions of these topics, and not only once it
+            // has a record for them. The statistics have the answer, so none is waited for.
+            for topic in settings.routes.topics() {
+                let _no_answer_yet = inner.client().fetch_metadata(Some(topic), Duration::ZERO);
+            }
+        }
         Ok(Self {
             events: EventQueue::of(inner.client()),
             inner,

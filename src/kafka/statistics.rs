@@ -14,7 +14,7 @@ pub(crate) struct Statistics {
     /// The shortest time from a request to its response in the last second, of the broker that is
     /// farthest away. `None` without a request.
     pub(crate) round_trip: Option<Duration>,
-    /// Topics that the producer has written to, with their number of partitions.
+    /// Topics that the producer has asked for or written to, with their number of partitions.
     pub(crate) partitions: Vec<(String, usize)>,
 }
 

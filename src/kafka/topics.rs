@@ -7,16 +7,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::OnceCell;
 
 use super::consumer::QuietContext;
 use super::rights::may_write;
-use super::{CreateTopics, Error, KafkaSettings, MAX_MESSAGE_BYTES};
+use super::topic_settings::{Content, Settings, Topic};
+use super::{CreateTopics, Error, KafkaSettings};
 use crate::event::Routes;
 use crate::finding::Finding;
+use crate::spool::SpoolSettings;
 
 /// The time for Kafka's answer to one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,6 +25,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long brokers remember a producer unless they are told otherwise: the default of
 /// `producer.id.expiration.ms`.
 const DEFAULT_PRODUCER_EXPIRATION: Duration = Duration::from_secs(86_400);
+
+/// How long a broker may not know a topic that has just been created, and the pause before it is
+/// asked again.
+const CREATION_TIME: Duration = Duration::from_secs(5);
+const CREATION_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long settings are asked for that Kafka does not return.
+const SETTINGS_TIME: Duration = Duration::from_secs(1);
 
 /// The code for a topic that does not exist.
 const TOPIC_MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
@@ -33,6 +42,17 @@ pub struct Topics {
     admin: Arc<AdminClient<QuietContext>>,
     routes: Routes,
     create: Option<CreateTopics>,
+    /// Measured once: it differs each time, and so would a finding about it.
+    round_trip: OnceCell<Duration>,
+}
+
+/// How the service uses its topics.
+#[derive(Debug, Clone)]
+pub struct TopicUse {
+    /// How far the timestamp of an event may be from now; `None` is any distance.
+    pub timestamp_tolerance: Option<Duration>,
+    /// Where events wait while Kafka is late, if anywhere.
+    pub spool: Option<SpoolSettings>,
 }
 
 /// The result of an inspection.
@@ -56,17 +76,20 @@ impl Topics {
             admin: Arc::new(settings.client().create_with_context(QuietContext)?),
             routes: settings.routes.clone(),
             create: settings.create_topics,
+            round_trip: OnceCell::new(),
         })
     }
 
-    /// Inspects all topics, and how far away Kafka is from a service that waits for it for
-    /// `spool_after`. Creates topics that are missing, if that is enabled.
+    /// Inspects all topics, and how far away Kafka is, for a service that uses them like this.
+    /// Creates topics that are missing, if that is enabled.
     ///
     /// # Errors
     ///
     /// If Kafka does not answer within 5 s.
-    pub async fn inspect(&self, spool_after: Option<Duration>) -> Result<Inspection, Error> {
-        let round_trip = self.round_trip().await?;
+    pub async fn inspect(&self, usage: &TopicUse) -> Result<Inspection, Error> {
+        let measure = || self.measure_round_trip();
+        let round_trip = *self.round_trip.get_or_try_init(measure).await?;
+        let spool_after = usage.spool.as_ref().map(|spool| spool.after);
         let mut findings = Vec::from_iter(judge_round_trip(round_trip, spool_after));
         let producer_expiration = self.producer_expiration().await;
         let producer_expiration = producer_expiration.unwrap_or(DEFAULT_PRODUCER_EXPIRATION);
@@ -75,12 +98,36 @@ impl Topics {
         for (place, name) in self.routes.topics().enumerate() {
             let mut found = self.describe(name).await?;
             if let (Err(TOPIC_MISSING), Some(create)) = (&found, self.create) {
-                findings.push(self.create(name, create).await);
-                found = self.describe(name).await?;
+                if let Err(failed) = self.create(name, create).await {
+                    findings.push(failed);
+                    continue;
+                }
+                found = self.describe_new(name).await?;
             }
-            topic_found |= found.is_ok() && place < self.routes.event_topics().len();
+            let is_of_events = place < self.routes.event_topics().len();
+            topic_found |= found.is_ok() && is_of_events;
             match found {
-                Ok(topic) => findings.extend(self.judge(name, &topic).await),
+                Ok((partitions, replicas)) => {
+                    let content = match is_of_events {
+                        true => Content::Events {
+                            tolerance: usage.timestamp_tolerance,
+                        },
+                        false => Content::DeadLetters,
+                    };
+                    let spool_bytes = usage.spool.as_ref().map(|spool| spool.max_bytes);
+                    let topic = Topic {
+                        name,
+                        partitions,
+                        replicas,
+                        content,
+                        spool_bytes,
+                    };
+                    findings.extend(self.judge(&topic).await);
+                }
+                Err(TOPIC_MISSING) if self.create.is_some() => findings.push(Finding::error(
+                    name,
+                    "the topic was created, but brokers do not report it yet; if this lasts, check the right Describe on it",
+                )),
                 Err(TOPIC_MISSING) => findings.push(Finding::error(
                     name,
                     "the topic does not exist; create it, or set ZIM2KAFKA_CREATE_TOPICS=true",
@@ -99,12 +146,12 @@ impl Topics {
     }
 
     /// The shortest time of three requests. The first one includes the connection.
-    async fn round_trip(&self) -> Result<Duration, Error> {
+    async fn measure_round_trip(&self) -> Result<Duration, Error> {
         let mut shortest = Duration::MAX;
         for _ in 0..3 {
             let began = Instant::now();
             if let Some(name) = self.routes.topics().next() {
-                drop(self.describe(name).await?);
+                let _answer = self.describe(name).await?;
             }
             shortest = shortest.min(began.elapsed());
         }
@@ -125,8 +172,12 @@ impl Topics {
         value?.parse().ok().map(Duration::from_millis)
     }
 
-    /// Describes the topic. The inner error is Kafka's reason why it does not.
-    async fn describe(&self, name: &str) -> Result<Result<Topic, RDKafkaErrorCode>, Error> {
+    /// The number of the topic's partitions, and of the replicas of the partition that has the
+    /// fewest. The inner error is Kafka's reason why it does not describe the topic.
+    async fn describe(
+        &self,
+        name: &str,
+    ) -> Result<Result<(usize, usize), RDKafkaErrorCode>, Error> {
         let (admin, wanted) = (Arc::clone(&self.admin), name.to_owned());
         let ask = move || admin.inner().fetch_metadata(Some(&wanted), REQUEST_TIMEOUT);
         let metadata = tokio::task::spawn_blocking(ask)
@@ -141,49 +192,53 @@ impl Topics {
             .map(|partition| partition.replicas().len());
         Ok(match topic.error() {
             Some(error) => Err(error.into()),
-            None => Ok(Topic {
-                partitions: topic.partitions().len(),
-                replicas: replicas.min().unwrap_or(0),
-            }),
+            None => Ok((topic.partitions().len(), replicas.min().unwrap_or(0))),
         })
     }
 
-    async fn create(&self, name: &str, create: CreateTopics) -> Finding {
+    /// Describes a topic that has just been created, as soon as a broker knows it.
+    async fn describe_new(
+        &self,
+        name: &str,
+    ) -> Result<Result<(usize, usize), RDKafkaErrorCode>, Error> {
+        let deadline = Instant::now() + CREATION_TIME;
+        loop {
+            let found = self.describe(name).await?;
+            if found != Err(TOPIC_MISSING) || Instant::now() >= deadline {
+                return Ok(found);
+            }
+            tokio::time::sleep(CREATION_PAUSE).await;
+        }
+    }
+
+    async fn create(&self, name: &str, create: CreateTopics) -> Result<(), Finding> {
         // -1 stands for the broker's default.
         let replication = TopicReplication::Fixed(create.replication.unwrap_or(-1));
         let topic = NewTopic::new(name, create.partitions, replication);
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_TIMEOUT))
             .operation_timeout(Some(REQUEST_TIMEOUT));
-        let results = match self.admin.create_topics([&topic], &options).await {
-            Ok(results) => results,
-            Err(error) => {
-                return Finding::error(
-                    name,
-                    format!(
-                        "cannot create the topic: {error}; grant the right Create, or create it yourself"
-                    ),
-                );
-            }
+        let failed = |why: &dyn fmt::Display| {
+            let text = format!(
+                "cannot create the topic: {why}; grant the right Create, or create it yourself"
+            );
+            Err(Finding::error(name, text))
         };
-        match results.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-                Finding::ok(name, "created by another client in the meantime")
+        let results = self.admin.create_topics([&topic], &options).await;
+        match results.map(|results| results.into_iter().next()) {
+            Err(error) => failed(&error),
+            // By another client in the meantime.
+            Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) => Ok(()),
+            Ok(Some(Err((_, code)))) => failed(&code),
+            Ok(_) => {
+                tracing::info!("{name}: created with {} partitions", create.partitions);
+                Ok(())
             }
-            Some(Err((_, code))) => Finding::error(
-                name,
-                format!(
-                    "cannot create the topic: {code}; grant the right Create, or create it yourself"
-                ),
-            ),
-            _ => Finding::ok(
-                name,
-                format!("created with {} partitions", create.partitions),
-            ),
         }
     }
 
-    async fn judge(&self, name: &str, topic: &Topic) -> Vec<Finding> {
+    async fn judge(&self, topic: &Topic<'_>) -> Vec<Finding> {
+        let name = topic.name;
         let mut findings = vec![Finding::ok(
             name,
             format!("{} partitions", topic.partitions),
@@ -207,27 +262,74 @@ impl Topics {
             ),
             replicas => Finding::ok(name, format!("replication factor {replicas}")),
         });
+        match self.settings(name).await {
+            Ok(settings) => findings.extend(topic.judge(&settings)),
+            Err(unread) => findings.push(unread),
+        }
+        findings
+    }
+
+    /// The settings of a topic, or a finding that they cannot be read.
+    async fn settings(&self, name: &str) -> Result<Settings, Finding> {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let asked = [ResourceSpecifier::Topic(name)];
-        let unread = |why: &dyn fmt::Display| {
-            let text =
-                format!("cannot read its configuration ({why}); grant the right DescribeConfigs");
-            vec![Finding::warning(name, text)]
-        };
-        let answer = self.admin.describe_configs(&asked, &options).await;
-        findings.extend(match answer.map(|answer| answer.into_iter().next()) {
-            Ok(Some(Ok(config))) => judge_config(name, &config),
-            Ok(Some(Err(code))) => unread(&code),
-            Ok(None) => unread(&"no answer"),
-            Err(error) => unread(&error),
-        });
-        findings
+        let deadline = Instant::now() + SETTINGS_TIME;
+        loop {
+            let answer = self.admin.describe_configs(&asked, &options).await;
+            let config = match answer.map(|answer| answer.into_iter().next()) {
+                Ok(Some(Ok(config))) => config.entries,
+                Ok(None | Some(Err(_))) => Vec::new(),
+                Err(error) => return Err(unread(name, &error)),
+            };
+            // If Kafka refuses, rust-rdkafka returns no settings and no reason. The broker that is
+            // asked may also not know the topic yet.
+            if config.is_empty() && Instant::now() < deadline {
+                tokio::time::sleep(CREATION_PAUSE).await;
+                continue;
+            }
+            if config.is_empty() {
+                return Err(Finding::warning(
+                    name,
+                    format!("Kafka does not return its settings, {UNJUDGED}"),
+                ));
+            }
+            let values = config.into_iter();
+            let values = values.filter_map(|entry| Some((entry.name, entry.value?)));
+            return Ok(values.collect());
+        }
     }
 }
 
-struct Topic {
-    partitions: usize,
-    replicas: usize,
+/// What is missing without the settings, and what to do.
+const UNJUDGED: &str = "so it is not known whether they delete, change or reject acknowledged records; grant the right DescribeConfigs on it";
+
+/// Why the request for the settings of a topic failed. It goes to another broker than those before
+/// it.
+fn unread(name: &str, error: &KafkaError) -> Finding {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    match code {
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::TimedOutQueue,
+        ) => Finding::error(
+            name,
+            format!(
+                "cannot read its settings ({error}): a broker does not answer at the address that it advertises; check advertised.listeners of all brokers, and the network"
+            ),
+        ),
+        _ => Finding::warning(
+            name,
+            format!("Kafka does not return its settings ({error}), {UNJUDGED}"),
+        ),
+    }
 }
 
 /// A record may wait for the requests before it, and is written by the broker: with less than three
@@ -261,38 +363,37 @@ fn judge_producer_expiration(expiration: Duration) -> Option<Finding> {
     })
 }
 
-fn judge_config(name: &str, config: &ConfigResource) -> Vec<Finding> {
-    let value = |key| config.get(key).and_then(|entry| entry.value.as_deref());
-    let number = |key| value(key).and_then(|text| text.parse::<usize>().ok());
-    let mut findings = Vec::new();
-    findings.push(match number("min.insync.replicas") {
-        Some(in_sync @ 2..) => Finding::ok(name, format!("min.insync.replicas {in_sync}")),
-        in_sync => Finding::warning(
-            name,
-            format!(
-                "min.insync.replicas {}: a record may be acknowledged while only one broker has it; set it to 2",
-                in_sync.map_or("unknown".to_owned(), |number| number.to_string())
-            ),
-        ),
-    });
-    if value("unclean.leader.election.enable") == Some("true") {
-        findings.push(Finding::warning(
-            name,
-            "unclean.leader.election.enable is true: a broker that lags behind may become leader and lose acknowledged records; set it to false",
-        ));
-    }
-    if let Some(limit) = number("max.message.bytes").filter(|limit| *limit < MAX_MESSAGE_BYTES) {
-        findings.push(Finding::error(
-            name,
-            format!("max.message.bytes is {limit}; set it to {MAX_MESSAGE_BYTES} or more"),
-        ));
-    }
-    findings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Level;
+
+    #[test]
+    fn settings_that_cannot_be_read_are_reported_with_what_to_do() {
+        use RDKafkaErrorCode as Code;
+        for (code, level, text) in [
+            (
+                Code::TopicAuthorizationFailed,
+                Level::Warning,
+                "DescribeConfigs",
+            ),
+            (
+                Code::OperationTimedOut,
+                Level::Error,
+                "advertised.listeners",
+            ),
+            (Code::Resolve, Level::Error, "advertised.listeners"),
+            (Code::UnsupportedFeature, Level::Warning, "it is not known"),
+        ] {
+            let finding = unread("t", &KafkaError::AdminOp(code));
+            assert_eq!(
+                (finding.level, finding.subject.as_str()),
+                (level, "t"),
+                "{code}"
+            );
+            assert!(finding.text.contains(text), "{}", finding.text);
+        }
+    }
 
     #[test]
     fn a_kafka_that_is_too_far_away_for_the_time_before_the_spool_is_a_warning() {

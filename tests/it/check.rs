@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::app::PATIENCE;
 use crate::support::kafka::{kafka, shared_cluster};
-use crate::support::process::{Ended, run};
+use crate::support::process::{Ended, Service, run};
 
 /// There is a line that begins with this level, and is about this.
 #[track_caller]
@@ -91,6 +91,141 @@ fn it_judges_the_topics_of_a_real_kafka() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     has(&ended, "error", small, "max.message.bytes is 999999");
     has(&ended, "warning", small, "unclean.leader.election.enable");
+}
+
+#[test]
+fn settings_that_delete_change_or_reject_records_are_found_and_logged_once() {
+    let Some(kafka) = kafka() else { return };
+    let [topic, dead] = ["forgets", "forgets-dead"].map(|purpose| kafka.unique_topic(purpose));
+    let mut of_events = vec![
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "1000"),
+        ("retention.bytes", "1000"),
+        ("message.timestamp.before.max.ms", "60000"),
+        ("message.timestamp.after.max.ms", "60000"),
+    ];
+    let of_dead_letters = [
+        ("cleanup.policy", "compact"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("retention.ms", "7200000"),
+        ("min.insync.replicas", "4"),
+    ];
+    kafka.create_topic(&topic, 1, &of_events);
+    kafka.create_topic(&dead, 1, &of_dead_letters);
+    let found = [
+        (
+            "error",
+            &topic,
+            "cleanup.policy is compact,delete: Kafka keeps only the last record of each group; set cleanup.policy=delete",
+        ),
+        ("error", &topic, "retention.ms is 1000 (1 s): "),
+        (
+            "error",
+            &topic,
+            "retention.bytes is 1000 for each partition: ",
+        ),
+        (
+            "error",
+            &topic,
+            "message.timestamp.before.max.ms is 60000 (1 min), below ZIM2KAFKA_TIMESTAMP_TOLERANCE (10 min): ",
+        ),
+        (
+            "error",
+            &topic,
+            "message.timestamp.after.max.ms is 60000 (1 min), below ZIM2KAFKA_TIMESTAMP_TOLERANCE",
+        ),
+        ("error", &dead, "cleanup.policy is compact: "),
+        (
+            "warning",
+            &dead,
+            "message.timestamp.type is LogAppendTime: ",
+        ),
+        ("warning", &dead, "retention.ms is 7200000 (2 h): "),
+        (
+            "error",
+            &dead,
+            "min.insync.replicas is 4, more than the replication factor ",
+        ),
+    ];
+    let variables = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+        ("ZIM2KAFKA_KAFKA_BROKERS", kafka.brokers()),
+        ("ZIM2KAFKA_TOPIC", &topic),
+        ("ZIM2KAFKA_DEAD_LETTER_TOPIC", &dead),
+    ];
+    let ended = run(&["check"], &variables);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for (level, subject, text) in found {
+        has(&ended, level, subject, text);
+    }
+
+    let mut service = Service::start(&[], &variables);
+    service.process.logs(found[8].2);
+    // With this one, the next inspection has a finding that is new.
+    of_events.push(("unclean.leader.election.enable", "true"));
+    kafka.change_topic(&topic, &of_events);
+    let log = service
+        .process
+        .logs("unclean.leader.election.enable is true");
+    for (level, subject, text) in found {
+        let is = |line: &&str| line.contains(&format!("{subject}: {text}"));
+        let lines: Vec<_> = log.lines().filter(is).collect();
+        assert_eq!(lines.len(), 1, "{text}: {log}");
+        let level = level.to_uppercase();
+        assert!(lines[0].contains(&level[..4]), "{lines:?}");
+    }
+
+    kafka.change_topic(&topic, &[]);
+    kafka.change_topic(&dead, &[]);
+    let ended = run(&["check"], &variables);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_topic_whose_settings_may_not_be_read_is_one_warning() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let names = ["hidden", "hidden-dead"].map(|purpose| cluster.unique_topic(purpose));
+    names
+        .iter()
+        .for_each(|name| cluster.create_topic(name, 1, &[]));
+    cluster.deny(&names[0], "DESCRIBE_CONFIGS");
+    let sasl = cluster.sasl_ssl();
+    let properties = sasl.properties("SCRAM-SHA-512");
+    let properties = properties
+        .map(|(key, value)| format!("{key}={value}"))
+        .join("\n");
+    let variables = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+        ("ZIM2KAFKA_KAFKA_BROKERS", sasl.brokers.as_str()),
+        ("ZIM2KAFKA_KAFKA_PROPERTIES", properties.as_str()),
+        ("ZIM2KAFKA_TOPIC", names[0].as_str()),
+        ("ZIM2KAFKA_DEAD_LETTER_TOPIC", names[1].as_str()),
+    ];
+    // Brokers follow within moments, not at once.
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        let ended = run(&["check"], &variables);
+        if ended.stdout.contains("the right DescribeConfigs") {
+            break ended;
+        }
+        assert!(Instant::now() < deadline, "{ended:?}");
+        thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    has(
+        &ended,
+        "warning",
+        &names[0],
+        "Kafka does not return its settings, so it is not known whether they delete, change or reject acknowledged records; grant the right DescribeConfigs",
+    );
+    has(&ended, "ok", &names[0], "is writable");
+    assert_eq!(
+        ended.stdout.matches("DescribeConfigs").count(),
+        1,
+        "{ended:?}"
+    );
 }
 
 #[test]

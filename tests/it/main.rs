@@ -31,4 +31,5 @@ mod setting_errors;
 mod settings;
 mod spool;
 mod support;
+mod tail;
 mod threads;

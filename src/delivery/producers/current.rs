@@ -107,8 +107,8 @@ impl Current {
             } = reports;
             failpoint::hit("reports");
             self.in_flight = self.in_flight.saturating_sub(records.len());
-            if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
-                let reported = queue.report(self.id, records);
+            if let Some(lane) = shared.lanes.of_topic(&topic) {
+                let reported = lane.queue.report(self.id, records);
                 self.failed_batches += usize::from(reported.rejected + reported.failed > 0);
                 sum += reported;
             }
@@ -121,8 +121,8 @@ impl Current {
         };
         let on_statistics = |statistics: Statistics| {
             for (topic, partitions) in statistics.partitions {
-                if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
-                    queue.set_partitions(partitions);
+                if let Some(lane) = shared.lanes.of_topic(&topic) {
+                    lane.set_partitions(partitions);
                 }
             }
         };

@@ -191,7 +191,7 @@ impl Producers {
 
     /// Hands records of a lane to their producers.
     pub(super) fn send(&mut self, lane: &Lane, batch: Vec<Outgoing>, now: Instant) {
-        let Lane { topic, queue } = lane;
+        let Lane { topic, queue, .. } = lane;
         let mut unsent = Vec::new();
         for Outgoing { to, number, record } in batch {
             let all = self.all.iter_mut().enumerate();
@@ -399,7 +399,7 @@ fn connect(producer: &Producer, shared: &Shared, is_successor: bool) -> bool {
         .collect();
     let partitions = producer.connect(&topics, timeout);
     for (lane, count) in shared.lanes.all().iter().zip(&partitions) {
-        lane.queue.set_partitions(*count);
+        lane.set_partitions(*count);
     }
     !partitions.is_empty()
 }

@@ -97,7 +97,7 @@ impl Process {
 
     /// Polls until it is so. A process that ends before is not waited for any longer.
     #[track_caller]
-    fn wait_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ended = self.child.try_wait().expect("it is our child").is_some();

@@ -4,7 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -66,6 +67,38 @@ impl Kafka {
             .find_map(Result::err);
         assert_eq!(refused, None, "topic {name} was not deleted");
         self.wait_for_partitions(name, <[Partition]>::is_empty);
+    }
+
+    /// Adds partitions to a topic, and waits until all `partitions` have a leader.
+    pub(crate) fn add_partitions(&self, name: &str, partitions: usize) {
+        let more = NewPartitions::new(name, partitions);
+        let added = wait_for(
+            self.admin()
+                .create_partitions([&more], &AdminOptions::new()),
+        );
+        let refused = added
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "topic {name} got no partitions");
+        self.wait_for_partitions(name, |found| {
+            let led = found.iter().filter(|partition| partition.leader.is_some());
+            led.count() == partitions
+        });
+    }
+
+    /// Sets the settings of a topic, and all others to the defaults.
+    pub(crate) fn change_topic(&self, name: &str, settings: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (setting, value) in settings {
+            change = change.set(setting, value);
+        }
+        let changed = wait_for(self.admin().alter_configs([&change], &AdminOptions::new()));
+        let refused = changed
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "topic {name} was not changed");
     }
 
     pub(super) fn change_broker(&self, id: i32, name: &str, value: &str) {

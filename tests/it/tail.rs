@@ -1,0 +1,127 @@
+//! `tail` reads all of a topic, also when its partitions change, and `serve` warns of that.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::support::app::callback;
+use crate::support::kafka::{Kafka, kafka, publish};
+use crate::support::process::{Process, Service, zim2kafka};
+
+fn tail(kafka: &Kafka, topic: &str, more: &[&str]) -> Process {
+    let arguments = ["tail", "--kafka-brokers", kafka.brokers(), "--topic", topic];
+    Process::start(zim2kafka(&[&arguments, more].concat(), &[]))
+}
+
+/// The partition and the offset of each record that was printed.
+fn places(stdout: &str) -> Vec<(i64, i64)> {
+    let place = |line: &str| {
+        let record: Value = serde_json::from_str(line).expect("one JSON object a line");
+        let number = |name| record[name].as_i64().expect("a number");
+        (number("partition"), number("offset"))
+    };
+    stdout.lines().map(place).collect()
+}
+
+#[test]
+fn partitions_that_are_added_are_read_from_their_beginning_and_warned_of() {
+    let Some(kafka) = kafka() else { return };
+    let [topic, dead] = ["grows", "dead"].map(|purpose| kafka.unique_topic(purpose));
+    kafka.create_topic(&topic, 1, &[]);
+    kafka.create_topic(&dead, 1, &[]);
+    let mut service = Service::start(
+        &[],
+        &[
+            ("ZIM2KAFKA_KAFKA_BROKERS", kafka.brokers()),
+            ("ZIM2KAFKA_TOPIC", &topic),
+            ("ZIM2KAFKA_DEAD_LETTER_TOPIC", &dead),
+        ],
+    );
+    service.ready();
+    let post = |service: &Service, group: usize| {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("it is later");
+        let now = u64::try_from(now.as_millis()).expect("it is not that late");
+        let body = callback(json!({"group_id": group.to_string(), "timestamp": now}));
+        let answer = service.post(body);
+        assert!(answer.contains("published"), "{answer}");
+    };
+    // Nothing is published before, so the service learns the number without a record.
+    let (changed, again) = (
+        "the number of partitions has changed from 1 to 2;",
+        "the number of partitions has changed from 2 to 6;",
+    );
+    kafka.add_partitions(&topic, 2);
+    service.process.logs(changed);
+
+    (0..5).for_each(|group| post(&service, group));
+    let mut tail = tail(kafka, &topic, &["--from-beginning", "--count=30"]);
+    tail.wait_until("five records", |tail| tail.stdout().lines().count() == 5);
+    kafka.add_partitions(&topic, 6);
+    kafka.add_partitions(&dead, 2);
+    service.process.logs(again);
+    (0..25).for_each(|group| post(&service, group));
+    service.process.logs(&format!(
+        "{dead}: the number of partitions has changed from 1 to 2"
+    ));
+    let log = service.process.stderr();
+    for (text, level) in [(changed, "WARN"), (again, "WARN"), (&dead, "INFO")] {
+        let is = |line: &&str| line.contains(text) && line.contains("number of partitions");
+        let lines: Vec<_> = log.lines().filter(is).collect();
+        assert_eq!(lines.len(), 1, "{text}: {log}");
+        assert!(lines[0].contains(level), "{lines:?}");
+    }
+
+    let ended = tail.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let stored = kafka.read_all(&topic);
+    let stored = stored
+        .iter()
+        .map(|record| (i64::from(record.partition), record.offset));
+    let stored: BTreeSet<_> = stored.collect();
+    let read = places(&ended.stdout);
+    assert_eq!(read.len(), 30, "each record once");
+    assert_eq!(BTreeSet::from_iter(read), stored);
+    assert!(stored.iter().any(|(partition, _)| *partition > 1));
+    let line = "changed from 2 to 6; reading the new ones from their beginning";
+    assert!(ended.stderr.contains(line), "{ended:?}");
+
+    kafka.delete_topic(&topic);
+    kafka.create_topic(&topic, 3, &[]);
+    service
+        .process
+        .logs("the number of partitions has changed from 6 to 3;");
+}
+
+#[test]
+fn a_topic_that_is_missing_is_waited_for_and_read_from_its_beginning() {
+    let Some(kafka) = kafka() else { return };
+    let topic = kafka.unique_topic("comes-and-goes");
+    let put = |key: &str| publish(&kafka.client(), &topic, key).expect("Kafka takes it");
+    let mut tail = tail(kafka, &topic, &["--count=7"]);
+    tail.logs("the topic does not exist; waiting for it");
+    kafka.create_topic(&topic, 1, &[]);
+    ["a", "b", "c"].into_iter().for_each(put);
+    tail.wait_until("three records", |tail| tail.stdout().lines().count() == 3);
+    assert!(
+        tail.stderr()
+            .contains("the topic exists now, with 1 partitions")
+    );
+
+    kafka.delete_topic(&topic);
+    tail.logs("the topic was deleted; waiting until it is created again");
+    kafka.create_topic(&topic, 2, &[]);
+    ["d"; 3].into_iter().for_each(put);
+    tail.wait_until("six records", |tail| tail.stdout().lines().count() == 6);
+
+    // Faster than a lookup of partitions.
+    kafka.delete_topic(&topic);
+    kafka.create_topic(&topic, 2, &[]);
+    put("d");
+    let ended = tail.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let offsets = places(&ended.stdout).into_iter().map(|(_, offset)| offset);
+    assert!(offsets.eq([0, 1, 2, 0, 1, 2, 0]), "{ended:?}");
+}
