@@ -216,15 +216,31 @@ pub(crate) fn secrets(bytes: &[u8]) {
             }
             Err(error) => {
                 let said = error.to_string();
-                let words: String = said.chars().filter(|sign| !sign.is_ascii_digit()).collect();
-                let sentence = words.replace("line ", "").replace("entry ", "");
-                let sentences = [
+                // What is left without our own words and numbers would be text of the secrets.
+                let known = [
                     "holds no secret; write appid=secret",
                     " is not of the form appid=secret",
                     " has no appid before its =",
+                    " has an appid that is neither * nor letters, digits, _ and -; write the AppID without quotes and blanks",
+                    " sets a variable; write appid=secret alone",
                     " has an empty secret",
+                    "; write the CallbackSecret without quotes and blanks",
+                    " has a secret with a quotation mark",
+                    " has a secret with a blank",
+                    " has a secret with a control character",
+                    " has a secret with a character that is neither ASCII nor a letter",
+                    " has a secret with \\n written out",
+                    " has a placeholder; write the CallbackSecret from ZEGOCLOUD's console",
+                    " holds several pairs; write each on its own line, in the variable with commas between",
+                    " more are invalid",
+                    "line",
+                    "entry",
                 ];
-                assert!(sentences.contains(&sentence.as_str()), "{said}");
+                let rest = known
+                    .iter()
+                    .fold(said.clone(), |rest, known| rest.replace(known, ""));
+                let is_ours = |sign: char| sign.is_ascii_digit() || " ;".contains(sign);
+                assert!(rest.chars().all(is_ours), "{said}");
             }
         }
     }
