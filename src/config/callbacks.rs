@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     CALLBACK_SECRETS, CallbackArgs, ConfigError, ConnectionArgs, DEADLINE_MAX, DeadlineArgs,
-    Source, invalid, variable,
+    Source, file, invalid, variable,
 };
 use crate::callback::Secrets;
 use crate::event::MAX_RECORD_BYTES;
@@ -91,8 +91,10 @@ pub fn secrets(file: Option<&Path>) -> Result<(Secrets, Option<Source<Secrets>>)
         }
         (None, Some(path)) => {
             let (source, secrets) = Source::open(&[(FILE, path)], |contents| {
-                let text = contents.first().map_or(Ok(""), |text| str::from_utf8(text));
-                let text = text.map_err(|_| invalid(FILE, "the file is not valid UTF-8"))?;
+                let text = contents
+                    .first()
+                    .map_or(Ok(""), |content| file::text(content));
+                let text = text.map_err(|problem| invalid(FILE, problem))?;
                 Secrets::parse_lines(text).map_err(|error| invalid(FILE, error))
             })?;
             Ok((secrets, Some(source)))

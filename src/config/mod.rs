@@ -9,14 +9,13 @@
 
 mod arguments;
 mod callbacks;
+mod file;
 mod source;
 
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
@@ -30,7 +29,8 @@ pub use arguments::{
     LogFormat, ServeArgs, SpoolArgs, TopicArgs, duration,
 };
 pub use callbacks::secrets;
-pub use source::{Content, Source};
+pub use file::{Content, MAX_FILE_BYTES};
+pub use source::Source;
 
 /// The prefix of every variable.
 const PREFIX: &str = "ZIM2KAFKA_";
@@ -167,9 +167,8 @@ impl KafkaArgs {
             (Some(list), None) => {
                 Properties::parse_list(&list).map_err(|error| invalid(KAFKA_PROPERTIES, error))
             }
-            (None, Some(path)) => {
-                Properties::parse_file(&read(FILE, path)?).map_err(|error| invalid(FILE, error))
-            }
+            (None, Some(path)) => Properties::parse_file(&file::read_text(FILE, path)?)
+                .map_err(|error| invalid(FILE, error)),
             (None, None) => Ok(Properties::default()),
         }
     }
@@ -199,10 +198,6 @@ fn is_topic_name(name: &str) -> bool {
         && name != "."
         && name != ".."
         && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
-fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|error| source::unreadable(variable, path, &error))
 }
 
 /// The value of a variable; `None` if it is empty.
