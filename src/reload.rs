@@ -16,6 +16,7 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::callback::Secrets;
 use crate::config::Source;
+use crate::finding::Finding;
 use crate::http::{Certificate, Tls};
 use crate::intake::Intake;
 use crate::log::LogThrottle;
@@ -238,9 +239,5 @@ impl<F: Fn(bool)> Watch<F> {
 /// Reports the certificate that is served from now on.
 pub(crate) fn use_certificate(certificate: &Certificate, metrics: &Metrics) {
     metrics.set_certificate_not_after(certificate.not_after());
-    if certificate.is_expired() {
-        tracing::error!(
-            "the certificate in ZIM2KAFKA_TLS_CERT has expired: senders that verify it cannot connect; replace the file"
-        );
-    }
+    certificate.findings().iter().for_each(Finding::log);
 }

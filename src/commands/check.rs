@@ -22,11 +22,16 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .callback
         .callback_settings(&serve.deadlines, &serve.connections)?;
     serve.connections.limits()?;
-    serve.connections.certificate()?;
+    let certificate = serve.connections.certificate()?;
     config::secrets(serve.callback.callback_secrets_file.as_deref())?;
     // Creating topics is left to `serve`.
     let settings = serve.kafka.settings(None)?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
+    findings.extend(
+        certificate
+            .iter()
+            .flat_map(|(certificate, _)| certificate.findings()),
+    );
     let spool = serve.spool.settings(&serve.deadlines)?;
     findings.extend(match &spool {
         Some(spool) => spool::inspect(spool),

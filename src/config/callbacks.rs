@@ -164,7 +164,9 @@ impl ConnectionArgs {
                 return Err(invalid(CERT, "needs two files"));
             };
             Certificate::parse(chain, key).map_err(|error| match error {
-                CertificateError::NoKey => invalid(KEY, error),
+                CertificateError::NoKey(_) | CertificateError::UnusableKey(_) => {
+                    invalid(KEY, error)
+                }
                 error => invalid(CERT, error),
             })
         })?;
