@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit, VerifiedCallback, sign};
 use zim2kafka::event::{self, Kind, MAX_RECORD_BYTES, Record};
 
-const SECRET: &str = "a secret that no seed is signed with";
+const SECRET: &str = "a-secret-that-no-seed-is-signed-with";
 const NOW: i64 = 1_757_577_600_123;
 
 fn raw(body: impl Into<Vec<u8>>) -> RawCallback {
@@ -94,8 +94,8 @@ pub(crate) fn authenticate(bytes: &[u8]) {
         has_form
     );
 
-    let other = Secrets::parse_list("1=another secret,2=x").expect("valid");
-    assert!(secret == "another secret" || !is_authentic(&other, timestamp, nonce, &signature));
+    let other = Secrets::parse_list("1=another-secret,2=x").expect("valid");
+    assert!(secret == "another-secret" || !is_authentic(&other, timestamp, nonce, &signature));
     for at in 0..signature.len() {
         let mut near = signature.clone().into_bytes();
         if let Some(digit) = near.get_mut(at) {

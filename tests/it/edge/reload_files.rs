@@ -302,7 +302,8 @@ async fn a_byte_order_mark_in_front_of_any_file_means_nothing() {
             ),
         ],
     );
-    assert!(ended.stdout.contains("configuration"), "{ended:?}");
+    // Kafka does not answer there, but the configuration was valid.
+    assert_eq!(ended.code, Some(1), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -318,10 +319,8 @@ async fn a_certificate_with_a_serial_number_of_24_bytes_is_served_with_a_warning
     let mut service = files.serve(true);
     assert_eq!(files.post(&service).await, 200);
     let log = service.process.logs("when it expires is unknown");
-    assert!(
-        log.contains("WARN ZIM2KAFKA_TLS_CERT") || log.contains("WARN"),
-        "{log}"
-    );
+    let line = log.lines().find(|line| line.contains("is unknown"));
+    assert!(line.is_some_and(|line| line.contains("WARN")), "{log}");
     assert!(service.metric(NOT_AFTER).is_nan());
     authority.write(2091);
     until("the next one is known", async || {
