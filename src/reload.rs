@@ -241,3 +241,66 @@ pub(crate) fn use_certificate(certificate: &Certificate, metrics: &Metrics) {
     metrics.set_certificate_not_after(certificate.not_after());
     certificate.findings().iter().for_each(Finding::log);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> (watch::Sender<u32>, Watch<impl Fn(bool)>) {
+        let (send, requests) = watch::channel(0);
+        let watch = Watch {
+            requests: Requests(Some(requests)),
+            is_requested: false,
+            is_current: true,
+            is_refused: false,
+            set_successful: |_| (),
+            variables: "FILE".to_owned(),
+            paths: "/file".to_owned(),
+            hang_throttle: LogThrottle::default(),
+        };
+        (send, watch)
+    }
+
+    async fn comes(requests: &mut Requests) -> bool {
+        timeout(Duration::from_millis(20), requests.next())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test]
+    async fn requests_that_nobody_waits_for_count_as_one_and_none_is_lost() {
+        let (send, mut watch) = watch();
+        assert!(!comes(&mut watch.requests).await);
+        for _ in 0..3 {
+            send.send_modify(|count| *count += 1);
+        }
+        assert!(comes(&mut watch.requests).await);
+        assert!(!comes(&mut watch.requests).await);
+        send.send_modify(|count| *count += 1);
+        drop(send);
+        assert!(comes(&mut watch.requests).await);
+        assert!(!comes(&mut watch.requests).await, "there is no sender");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_during_a_check_is_for_the_next_one() {
+        let (send, mut watch) = watch();
+        for is_requested in [false, true] {
+            watch.is_requested = false;
+            let (end, ends) = std::sync::mpsc::channel();
+            let check = tokio::task::spawn_blocking(move || ends.recv());
+            let during = async {
+                if is_requested {
+                    send.send_modify(|count| *count += 1);
+                    tokio::task::yield_now().await;
+                }
+                end.send(7).expect("it waits");
+            };
+            let (checked, ()) = tokio::join!(watch.finish(check), during);
+            assert_eq!(checked, Ok(7));
+            // It was taken by `finish`, or waits.
+            let is_left = watch.is_requested || comes(&mut watch.requests).await;
+            assert_eq!(is_left, is_requested);
+        }
+    }
+}

@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn utf_16_is_refused_with_advice() {
         let folder = folder();
-        for content in [&b"\xff\xfe1\0=\0"[..], b"\xfe\xff\01\0=", b"\xff\xfe\0\0"] {
+        for content in [&b"\xff\xfe1\0=\0"[..], b"\xfe\xff\x001\0=", b"\xff\xfe\0\0"] {
             let path = file(&folder, content);
             let problem = both(&path).expect_err("UTF-16");
             let wanted = format!("FILE: {}: is UTF-16; save it as UTF-8", path.display());
