@@ -203,6 +203,15 @@ fn pair(entry: &str) -> Result<(&str, &str), EntryError> {
     if secret.is_empty() {
         return Err(EntryError::EmptySecret);
     }
+    // Only numbers, as ZEGOCLOUD's appids are: a secret may contain other text with an `=`.
+    let is_pair = |(text, _): (&str, &str)| {
+        text == ANY || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let separates = |sign: char| sign.is_whitespace() || ",;".contains(sign);
+    let mut others = secret.split(separates).skip(1);
+    if others.any(|other| other.split_once('=').is_some_and(is_pair)) {
+        return Err(EntryError::SeveralPairs);
+    }
     if let Some(character) = secret.chars().find_map(impossible) {
         return Err(EntryError::Secret(character));
     }
@@ -211,14 +220,6 @@ fn pair(entry: &str) -> Result<(&str, &str), EntryError> {
     }
     if is_placeholder(secret) {
         return Err(EntryError::Placeholder);
-    }
-    // Only numbers, as ZEGOCLOUD's appids are: a secret may contain other text with an `=`.
-    let is_pair = |(text, _): (&str, &str)| {
-        text == ANY || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    let mut others = secret.split([',', ';']).skip(1);
-    if others.any(|other| other.split_once('=').is_some_and(is_pair)) {
-        return Err(EntryError::SeveralPairs);
     }
     Ok((appid, secret))
 }

@@ -169,19 +169,17 @@ fn a_line_holds_one_pair() {
         "1=hunter2,2=b",
         "1=hunter2,*=b",
         "1=hunter2;2=b",
+        "1=hunter2 2=b",
+        "1=hunter2\r2=b\r",
         "1=a,hunter2,33=c",
     ] {
         let error = Secrets::parse_lines(line).expect_err(line).to_string();
         assert!(error.starts_with("line 1 holds several pairs"), "{error}");
     }
-    let error = Secrets::parse_list("1=hunter2\n2=b").expect_err("no comma");
-    assert!(
-        error
-            .to_string()
-            .starts_with("entry 1 has a secret with a control character")
-    );
-    let error = Secrets::parse_list("1=hunter2;2=b").expect_err("no comma");
-    assert!(error.to_string().starts_with("entry 1 holds several pairs"));
+    for list in ["1=hunter2\n2=b", "1=hunter2;2=b", "1=hunter2 *=b"] {
+        let error = Secrets::parse_list(list).expect_err("no comma").to_string();
+        assert!(error.starts_with("entry 1 holds several pairs"), "{error}");
+    }
 }
 
 #[test]

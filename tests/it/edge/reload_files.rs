@@ -239,10 +239,7 @@ async fn secrets_that_cannot_be_meant_do_not_replace_those_that_work() {
             "line 3 has a secret with a quotation mark",
         ),
         (b"1=ge heim\n", "line 1 has a secret with a blank"),
-        (
-            b"1=one\r2=geheim\r",
-            "line 1 has a secret with a control character",
-        ),
+        (b"1=one\r2=geheim\r", "line 1 holds several pairs"),
         (
             b"1=one\\n2=geheim",
             "line 1 has a secret with \\n written out",
