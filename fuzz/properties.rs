@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit, VerifiedCallback, sign};
 use zim2kafka::event::{self, Kind, MAX_RECORD_BYTES, Record};
 
-const SECRET: &str = "a secret that no seed is signed with";
+const SECRET: &str = "a-secret-that-no-seed-is-signed-with";
 const NOW: i64 = 1_757_577_600_123;
 
 fn raw(body: impl Into<Vec<u8>>) -> RawCallback {
@@ -94,8 +94,8 @@ pub(crate) fn authenticate(bytes: &[u8]) {
         has_form
     );
 
-    let other = Secrets::parse_list("1=another secret,2=x").expect("valid");
-    assert!(secret == "another secret" || !is_authentic(&other, timestamp, nonce, &signature));
+    let other = Secrets::parse_list("1=another-secret,2=x").expect("valid");
+    assert!(secret == "another-secret" || !is_authentic(&other, timestamp, nonce, &signature));
     for at in 0..signature.len() {
         let mut near = signature.clone().into_bytes();
         if let Some(digit) = near.get_mut(at) {
@@ -216,15 +216,31 @@ pub(crate) fn secrets(bytes: &[u8]) {
             }
             Err(error) => {
                 let said = error.to_string();
-                let words: String = said.chars().filter(|sign| !sign.is_ascii_digit()).collect();
-                let sentence = words.replace("line ", "").replace("entry ", "");
-                let sentences = [
+                // What is left without our own words and numbers would be text of the secrets.
+                let known = [
                     "holds no secret; write appid=secret",
                     " is not of the form appid=secret",
                     " has no appid before its =",
+                    " has an appid that is neither * nor letters, digits, _ and -; write the AppID without quotes and blanks",
+                    " sets a variable; write appid=secret alone",
                     " has an empty secret",
+                    "; write the CallbackSecret without quotes and blanks",
+                    " has a secret with a quotation mark",
+                    " has a secret with a blank",
+                    " has a secret with a control character",
+                    " has a secret with a character that is neither ASCII nor a letter",
+                    " has a secret with \\n written out",
+                    " has a placeholder; write the CallbackSecret from ZEGOCLOUD's console",
+                    " holds several pairs; write each on its own line, in the variable with commas between",
+                    " more are invalid",
+                    "line",
+                    "entry",
                 ];
-                assert!(sentences.contains(&sentence.as_str()), "{said}");
+                let rest = known
+                    .iter()
+                    .fold(said.clone(), |rest, known| rest.replace(known, ""));
+                let is_ours = |sign: char| sign.is_ascii_digit() || " ;".contains(sign);
+                assert!(rest.chars().all(is_ours), "{said}");
             }
         }
     }

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
 pub use decode::{Json, Malformed};
-pub use secrets::{EntryPosition, Secrets, SecretsError};
+pub use secrets::{EntryError, EntryPosition, Secrets, SecretsError};
 
 /// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
 /// nonce.

@@ -25,6 +25,8 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let ports = serve.ports(&mut faults);
     let (settings, ports) = faults.finish(kafka.zip(ports))?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
+    let certificate = ports.certificate.iter();
+    findings.extend(certificate.flat_map(|(certificate, _)| certificate.findings()));
     let spool = ports.spool;
     findings.extend(match &spool {
         Some(spool) => spool::inspect(spool),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     CALLBACK_SECRETS, CallbackArgs, ConfigError, ConfigErrors, ConnectionArgs, DeadlineArgs,
-    Faults, NOT_SET, ServeArgs, Source, contradiction, invalid, variable,
+    Faults, NOT_SET, ServeArgs, Source, contradiction, file, invalid, variable,
 };
 use crate::callback::Secrets;
 use crate::http::{
@@ -123,8 +123,10 @@ pub fn secrets(file: Option<&Path>) -> Result<(Secrets, Option<Source<Secrets>>)
         }
         (None, Some(path)) => {
             let (source, secrets) = Source::open(&[(FILE, path)], |contents| {
-                let text = contents.first().map_or(Ok(""), |text| str::from_utf8(text));
-                let text = text.map_err(|_| invalid(FILE, "the file is not valid UTF-8"))?;
+                let text = contents
+                    .first()
+                    .map_or(Ok(""), |content| file::text(content));
+                let text = text.map_err(|problem| invalid(FILE, problem))?;
                 Secrets::parse_lines(text).map_err(|error| invalid(FILE, error))
             })?;
             Ok((secrets, Some(source)))
@@ -203,7 +205,9 @@ impl ConnectionArgs {
                 return Err(invalid(CERT, "needs two files"));
             };
             Certificate::parse(chain, key).map_err(|error| match error {
-                CertificateError::NoKey => invalid(KEY, error),
+                CertificateError::NoKey(_) | CertificateError::UnusableKey(_) => {
+                    invalid(KEY, error)
+                }
                 error => invalid(CERT, error),
             })
         })?;

@@ -15,12 +15,12 @@ mod arguments;
 mod callbacks;
 mod environment;
 mod faults;
+mod file;
 mod source;
 mod suggestions;
 mod values;
 
 use std::fs;
-use std::path::Path;
 
 use crate::event::{GroupJoined, Routes};
 use crate::kafka::{CreateTopics, KafkaSettings, Place, Properties, check_brokers};
@@ -34,7 +34,8 @@ use environment::variable;
 pub use environment::{parse, unknown_variables, variables};
 pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
-pub use source::{Content, Source};
+pub use file::{Content, MAX_FILE_BYTES};
+pub use source::Source;
 pub use values::duration;
 
 /// `appid=secret` pairs.
@@ -172,8 +173,9 @@ impl KafkaArgs {
         const FILE: &str = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE";
         let list = variable(KAFKA_PROPERTIES)?;
         let path = self.kafka_properties_file.as_deref();
-        let file = path.map(|path| read(FILE, path)).transpose()?;
-        let parsed = Properties::parse(list.as_deref(), file.as_deref(), brokers);
+        let file = path.map(|path| file::open(FILE, path)).transpose()?;
+        let file = file.as_ref().map(|file| file.content.as_slice());
+        let parsed = Properties::parse(list.as_deref(), file, brokers);
         parsed.map_err(|errors| {
             let named = errors.iter().map(|error| match (error.place, path) {
                 (Place::Line(_), Some(path)) => {
@@ -199,10 +201,6 @@ fn topic_name(variable: &'static str, name: &str) -> Result<(), ConfigError> {
         _ => return Ok(()),
     };
     Err(invalid(variable, format!("{name:?} {problem}; {WRITE}")))
-}
-
-fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
-    fs::read(path).map_err(|error| source::unreadable(variable, path, &error))
 }
 
 #[cfg(test)]

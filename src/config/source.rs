@@ -1,16 +1,15 @@
 //! Files that are read at startup and again when they change.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
-use zeroize::Zeroizing;
 
-use super::{ConfigError, invalid};
+use super::ConfigError;
+use super::file::{self, Content};
 
 /// A set of files that are parsed together.
 pub struct Source<T> {
-    files: Vec<(&'static str, PathBuf)>,
+    files: Vec<SourceFile>,
     parse: fn(&[Content]) -> Result<T, ConfigError>,
     /// The state of the files at the last check.
     last: FilesState,
@@ -18,8 +17,13 @@ pub struct Source<T> {
     parsed: FilesState,
 }
 
-/// The bytes of a file, wiped from memory when dropped because they may hold secrets.
-pub type Content = Zeroizing<Vec<u8>>;
+struct SourceFile {
+    variable: &'static str,
+    path: PathBuf,
+    /// If it is not a regular file: what it is, and what it held at the start. It is not read again,
+    /// because a pipe has nothing more to read, and waiting for its writer could take for ever.
+    once: Option<(&'static str, Content)>,
+}
 
 /// Identifies the contents of the files without keeping them.
 type FilesState = Result<[u8; 20], ConfigError>;
@@ -34,17 +38,25 @@ impl<T> Source<T> {
         files: &[(&'static str, &Path)],
         parse: fn(&[Content]) -> Result<T, ConfigError>,
     ) -> Result<(Self, T), ConfigError> {
-        let own = |(variable, path): &(&'static str, &Path)| (*variable, path.to_path_buf());
-        let files: Vec<_> = files.iter().map(own).collect();
-        let contents = read(&files)?;
+        let (mut watched, mut contents) = (Vec::new(), Vec::new());
+        for &(variable, path) in files {
+            let opened = file::open(variable, path)?;
+            watched.push(SourceFile {
+                variable,
+                path: path.to_path_buf(),
+                once: opened.special.map(|kind| (kind, opened.content.clone())),
+            });
+            contents.push(opened.content);
+        }
         let found = Ok(digest(&contents));
         let source = Self {
-            files,
+            files: watched,
             parse,
             last: found.clone(),
             parsed: found,
         };
-        Ok((source, parse(&contents)?))
+        let first = source.parse(&contents)?;
+        Ok((source, first))
     }
 
     /// Checks the files, and parses them if they have changed.
@@ -52,8 +64,10 @@ impl<T> Source<T> {
     /// A change is parsed once two checks in a row have found the same: a single check may see a
     /// file that is half written, or only one of two that belong together. `now` parses them in any
     /// case.
+    ///
+    /// It may take for ever if a file system does not answer.
     pub fn check(&mut self, now: bool) -> Option<Result<T, ConfigError>> {
-        let contents = read(&self.files);
+        let contents = self.read();
         let found = match &contents {
             Ok(contents) => Ok(digest(contents)),
             Err(error) => Err(error.clone()),
@@ -64,38 +78,62 @@ impl<T> Source<T> {
             return None;
         }
         self.parsed = found;
-        Some(contents.and_then(|contents| (self.parse)(&contents)))
+        Some(contents.and_then(|contents| self.parse(&contents)))
+    }
+
+    fn read(&self) -> Result<Vec<Content>, ConfigError> {
+        let read = |file: &SourceFile| match &file.once {
+            Some((_, content)) => Ok(content.clone()),
+            None => {
+                file::read_regular(&file.path).map_err(|error| error.of(file.variable, &file.path))
+            }
+        };
+        self.files.iter().map(read).collect()
+    }
+
+    fn parse(&self, contents: &[Content]) -> Result<T, ConfigError> {
+        (self.parse)(contents).map_err(|error| {
+            let is_named = |file: &&SourceFile| file.variable == error.variable;
+            match self.files.iter().find(is_named) {
+                Some(file) => file::at(file.variable, &file.path, &error.problem),
+                None => error,
+            }
+        })
+    }
+
+    /// Whether there is a file that can change.
+    pub fn is_watched(&self) -> bool {
+        self.files.iter().any(|file| file.once.is_none())
+    }
+
+    /// The files that are not read again, with their variables and what they are.
+    pub fn read_once(&self) -> Vec<String> {
+        let describe = |file: &SourceFile| {
+            let (kind, _) = file.once.as_ref()?;
+            Some(format!(
+                "{}: {} is {kind}",
+                file.variable,
+                file.path.display()
+            ))
+        };
+        self.files.iter().filter_map(describe).collect()
     }
 
     /// The variables that hold the paths of the files.
     pub fn variables(&self) -> String {
-        let names: Vec<_> = self.files.iter().map(|(variable, _)| *variable).collect();
+        let names: Vec<_> = self.files.iter().map(|file| file.variable).collect();
         names.join(", ")
     }
-}
 
-fn read(files: &[(&'static str, PathBuf)]) -> Result<Vec<Content>, ConfigError> {
-    let read = |(variable, path): &(&'static str, PathBuf)| {
-        let content = fs::read(path);
-        content
-            .map(Zeroizing::new)
-            .map_err(|error| unreadable(variable, path, &error))
-    };
-    files.iter().map(read).collect()
-}
-
-pub(super) fn unreadable(
-    variable: &'static str,
-    path: &Path,
-    error: &std::io::Error,
-) -> ConfigError {
-    invalid(
-        variable,
-        format!(
-            "cannot read {}: {error}; make it readable for the user of the service",
-            path.display()
-        ),
-    )
+    /// The paths of the files.
+    pub fn paths(&self) -> String {
+        let paths: Vec<_> = self
+            .files
+            .iter()
+            .map(|file| file.path.display().to_string())
+            .collect();
+        paths.join(", ")
+    }
 }
 
 fn digest(contents: &[Content]) -> [u8; 20] {
@@ -109,6 +147,9 @@ fn digest(contents: &[Content]) -> [u8; 20] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::super::invalid;
     use super::*;
 
     fn number(contents: &[Content]) -> Result<u32, ConfigError> {
@@ -146,6 +187,98 @@ mod tests {
         write("2");
         assert_eq!(source.check(true), Some(Ok(2)));
         assert_eq!(source.check(false), None);
+    }
+
+    /// As kubelet does it: the file is a link through `..data`, a link to the folder of a version.
+    #[test]
+    fn a_folder_that_is_replaced_behind_links_is_a_change() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let version = |name: &str, text: &str| {
+            fs::create_dir(folder.join(name)).expect("a folder");
+            fs::write(folder.join(name).join("file"), text).expect("it can be written");
+            symlink(name, folder.join("..new")).expect("a link");
+            fs::rename(folder.join("..new"), folder.join("..data")).expect("it is replaced");
+        };
+        version("..1", "1");
+        symlink("..data/file", folder.join("file")).expect("a link");
+        let (mut source, _) =
+            Source::open(&[("FILE", &folder.join("file"))], number).expect("it is there");
+        version("..2", "2");
+        assert_eq!(source.check(false), None);
+        assert_eq!(source.check(false), Some(Ok(2)));
+    }
+
+    #[test]
+    fn a_change_within_the_files_last_modification_time_is_seen() {
+        let (mut source, write, folder) = source();
+        let path = folder.path().join("file");
+        let file = fs::File::open(&path).expect("it is there");
+        let time = file
+            .metadata()
+            .and_then(|data| data.modified())
+            .expect("a time");
+        write("2");
+        file.set_modified(time).expect("it is ours");
+        assert_eq!(source.check(false), None);
+        assert_eq!(source.check(false), Some(Ok(2)));
+    }
+
+    #[test]
+    fn a_file_that_becomes_a_pipe_is_an_error_until_it_is_a_file_again() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let (mut source, write, folder) = source();
+        let path = folder.path().join("file");
+        fs::remove_file(&path).expect("it was written");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+        assert_eq!(source.check(false), None);
+        let Some(Err(error)) = source.check(false) else {
+            panic!("it is not a regular file");
+        };
+        assert!(
+            error
+                .to_string()
+                .ends_with("/file: is a pipe; a regular file is needed here")
+        );
+        assert_eq!(source.check(false), None);
+        fs::remove_file(&path).expect("it was created");
+        write("2");
+        assert_eq!(source.check(false), None);
+        assert_eq!(source.check(false), Some(Ok(2)));
+    }
+
+    #[test]
+    fn a_special_file_keeps_what_it_held_at_the_start() {
+        fn sum(contents: &[Content]) -> Result<usize, ConfigError> {
+            Ok(contents.iter().map(|content| content.len()).sum())
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "12").expect("it can be written");
+        let null = Path::new("/dev/null");
+        let (source, first) = Source::open(&[("NULL", null)], sum).expect("it is empty");
+        assert_eq!((first, source.is_watched()), (0, false));
+        let (mut source, first) =
+            Source::open(&[("FILE", &path), ("NULL", null)], sum).expect("both are there");
+        assert_eq!((first, source.is_watched()), (2, true));
+        assert_eq!(source.read_once(), ["NULL: /dev/null is a device"]);
+        fs::write(&path, "123").expect("it can be written");
+        assert_eq!(source.check(true), Some(Ok(3)));
+    }
+
+    #[test]
+    fn an_error_of_the_contents_names_the_file() {
+        let (mut source, write, folder) = source();
+        write("many");
+        let Some(Err(error)) = source.check(true) else {
+            panic!("it is not a number");
+        };
+        let path = folder.path().join("file");
+        assert_eq!(
+            error.to_string(),
+            format!("FILE: {}: holds no number", path.display())
+        );
     }
 
     #[test]

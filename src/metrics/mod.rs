@@ -88,7 +88,7 @@ pub struct Metrics {
     spool: SpoolMetrics,
     connections: ConnectionMetrics,
     reload_successful: IntGauge,
-    certificate_not_after: IntGauge,
+    certificate_not_after: Gauge,
     ready: IntGauge,
 }
 
@@ -192,10 +192,12 @@ impl Metrics {
                 "zim2kafka_config_last_reload_successful",
                 "1 if the last reload of secrets and certificate succeeded, else 0.",
             ),
-            certificate_not_after: gauge(
+            certificate_not_after: register(
                 &registry,
-                "zim2kafka_tls_certificate_not_after_timestamp_seconds",
-                "When the TLS certificate expires, in seconds since 1970-01-01 UTC; 0 without TLS.",
+                Gauge::new(
+                    "zim2kafka_tls_certificate_not_after_timestamp_seconds",
+                    "When the TLS certificate expires, in seconds since 1970-01-01 UTC; 0 without TLS, NaN if unknown.",
+                ),
             ),
             ready: gauge(
                 &registry,
@@ -310,9 +312,9 @@ impl Metrics {
         self.reload_successful.set(successful.into());
     }
 
-    /// When the certificate in use expires, as the time since 1970-01-01 UTC.
-    pub fn set_certificate_not_after(&self, not_after: Duration) {
-        let seconds = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
+    /// When the certificate in use expires, as the time since 1970-01-01 UTC, if that is known.
+    pub fn set_certificate_not_after(&self, not_after: Option<Duration>) {
+        let seconds = not_after.map_or(f64::NAN, |not_after| not_after.as_secs_f64());
         self.certificate_not_after.set(seconds);
     }
 

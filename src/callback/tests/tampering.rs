@@ -5,6 +5,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::Secrets;
 use super::authenticate::Parts;
 
 /// What may happen to a callback between its sender and us.
@@ -40,7 +41,9 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn secret() -> impl Strategy<Value = String> {
-    prop_oneof!["[0-9a-f]{32}", "[0-9]{1,20}", "[!-~é]{1,12}"]
+    prop_oneof!["[0-9a-f]{32}", "[0-9]{1,20}", "[!-~é]{1,12}"].prop_filter("a secret", |secret| {
+        Secrets::parse_lines(&format!("1={secret}")).is_ok()
+    })
 }
 
 fn timestamp() -> impl Strategy<Value = String> {

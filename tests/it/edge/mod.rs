@@ -9,6 +9,7 @@ mod overload;
 #[cfg(debug_assertions)]
 mod panics;
 mod reload;
+mod reload_files;
 mod senders;
 mod tls;
 mod tricks;

@@ -12,8 +12,8 @@ use crate::support::process::Service;
 use crate::support::tls::{Authority, shown, write};
 use crate::support::wire::{Wire, post};
 
-const SUCCESSFUL: &str = "zim2kafka_config_last_reload_successful";
-const NOT_AFTER: &str = "zim2kafka_tls_certificate_not_after_timestamp_seconds";
+pub(super) const SUCCESSFUL: &str = "zim2kafka_config_last_reload_successful";
+pub(super) const NOT_AFTER: &str = "zim2kafka_tls_certificate_not_after_timestamp_seconds";
 
 /// A callback of this application, signed with this secret.
 fn body(appid: &str, secret: &str) -> Vec<u8> {
@@ -27,7 +27,7 @@ fn body(appid: &str, secret: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn status(service: &Service, appid: &str, secret: &str) -> u16 {
+pub(super) async fn status(service: &Service, appid: &str, secret: &str) -> u16 {
     post(service.callbacks, body(appid, secret))
         .await
         .status
@@ -35,7 +35,7 @@ async fn status(service: &Service, appid: &str, secret: &str) -> u16 {
 }
 
 /// Polls until it is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so().await {
         assert!(Instant::now() < deadline, "waited in vain: {what}");

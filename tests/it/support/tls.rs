@@ -52,10 +52,20 @@ impl Authority {
 
     /// A certificate that ends with this year, and its key, both PEM.
     pub(crate) fn issue(&self, last_year: i32) -> (String, String) {
+        self.issue_with(last_year, |_| {})
+    }
+
+    /// The same, with a change.
+    pub(crate) fn issue_with(
+        &self,
+        last_year: i32,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(last_year, 12, 31);
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("it is signed");
         (certificate.pem(), key.serialize_pem())
     }
