@@ -118,6 +118,20 @@ impl BodyReader {
     }
 }
 
+/// Refuses a body that is encoded. An empty list names no encoding, nor does `identity`; empty
+/// elements of a list are ignored (RFC 9110, 5.6.1.2 and 8.4).
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let fields = headers.get_all(header::CONTENT_ENCODING).iter();
+    let is_encoded = fields
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+    match is_encoded {
+        true => Err(Problem::ContentEncoding),
+        false => Ok(()),
+    }
+}
+
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
