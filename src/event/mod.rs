@@ -2,6 +2,7 @@
 //!
 //! [`read`] lists the known events. Every other authentic callback becomes a dead letter.
 
+mod extra;
 mod group_joined;
 mod murmur2;
 mod record;
@@ -38,6 +39,10 @@ impl Unpublishable {
             reason: Reason::InvalidEvent,
             detail: detail.into(),
         }
+    }
+
+    fn repeated(field: &str) -> Self {
+        Self::invalid(format!("the field {field:?} is repeated"))
     }
 }
 
