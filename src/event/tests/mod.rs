@@ -110,6 +110,19 @@ fn every_other_callback_of_the_sender_is_unsupported_and_named() {
 }
 
 #[test]
+fn a_callback_with_two_events_is_an_invalid_one_whatever_they_are() {
+    for event in ["group_join", "group_exit", "before_send_msg", "x"] {
+        for second in [r#""group_join""#, r#""before_send_msg""#, "null", "7"] {
+            let body = callback(&json!({"event": event})).to_string();
+            let body = body.replacen('{', &format!("{{\"\\u0065vent\":{second},"), 1);
+            let letter = dead_letter(body, Reason::InvalidEvent);
+            let detail = header(&letter, "dead_letter_detail");
+            assert_eq!(detail, "the field \"event\" is repeated");
+        }
+    }
+}
+
+#[test]
 fn a_detail_stays_short_however_long_the_events_name_is() {
     let body = callback(&json!({"event": "é".repeat(100_000)})).to_string();
     let letter = dead_letter(body, Reason::UnsupportedEvent);
