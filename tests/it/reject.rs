@@ -21,7 +21,12 @@ async fn a_body_that_is_neither_json_nor_a_form_gets_400() {
     let answer = app.post(twice).await;
     assert_problem(&answer, 400, "Bad Request");
     assert!(answer.text().contains("appid"), "{answer:?}");
-    assert_outcomes(&app, &[("malformed", 8.0)]).await;
+    let answer = app.post("a=1&".repeat(1001)).await;
+    assert_problem(&answer, 400, "Bad Request");
+    let detail = "the form has more than 1000 fields; send the callback as JSON";
+    assert_eq!(answer.json()["detail"], detail);
+    assert_problem(&app.post("a=1&".repeat(1000)).await, 401, "Unauthorized");
+    assert_outcomes(&app, &[("malformed", 9.0), ("unauthorized", 1.0)]).await;
 }
 
 #[tokio::test]
