@@ -64,6 +64,7 @@
 //! | connections that wait to be accepted | 4,096 per port, or the system's own limit |
 //! | connections of the admin port | [`http::MAX_ADMIN_CONNECTIONS`] |
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |
+//! | fields of a form | [`callback::MAX_FORM_FIELDS`] |
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::UNSHARED_BODY_BYTES`] for each connection |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`]; a lane for each topic, that of dead letters included |
 //! | records of a lane that the producers hold | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |

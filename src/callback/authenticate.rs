@@ -74,14 +74,17 @@ impl Secrets {
                 matches | sign(secret, &digits, &nonce).0.ct_eq(&signature.0)
             });
         match (known, bool::from(matches)) {
-            (true, true) => Ok(VerifiedCallback {
-                raw: callback.raw,
-                valid_utf8: callback.valid_utf8,
-                appid,
-                timestamp,
-                signature,
-                fields: callback.fields,
-            }),
+            (true, true) => {
+                let (fields, valid_utf8) = callback.others.read();
+                Ok(VerifiedCallback {
+                    raw: callback.raw,
+                    valid_utf8,
+                    appid,
+                    timestamp,
+                    signature,
+                    fields,
+                })
+            }
             (true, false) => Err(Unauthorized::WrongSignature),
             (false, _) => Err(Unauthorized::UnknownAppid),
         }

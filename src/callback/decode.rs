@@ -5,16 +5,20 @@
 //! distinguished, by their bytes and never by the `Content-Type`, which is not documented. A JSON
 //! body is never URL-decoded, because group and user IDs may contain `%` and `+`.
 //!
-//! Every encoding is converted to the text of one JSON object, which is then parsed in one way.
+//! Every encoding is converted to the text of one JSON object, which is then parsed in one way. Of a
+//! form only the signed fields are decoded before the signature is verified, because the conversion
+//! costs many times what parsing JSON does.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt;
 
+use memchr::memchr2;
 use percent_encoding::percent_decode;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::form;
+use super::form::{self, MAX_FORM_FIELDS};
 use super::{Field, RawCallback, SIGNED, UnverifiedCallback};
 
 /// Why a body is not a callback.
@@ -27,42 +31,93 @@ pub enum Malformed {
     /// A signed field is repeated, so it is unknown which value was signed.
     #[error("the field {0:?} is repeated")]
     RepeatedSignedField(&'static str),
+    /// A form has more fields than [`MAX_FORM_FIELDS`].
+    #[error("the form has more than {MAX_FORM_FIELDS} fields; send the callback as JSON")]
+    TooManyFields,
 }
 
-/// The text of one JSON object, from any of the three encodings.
+/// One JSON object, from any of the three encodings.
 pub struct Json<'a> {
     raw: &'a RawCallback,
-    text: Cow<'a, str>,
-    valid_utf8: bool,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Object {
+        text: Cow<'a, str>,
+        valid_utf8: bool,
+    },
+    Form(Form<'a>),
+}
+
+/// A form, and the text of its object once that is needed.
+pub(super) struct Form<'a> {
+    body: &'a [u8],
+    object: OnceCell<String>,
+}
+
+#[cfg(test)]
+impl Form<'_> {
+    /// Whether nothing but its signed fields has been converted.
+    pub(super) fn is_unread(&self) -> bool {
+        self.object.get().is_none()
+    }
+}
+
+/// The fields of a callback apart from the signed ones.
+pub(super) enum OtherFields<'a> {
+    Object {
+        fields: Vec<Field<'a>>,
+        valid_utf8: bool,
+    },
+    Form(&'a Form<'a>),
+}
+
+impl<'a> OtherFields<'a> {
+    /// The fields, and whether the body was valid UTF-8.
+    pub(super) fn read(self) -> (Vec<Field<'a>>, bool) {
+        let form = match self {
+            Self::Object { fields, valid_utf8 } => return (fields, valid_utf8),
+            Self::Form(form) => form,
+        };
+        let text = form.object.get_or_init(|| form::to_json(form.body));
+        let Members(fields) = serde_json::from_str(text).expect("a form becomes one JSON object");
+        // A form is split at ASCII characters, so its parts are valid if the whole is.
+        let (_, valid_utf8) = utf8(percent_decode(form.body).into());
+        (fields, valid_utf8)
+    }
 }
 
 impl RawCallback {
-    /// Converts the body to the text of one JSON object.
+    /// Distinguishes the encodings, and decodes a percent-encoded object.
     ///
     /// # Errors
     ///
     /// [`Malformed::NotACallback`]. Whether the text is an object is checked by [`Json::decode`].
     pub fn json(&self) -> Result<Json<'_>, Malformed> {
         let body = skip_whitespace(&self.body);
-        let (text, valid_utf8) = match body {
-            [b'{', ..] => utf8(Cow::Borrowed(body)),
-            [b'%', b'7', b'B' | b'b', ..] => utf8(percent_decoded(body)),
-            _ if form::looks_like_one(body) => {
+        let object = |bytes| {
+            let (text, valid_utf8) = utf8(bytes);
+            Source::Object { text, valid_utf8 }
+        };
+        let source = match body {
+            [b'{', ..] => object(Cow::Borrowed(body)),
+            [b'%', b'7', b'B' | b'b', ..] => object(percent_decoded(body)),
+            _ if form::looks_like_one(body) => Source::Form(Form {
                 // A line break behind the last field is not a part of its value.
-                let body = body.trim_ascii_end();
-                // A form is split at ASCII characters, so its parts are valid if the whole is.
-                let (_, valid) = utf8(percent_decode(body).into());
-                (Cow::Owned(form::to_json(body)), valid)
-            }
+                body: body.trim_ascii_end(),
+                object: OnceCell::new(),
+            }),
             [] => return Err(Malformed::NotACallback("it is empty".into())),
             _ => return Err(Malformed::NotACallback("it begins like neither".into())),
         };
-        Ok(Json {
-            raw: self,
-            text,
-            valid_utf8,
-        })
+        Ok(Json { raw: self, source })
     }
+}
+
+/// Removes the `=` behind an object that was sent as the only name of a form, without a value.
+fn without_equals_sign(text: &str) -> &str {
+    text.trim_ascii_end().strip_suffix('=').unwrap_or(text)
 }
 
 /// Skips a byte order mark and JSON whitespace.
@@ -79,15 +134,11 @@ fn skip_whitespace(body: &[u8]) -> &[u8] {
 /// plus as `%2B`. Encoders that do not encode them (those of whole URLs) do not encode a plus
 /// either.
 fn percent_decoded(body: &[u8]) -> Cow<'_, [u8]> {
-    let plus_is_a_plus = body.iter().any(|byte| b":,".contains(byte));
+    let plus_is_a_plus = memchr2(b':', b',', body).is_some();
     if plus_is_a_plus || !body.contains(&b'+') {
         return percent_decode(body).into();
     }
-    let spaces: Vec<u8> = body
-        .iter()
-        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-        .collect();
-    Cow::Owned(percent_decode(&spaces).collect())
+    Cow::Owned(percent_decode(&form::with_spaces(body)).collect())
 }
 
 /// Replaces invalid UTF-8 by U+FFFD: a callback with invalid UTF-8 may be authentic, though it
@@ -115,15 +166,20 @@ fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 impl<'a> Json<'a> {
-    /// Parses the members of the object.
+    /// Parses the members of the object, or the signed fields of the form.
     ///
     /// # Errors
     ///
-    /// [`Malformed`], if the text is not one JSON object or repeats a signed field.
+    /// [`Malformed`], if the text is not one JSON object, the form has too many fields, or a signed
+    /// field is repeated.
     pub fn decode(&'a self) -> Result<UnverifiedCallback<'a>, Malformed> {
+        let (text, valid_utf8) = match &self.source {
+            Source::Object { text, valid_utf8 } => (text, *valid_utf8),
+            Source::Form(form) => return self.decode_form(form),
+        };
         // The parser's error gives the expected token and its position. It quotes only values of a
         // wrong type, and members may have values of any type.
-        let Members(members) = serde_json::from_str(&self.text)
+        let Members(members) = serde_json::from_str(without_equals_sign(text))
             .map_err(|error| Malformed::NotACallback(error.to_string().into()))?;
         let mut signed = [const { Found::Nothing }; SIGNED.len()];
         let mut fields = Vec::with_capacity(members.len());
@@ -140,12 +196,30 @@ impl<'a> Json<'a> {
         let [appid, timestamp, nonce, signature] = signed;
         Ok(UnverifiedCallback {
             raw: self.raw,
-            valid_utf8: self.valid_utf8,
             appid: appid.value("appid")?.and_then(text_or_number),
             timestamp: timestamp.value("timestamp")?.and_then(text_or_number),
             nonce: nonce.value("nonce")?.and_then(text_or_number),
-            signature: signature.value("signature")?.and_then(text),
-            fields,
+            signature: signature.value("signature")?.and_then(self::text),
+            others: OtherFields::Object { fields, valid_utf8 },
+        })
+    }
+
+    fn decode_form(&'a self, form: &'a Form<'a>) -> Result<UnverifiedCallback<'a>, Malformed> {
+        let mut signed = [const { Found::Nothing }; SIGNED.len()];
+        for field in form::signed_fields(form.body) {
+            let field = field.ok_or(Malformed::TooManyFields)?;
+            if let Some(found) = signed.get_mut(field.place) {
+                found.add(field.value, field.is_exact);
+            }
+        }
+        let [appid, timestamp, nonce, signature] = signed;
+        Ok(UnverifiedCallback {
+            raw: self.raw,
+            appid: appid.value("appid")?.and_then(form::signed_text),
+            timestamp: timestamp.value("timestamp")?.and_then(form::signed_text),
+            nonce: nonce.value("nonce")?.and_then(form::signed_text),
+            signature: signature.value("signature")?.and_then(form::signed_text),
+            others: OtherFields::Form(form),
         })
     }
 }
@@ -154,17 +228,17 @@ impl<'a> Json<'a> {
 ///
 /// Other ZEGO products write `Nonce` and `AppId`, and may share our URL. A member with the exact
 /// name counts; one with other letter case only if there is no exact one.
-enum Found<'a> {
+enum Found<T> {
     Nothing,
-    OtherCase(&'a RawValue),
+    OtherCase(T),
     OtherCaseRepeated,
-    Exact(&'a RawValue),
+    Exact(T),
     Repeated,
 }
 
-impl<'a> Found<'a> {
-    fn add(&mut self, value: &'a RawValue, exact: bool) {
-        *self = match (&self, exact) {
+impl<T> Found<T> {
+    fn add(&mut self, value: T, is_exact: bool) {
+        *self = match (&self, is_exact) {
             (Self::Exact(_) | Self::Repeated, true) => Self::Repeated,
             (_, true) => Self::Exact(value),
             (Self::Nothing, false) => Self::OtherCase(value),
@@ -173,7 +247,7 @@ impl<'a> Found<'a> {
         };
     }
 
-    fn value(self, name: &'static str) -> Result<Option<&'a RawValue>, Malformed> {
+    fn value(self, name: &'static str) -> Result<Option<T>, Malformed> {
         match self {
             Self::Nothing => Ok(None),
             Self::OtherCase(value) | Self::Exact(value) => Ok(Some(value)),

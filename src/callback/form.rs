@@ -5,10 +5,26 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::iter;
 
+use memchr::memchr;
+use percent_encoding::percent_decode;
 use serde_json::value::RawValue;
 
 use super::SIGNED;
+
+/// The most fields of a form. ZEGOCLOUD's callbacks have about ten, and one for each of at most 100
+/// users. Empty fields, as in `a=1&&b=2`, count too.
+pub const MAX_FORM_FIELDS: usize = 1000;
+
+/// The most bytes of a signed field, encoded. Longer ones are unusable.
+const MAX_SIGNED_BYTES: usize = 4096;
+
+/// The digits of an index, as in `name[007]`. With more they are part of the name.
+const MAX_INDEX_DIGITS: usize = 19;
+
+/// The longest name of a signed field: `signature[`, an index and `]`.
+const MAX_SIGNED_NAME_BYTES: usize = "signature[]".len() + MAX_INDEX_DIGITS;
 
 /// Fields that occur once, apart from the signed ones. Each occurrence becomes a member, so that a
 /// repetition is detected later, as in JSON.
@@ -23,14 +39,105 @@ pub(super) fn looks_like_one(body: &[u8]) -> bool {
     body.first().is_some_and(begins) && body.contains(&b'=')
 }
 
-/// Converts the fields to one JSON object, in the order in which their names first appear.
+/// A field with the name of a signed one.
+pub(super) struct SignedField<'a> {
+    /// The place in [`SIGNED`].
+    pub(super) place: usize,
+    /// Whether the letter case is the same.
+    pub(super) is_exact: bool,
+    /// The encoded value; `None` for an element of an array, which cannot have been signed.
+    pub(super) value: Option<&'a [u8]>,
+}
+
+/// The signed fields, then `None` if there are more fields than [`MAX_FORM_FIELDS`]. Decodes nothing
+/// but names that may be theirs.
+pub(super) fn signed_fields(body: &[u8]) -> impl Iterator<Item = Option<SignedField<'_>>> {
+    fields(body)
+        .zip(0..=MAX_FORM_FIELDS)
+        .filter_map(|(field, number)| match number {
+            MAX_FORM_FIELDS => Some(None),
+            _ => signed_field(field).map(Some),
+        })
+}
+
+/// The fields, also empty ones. Looks at each byte once.
+fn fields(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = body;
+    iter::from_fn(move || {
+        let end = memchr(b'&', rest).unwrap_or(rest.len());
+        let field = rest.get(..end).filter(|_| !rest.is_empty())?;
+        rest = rest.get(end + 1..).unwrap_or_default();
+        Some(field)
+    })
+}
+
+fn signed_field(field: &[u8]) -> Option<SignedField<'_>> {
+    let (name, value) = match memchr(b'=', field) {
+        Some(end) => (field.get(..end)?, field.get(end + 1..)?),
+        None => (field, &[][..]),
+    };
+    // Most names end here, at their first character. No name that counts contains a plus, so a plus
+    // need not be replaced.
+    let place = (SIGNED.iter()).position(|signed| {
+        let mut decoded = percent_decode(name);
+        (signed.bytes()).all(|byte| {
+            decoded
+                .next()
+                .is_some_and(|it| it.eq_ignore_ascii_case(&byte))
+        })
+    })?;
+    let mut decoded = [0; MAX_SIGNED_NAME_BYTES];
+    let mut length = 0;
+    for byte in percent_decode(name) {
+        *decoded.get_mut(length)? = byte;
+        length += 1;
+    }
+    let (base, spelling) = split(str::from_utf8(decoded.get(..length)?).ok()?);
+    let signed = SIGNED.get(place)?;
+    base.eq_ignore_ascii_case(signed).then_some(SignedField {
+        place,
+        is_exact: base == *signed,
+        value: (spelling == Spelling::Plain).then_some(value),
+    })
+}
+
+/// The text of a signed field, if its value is usable.
+pub(super) fn signed_text(value: Option<&[u8]>) -> Option<Cow<'_, str>> {
+    let value = value.filter(|value| value.len() <= MAX_SIGNED_BYTES)?;
+    if !value.contains(&b'+') {
+        return Some(percent_decode(value).decode_utf8_lossy());
+    }
+    let value = with_spaces(value);
+    let text = percent_decode(&value).decode_utf8_lossy();
+    Some(Cow::Owned(text.into_owned()))
+}
+
+/// With a space for each plus, as encoders of form fields mean it.
+pub(super) fn with_spaces(encoded: &[u8]) -> Vec<u8> {
+    let mut encoded = encoded.to_vec();
+    for byte in &mut encoded {
+        if *byte == b'+' {
+            *byte = b' ';
+        }
+    }
+    encoded
+}
+
+/// Converts the fields, apart from the signed ones, to one JSON object, in the order in which their
+/// names first appear.
 pub(super) fn to_json(body: &[u8]) -> String {
     let mut members: Vec<Member<'_>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for (name, text) in form_urlencoded::parse(body) {
         let (base, spelling) = split(&name);
+        if SIGNED
+            .iter()
+            .any(|signed| base.eq_ignore_ascii_case(signed))
+        {
+            continue;
+        }
         let value = Value { spelling, text };
-        let place = if is_single(base) {
+        let place = if SINGLE.contains(&base) {
             members.len()
         } else {
             *places.entry(base.to_owned()).or_insert(members.len())
@@ -45,14 +152,6 @@ pub(super) fn to_json(body: &[u8]) -> String {
     }
     let members: Vec<_> = members.into_iter().map(Member::json).collect();
     format!("{{{}}}", members.join(","))
-}
-
-/// Other letter case counts for signed fields only, as in JSON.
-fn is_single(name: &str) -> bool {
-    SIGNED
-        .iter()
-        .any(|signed| name.eq_ignore_ascii_case(signed))
-        || SINGLE.contains(&name)
 }
 
 /// A member of the object.
@@ -85,11 +184,12 @@ fn split(name: &str) -> (&str, Spelling) {
     else {
         return (name, Spelling::Plain);
     };
+    let is_index =
+        place.len() <= MAX_INDEX_DIGITS && place.bytes().all(|byte| byte.is_ascii_digit());
     match place.parse() {
-        _ if base.is_empty() => (name, Spelling::Plain),
+        _ if base.is_empty() || !is_index => (name, Spelling::Plain),
         Ok(place) => (base, Spelling::Indexed(place)),
-        Err(_) if place.is_empty() => (base, Spelling::Listed),
-        Err(_) => (name, Spelling::Plain),
+        Err(_) => (base, Spelling::Listed),
     }
 }
 

@@ -19,7 +19,9 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
+use decode::OtherFields;
 pub use decode::{Json, Malformed};
+pub use form::MAX_FORM_FIELDS;
 pub use secrets::{EntryError, EntryPosition, Secrets, SecretsError};
 
 /// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
@@ -43,12 +45,11 @@ pub struct RawCallback {
 /// Its only use is [`Secrets::authenticate`]; no field can be read outside this module.
 pub struct UnverifiedCallback<'a> {
     raw: &'a RawCallback,
-    valid_utf8: bool,
     appid: Option<Cow<'a, str>>,
     timestamp: Option<Cow<'a, str>>,
     nonce: Option<Cow<'a, str>>,
     signature: Option<Cow<'a, str>>,
-    fields: Vec<Field<'a>>,
+    others: OtherFields<'a>,
 }
 
 /// A member of the callback's JSON object, apart from the four signed fields.

@@ -49,7 +49,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let secrets = || Secrets::parse_list(&pair).expect("a pair with a secret in hex is valid");
     let settings = ServerSettings {
         callbacks: ports.callbacks,
-        connections: connections(&serve.connections),
+        connections: connections(&serve.connections)?,
         certificate: None,
         reload: Reload::default(),
         intake: serve.callback.intake(secrets()),

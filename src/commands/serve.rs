@@ -10,6 +10,7 @@ use tokio::net::TcpSocket;
 
 use super::{Failure, ListenError, Stop, blocking};
 use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs};
+use crate::delivery::{FEW_OPEN_FILES, max_kafka_files};
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
 use crate::kafka::{EmbeddedKafka, KafkaSettings};
 use crate::reload::Reload;
@@ -139,7 +140,7 @@ fn settings(
     let (certificate, certificate_files) = ports.certificate.unzip();
     Ok(ServerSettings {
         callbacks: ports.callbacks,
-        connections: connections(&serve.connections),
+        connections: connections(&serve.connections)?,
         certificate,
         reload: Reload {
             secrets: secrets_file,
@@ -155,35 +156,56 @@ fn settings(
     })
 }
 
-/// Open files apart from the callback port's connections: those of the admin port, Kafka and the
-/// spool.
-const OTHER_OPEN_FILES: u64 = MAX_ADMIN_CONNECTIONS as u64 + 256;
+/// Open files of the process itself: standard streams, the runtime, both listeners with a connection
+/// that waits for its slot, the spool, and files that are read again.
+const OWN_FILES: u64 = 24;
+
+/// With fewer connections than this, or than ZIM2KAFKA_MAX_CONNECTIONS, the service does not start.
+const MIN_CONNECTIONS: u64 = 16;
+
+/// Open files apart from the callback port's connections, if the process may open this many.
+fn other_files(limit: u64) -> u64 {
+    OWN_FILES + MAX_ADMIN_CONNECTIONS as u64 + max_kafka_files(limit)
+}
+
+/// How many of these connections fit into this many open files. A connection that cannot be accepted
+/// is worse than one that waits for its slot.
+fn fit_to_open_files(connections: u64, files: u64) -> Result<u64, Failure> {
+    let fitting = connections.min(files.saturating_sub(other_files(files)));
+    if fitting >= connections.min(MIN_CONNECTIONS) {
+        return Ok(fitting);
+    }
+    let least = other_files(files) + MIN_CONNECTIONS;
+    Err(Failure::Usage(format!(
+        "this process may open only {files} files and needs at least {least}; raise the limit, as with `ulimit -n 8192`, LimitNOFILE=8192 of systemd or --ulimit nofile=8192 of Docker"
+    )))
+}
 
 /// The limits of connections, for which the limit of open files is raised. If that is not possible,
-/// fewer connections are allowed: one that cannot be accepted is worse than one that waits for its
-/// slot.
-pub(super) fn connections(arguments: &ConnectionArgs) -> ConnectionLimits {
+/// fewer connections are allowed.
+pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
     let mut limits = arguments.limits();
-    let wanted = limits.connections as u64 + OTHER_OPEN_FILES;
+    let connections = limits.connections as u64;
+    let wanted = (connections + other_files(u64::MAX)).max(FEW_OPEN_FILES);
     let rlimit = getrlimit(Resource::Nofile);
-    let hard = rlimit.maximum.unwrap_or(u64::MAX);
     let current = rlimit.current.unwrap_or(u64::MAX);
     if current >= wanted {
-        return limits;
+        return Ok(limits);
     }
+    let reachable = wanted.min(rlimit.maximum.unwrap_or(u64::MAX));
     let raised = Rlimit {
-        current: Some(wanted.min(hard)),
+        current: Some(reachable),
         maximum: rlimit.maximum,
     };
-    let files = setrlimit(Resource::Nofile, raised).map_or(current, |()| wanted.min(hard));
-    if files < wanted {
-        let fewer = files.saturating_sub(OTHER_OPEN_FILES).max(1);
-        limits.connections = usize::try_from(fewer).unwrap_or(usize::MAX);
+    let files = setrlimit(Resource::Nofile, raised).map_or(current, |()| reachable);
+    let fitting = fit_to_open_files(connections, files)?;
+    if fitting < connections {
+        limits.connections = usize::try_from(fitting).unwrap_or(usize::MAX);
         tracing::warn!(
-            "ZIM2KAFKA_MAX_CONNECTIONS: only {fewer} connections are allowed, because this process may open only {files} files; raise the hard limit (ulimit -Hn) to {wanted}"
+            "ZIM2KAFKA_MAX_CONNECTIONS: only {fitting} connections are allowed, because this process may open only {files} files; raise the hard limit (ulimit -Hn) to {wanted}"
         );
     }
-    limits
+    Ok(limits)
 }
 
 /// Binds both ports and listens, so that a port that is taken is an error at once.
@@ -248,5 +270,33 @@ fn log_start(
             "ZIM2KAFKA_SPOOL_DIR is not set, so there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender retries for 62 s, so a longer outage of Kafka loses events",
             serve.deadlines.answer_deadline
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_take_the_files_that_kafka_and_the_service_itself_do_not_need() {
+        let fit = |connections, files| fit_to_open_files(connections, files).ok();
+        for (connections, files, fitting) in [
+            (4096, 256, Some(88)),
+            (64, 256, Some(64)),
+            (4096, 184, Some(16)),
+            (4096, 183, None),
+            (4096, 0, None),
+            (5, 173, Some(5)),
+            (5, 172, None),
+            // With more files, Kafka gets more of them.
+            (4096, 1023, Some(855)),
+            (4096, 1024, Some(744)),
+            (4096, 4376, Some(4096)),
+            (4096, 4375, Some(4095)),
+        ] {
+            assert_eq!(fit(connections, files), fitting, "{connections}, {files}");
+        }
+        let refused = fit_to_open_files(4096, 100).map_err(|failure| failure.exit_code());
+        assert_eq!(refused, Err(2));
     }
 }

@@ -13,6 +13,7 @@
 //! | reader | `reader.rs` | the disk: reads only |
 
 mod distance;
+mod files;
 mod lanes;
 mod producers;
 mod publisher;
@@ -36,6 +37,7 @@ use crate::event::{Record, Routes};
 use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, Spool};
+pub use files::{FEW_OPEN_FILES, max_kafka_files};
 use lanes::Lanes;
 use producers::{Producers, Shared};
 use publisher::Publisher;

@@ -3,16 +3,15 @@
 //! The fields and names are from ZEGOCLOUD's page "Callback on group joined" and its history.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
+use super::extra::Extra;
 use super::record::{JSON, Times, header, name_based_id};
 use super::{Kind, Record, Unpublishable};
 use crate::callback::{Field, VerifiedCallback};
@@ -191,66 +190,23 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn sort(fields: &'a [Field<'a>]) -> Result<Self, Unpublishable> {
-        let mut sorted = Self {
-            known: [None; KNOWN.len()],
-            extra: Extra(Vec::new()),
-        };
+        let mut known = [None; KNOWN.len()];
+        let mut extra = Vec::new();
         for field in fields {
             let place = KNOWN
                 .iter()
-                .zip(&mut sorted.known)
+                .zip(&mut known)
                 .find(|(name, _)| **name == field.name);
             match place {
-                None => sorted.extra.0.push(field),
+                None => extra.push(field),
                 Some((_, known @ None)) => *known = Some(field),
-                Some((name, Some(_))) => {
-                    return Err(Unpublishable::invalid(format!(
-                        "the field {name:?} is repeated"
-                    )));
-                }
+                Some((name, Some(_))) => return Err(Unpublishable::repeated(name)),
             }
         }
-        sorted.extra.keep_last_of_each_name();
-        Ok(sorted)
-    }
-}
-
-/// The other fields, as the JSON text that was received.
-#[derive(Debug)]
-struct Extra<'a>(Vec<&'a Field<'a>>);
-
-impl Extra<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Ordinary parsers take the last one of a repeated name, and strict parsers refuse a record
-    /// that repeats one.
-    fn keep_last_of_each_name(&mut self) {
-        if self.0.len() < 2 {
-            return;
-        }
-        let last: HashMap<&str, usize> = (self.0.iter().enumerate())
-            .map(|(at, field)| (field.name.as_ref(), at))
-            .collect();
-        if last.len() == self.0.len() {
-            return;
-        }
-        let mut at = 0;
-        self.0.retain(|field| {
-            at += 1;
-            last.get(field.name.as_ref()) == Some(&(at - 1))
-        });
-    }
-}
-
-impl Serialize for Extra<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for field in &self.0 {
-            map.serialize_entry(&field.name, field.value)?;
-        }
-        map.end()
+        Ok(Self {
+            known,
+            extra: Extra::of(extra),
+        })
     }
 }
 

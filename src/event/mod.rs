@@ -2,6 +2,7 @@
 //!
 //! [`read`] lists the known events. Every other authentic callback becomes a dead letter.
 
+mod extra;
 mod group_joined;
 mod murmur2;
 mod record;
@@ -9,7 +10,7 @@ mod routes;
 
 use std::borrow::Cow;
 
-use crate::callback::VerifiedCallback;
+use crate::callback::{Field, VerifiedCallback};
 
 pub use group_joined::{GroupJoined, JoinType};
 pub use murmur2::key_hash;
@@ -39,6 +40,10 @@ impl Unpublishable {
             detail: detail.into(),
         }
     }
+
+    fn repeated(field: &str) -> Self {
+        Self::invalid(format!("the field {field:?} is repeated"))
+    }
 }
 
 /// The callback that asks whether a chat message may be sent. The sender holds the message back
@@ -51,7 +56,8 @@ pub const BEFORE_SEND_MESSAGE: &str = "before_send_msg";
 ///
 /// [`Unpublishable`], if the event is not a known one or a field of it is missing or invalid.
 pub fn read<'a>(callback: &'a VerifiedCallback<'a>) -> Result<Event<'a>, Unpublishable> {
-    match name(callback).as_deref() {
+    let event = event_field(callback)?;
+    match event.and_then(Field::text).as_deref() {
         Some(name) if GroupJoined::has_name(name, callback) => {
             GroupJoined::read(callback).map(Event::GroupJoined)
         }
@@ -66,13 +72,20 @@ pub fn read<'a>(callback: &'a VerifiedCallback<'a>) -> Result<Event<'a>, Unpubli
     }
 }
 
-/// The name of the event in the callback, if its first field `event` is a string.
+/// The name of the event in the callback, if it has one field `event` and that is a string. With two
+/// it is unknown which one the sender means.
 pub fn name<'a>(callback: &'a VerifiedCallback<'a>) -> Option<Cow<'a, str>> {
-    callback
-        .fields()
-        .iter()
-        .find(|field| field.name == "event")?
-        .text()
+    event_field(callback).ok()??.text()
+}
+
+fn event_field<'a>(
+    callback: &'a VerifiedCallback<'a>,
+) -> Result<Option<&'a Field<'a>>, Unpublishable> {
+    let mut found = (callback.fields().iter()).filter(|field| field.name == "event");
+    match (found.next(), found.next()) {
+        (_, Some(_)) => Err(Unpublishable::repeated("event")),
+        (event, None) => Ok(event),
+    }
 }
 
 /// Shortens a name, which may be as long as a body.

@@ -21,11 +21,6 @@ pub const MAX_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 /// bytes. The number of connections bounds the sum.
 pub const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
-/// A body may arrive in this many pieces, plus one for each [`BYTES_PER_PIECE`]. More indicate an
-/// attack: each piece costs as much as a small request.
-const MAX_PIECES: usize = 1024;
-const BYTES_PER_PIECE: usize = 64;
-
 /// The time for the whole body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -67,7 +62,6 @@ impl BodyReader {
         let mut share: Option<OwnedSemaphorePermit> = None;
         let mut first = Bytes::new();
         let mut all: Option<BytesMut> = None;
-        let mut pieces = 0;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
                 continue;
@@ -75,10 +69,6 @@ impl BodyReader {
             let length = all.as_ref().map_or(first.len(), BytesMut::len) + data.len();
             if length > self.limit {
                 return Err(Problem::BodyTooLarge { limit: self.limit });
-            }
-            pieces += 1;
-            if pieces > MAX_PIECES + length / BYTES_PER_PIECE {
-                return Err(Problem::BodyBroken);
             }
             self.grow_share(&mut share, length.saturating_sub(UNSHARED_BODY_BYTES))?;
             // Nearly every callback arrives in one piece, which is not copied.
@@ -115,6 +105,20 @@ impl BodyReader {
             None => *share = Some(more),
         }
         Ok(())
+    }
+}
+
+/// Refuses a body that is encoded. An empty list names no encoding, nor does `identity`; empty
+/// elements of a list are ignored (RFC 9110, 5.6.1.2 and 8.4).
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let fields = headers.get_all(header::CONTENT_ENCODING).iter();
+    let is_encoded = fields
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+    match is_encoded {
+        true => Err(Problem::ContentEncoding),
+        false => Ok(()),
     }
 }
 

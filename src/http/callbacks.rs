@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Handler;
-use super::body::BodyReader;
+use super::body::{BodyReader, check_encoding};
 use super::connections::Connection;
 use super::problem::Problem;
 use super::senders::SenderSettings;
@@ -163,14 +163,7 @@ fn check_header(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.len() > MAX_HEADER_FIELDS || bytes > MAX_HEADER_BYTES {
         return Err(Problem::HeaderTooLarge);
     }
-    let encodings = headers.get_all(header::CONTENT_ENCODING);
-    if encodings
-        .iter()
-        .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Problem::ContentEncoding);
-    }
-    Ok(())
+    check_encoding(headers)
 }
 
 /// An answer with status 200.

@@ -43,7 +43,7 @@ pub use tls::{Certificate, CertificateError, Tls};
 const MAX_HEAD_BYTES: usize = 24 * 1024;
 
 /// The most connections on the admin port, which serves a few scrapers, probes and people.
-pub const MAX_ADMIN_CONNECTIONS: usize = 256;
+pub const MAX_ADMIN_CONNECTIONS: usize = 32;
 
 /// Answers the requests of a port.
 pub(crate) trait Handler: Clone + Send + Sync + 'static {

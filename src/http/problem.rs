@@ -49,13 +49,13 @@ impl Problem {
     /// callbacks, and their outcome is not used.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => Outcome::Malformed,
+            Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken | Self::ContentEncoding => {
+                Outcome::Malformed
+            }
             Self::Refused(Refusal::Unauthorized(_)) => Outcome::Unauthorized,
             Self::Refused(Refusal::Full(_)) | Self::NotDurableInTime => Outcome::Unavailable,
             Self::BodyTooSlow => Outcome::TimedOut,
-            Self::BodyTooLarge { .. } | Self::ContentEncoding | Self::HeaderTooLarge => {
-                Outcome::TooLarge
-            }
+            Self::BodyTooLarge { .. } | Self::HeaderTooLarge => Outcome::TooLarge,
             Self::Forbidden => Outcome::Forbidden,
             Self::NotFound | Self::MethodNotAllowed(_) | Self::Panicked => Outcome::Failed,
         }
@@ -86,7 +86,9 @@ impl fmt::Display for Problem {
             Self::BodyTooSlow => f.write_str("the body did not arrive in time"),
             Self::BodyTooLarge { limit } => write!(f, "the body is larger than {limit} bytes"),
             Self::BodyBroken => f.write_str("the body could not be read to its end"),
-            Self::ContentEncoding => f.write_str("send the body without a Content-Encoding"),
+            Self::ContentEncoding => f.write_str(
+                "send the body without a Content-Encoding; a charset such as UTF-8 belongs in Content-Type",
+            ),
             Self::HeaderTooLarge => f.write_str("the header has too many fields or bytes"),
             Self::NotDurableInTime => {
                 f.write_str("the event could not be stored durably in time; send it again")

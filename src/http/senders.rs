@@ -76,12 +76,13 @@ impl SenderSettings {
     /// one of them appended something that is not an address.
     fn sender(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let mut sender = peer;
-        // Several fields form one list, in their order.
+        // Several fields form one list, in their order. Its empty elements are skipped, as RFC 9110
+        // requires (5.6.1.2).
         let fields = headers.get_all(X_FORWARDED_FOR).iter().rev();
-        let hops = fields.flat_map(|field| {
-            let text = field.to_str().unwrap_or_default();
-            text.rsplit(',').map(address)
-        });
+        let elements = fields.flat_map(|field| field.as_bytes().rsplit(|byte| *byte == b','));
+        let hops = (elements.map(<[u8]>::trim_ascii))
+            .filter(|element| !element.is_empty())
+            .map(address);
         for hop in hops {
             if !self.trusted_proxies.contain(sender) {
                 break;
@@ -93,8 +94,8 @@ impl SenderSettings {
 }
 
 /// Parses an address as proxies write it; some add a port.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
+fn address(element: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(element).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
     let address: Option<IpAddr> = text.parse().ok().or_else(with_port).or_else(bracketed);
@@ -183,11 +184,49 @@ mod tests {
             ("[2001:db8::1]", Some("2001:db8::1")),
             ("::ffff:198.51.100.1", Some("198.51.100.1")),
             ("unknown", None),
-            ("", None),
+            ("\"198.51.100.1\"", None),
+            ("for=198.51.100.1", None),
+            ("198.51.100.1:", None),
+            ("198.51.100.1:99999", None),
+            ("fe80::1%eth0", None),
             ("198.51.100.1 198.51.100.2", None),
         ] {
             let sender = sender("10.0.0.1", &[hop]);
             assert_eq!(sender.as_deref(), is, "{hop}");
+        }
+    }
+
+    #[test]
+    fn empty_elements_of_the_list_are_skipped() {
+        for fields in [
+            &["198.51.100.1, , 10.0.0.2"][..],
+            &["198.51.100.1,,\t ,10.0.0.2,"],
+            &[",198.51.100.1,"],
+            &["198.51.100.1", "", " , "],
+            &["203.0.113.9,", ",198.51.100.1", ",10.0.0.2"],
+        ] {
+            let sender = sender("10.0.0.1", fields);
+            assert_eq!(sender.as_deref(), Some("198.51.100.1"), "{fields:?}");
+        }
+        // Nothing was appended: the sender is the proxy, as without the header.
+        for field in ["", " ", ",", " ,\t, "] {
+            assert_eq!(sender("10.0.0.1", &[field]), Some("10.0.0.1".into()));
+        }
+    }
+
+    #[test]
+    fn an_element_that_cannot_be_read_is_not_skipped() {
+        let settings = SenderSettings {
+            allowed: None,
+            trusted_proxies: networks("10.0.0.0/8"),
+        };
+        for last in [&b"\xff"[..], b"198.51.100.1\xa0", b"\xc2\xa0"] {
+            let mut headers = HeaderMap::new();
+            let value = [b"198.51.100.1, ", last].concat();
+            let value = axum::http::HeaderValue::from_bytes(&value).expect("a value");
+            headers.append(X_FORWARDED_FOR, value);
+            let peer = "10.0.0.1".parse().expect("an address");
+            assert_eq!(settings.sender(peer, &headers), None, "{last:?}");
         }
     }
 }

@@ -185,6 +185,54 @@ fn the_question_is_passed_whatever_else_is_wrong_with_it_and_not_remembered() {
     assert!(metric(&intake, "zim2kafka_reused_signatures_total 0"));
 }
 
+#[tokio::test]
+async fn a_body_with_two_events_is_never_the_question() {
+    let kafka = EmbeddedKafka::start(&["joined", "dead"], 1).expect("it starts");
+    let intake = intake_at(kafka.brokers());
+    let question = "before_send_msg";
+    for (number, second) in [
+        r#","event":"before_send_msg"}"#,
+        r#","event":"group_join"}"#,
+        r#","\u0065vent":"group_join"}"#,
+        r#","event":null}"#,
+        "&event=group_join",
+        "&%65vent=before_send_msg",
+        "&event[]=before_send_msg",
+        "&event[0]=group_join",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let nonce = number.to_string();
+        let signature = sign("secret", &THEN.to_string(), &nonce).to_hex();
+        let fields = json!({"event": question, "nonce": nonce, "signature": signature});
+        let mut raw = callback(THEN, &fields);
+        let first = match second.starts_with('&') {
+            false => {
+                let body = str::from_utf8(&raw.body).expect("JSON");
+                body.strip_suffix('}').expect("an object").to_owned()
+            }
+            true => format!(
+                "appid=1&event={question}&timestamp={THEN}&nonce={nonce}&signature={signature}"
+            ),
+        };
+        raw.body = Bytes::from(first + second);
+        let ticket = on_its_way(&intake, &raw);
+        let settled = ticket.wait().await;
+        assert!(
+            matches!(settled, Settled::Durable(Durability::DeadLettered, _)),
+            "{second}"
+        );
+    }
+    // A ticket may settle before its record is counted.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let counted = "zim2kafka_dead_letters_total{reason=\"invalid_event\"} 8";
+    while !metric(&intake, counted) {
+        assert!(Instant::now() < deadline, "{}", intake.metrics.text());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[test]
 fn what_is_refused_is_not_remembered() {
     let intake = intake();

@@ -28,6 +28,9 @@ use crate::event::Record;
 /// while it has records for one it waits busily (`RD_KAFKA_IDEMP_MAX_INFLIGHT`, in 2.12.1).
 pub(crate) const PARTITION_DEPTH: usize = 5;
 
+/// The earliest timestamp that librdkafka sends, in milliseconds since 1970: it takes 0 for now.
+const EARLIEST_TIMESTAMP: i64 = 1;
+
 const ALL_BROKERS_DOWN: RDKafkaErrorCode = RDKafkaErrorCode::AllBrokersDown;
 
 /// How long a producer for a distant Kafka lingers.
@@ -199,7 +202,7 @@ impl Producer {
         }
         let mut message = BaseRecord::with_opaque_to(topic, number as usize)
             .payload(record.value.as_ref())
-            .timestamp(record.timestamp)
+            .timestamp(record.timestamp.max(EARLIEST_TIMESTAMP))
             .headers(headers);
         if let Some(key) = &record.key {
             message = message.key(key.as_ref());

@@ -37,13 +37,13 @@ pub enum Outcome {
     DeadLettered,
     /// A `before_send_msg`, answered and not stored.
     Passed,
-    /// Neither a JSON object nor a form.
+    /// Neither a JSON object nor a form, or encoded.
     Malformed,
     /// Not authentic.
     Unauthorized,
     /// From an address that is not allowed.
     Forbidden,
-    /// Body or header too large, or an unsupported Content-Encoding.
+    /// Body or header too large.
     TooLarge,
     /// The body did not arrive in time.
     TimedOut,

@@ -29,6 +29,22 @@ async fn a_signed_callback_becomes_a_record_keyed_by_its_group() {
 }
 
 #[tokio::test]
+async fn a_timestamp_of_0_is_published_as_1970() {
+    let app = App::embedded(|settings| settings);
+    for (group_id, timestamp) in [("seconds", "0000000000"), ("ms", "0000000000000")] {
+        let body = callback(json!({"group_id": group_id, "timestamp": timestamp}));
+        assert_status(&app.post(body).await, "published");
+    }
+    for record in app.records(2).await {
+        // librdkafka takes 0 for now.
+        assert_eq!(record.timestamp, 1, "{record:?}");
+        assert_eq!(value(&record)["timestamp"], 0);
+        let time = record.header("ce_time");
+        assert_eq!(time, Some(b"1970-01-01T00:00:00.000Z".as_slice()));
+    }
+}
+
+#[tokio::test]
 async fn a_callback_outside_the_timestamp_tolerance_is_a_dead_letter() {
     let tolerance = Duration::from_secs(600);
     let app = App::embedded(|settings| settings.tolerance(tolerance));

@@ -51,6 +51,11 @@ fn a_signed_body_becomes_an_event_or_a_dead_letter() {
 }
 
 #[test]
+fn a_signed_form_becomes_an_event_or_a_dead_letter() {
+    tries("fuzz/corpus/form", properties::form);
+}
+
+#[test]
 fn secrets_are_read_or_refused_without_being_shown() {
     tries("fuzz/corpus/secrets", properties::secrets);
 }

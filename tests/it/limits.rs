@@ -65,21 +65,48 @@ async fn a_body_that_breaks_off_is_counted_and_not_kept() {
 }
 
 #[tokio::test]
-async fn a_body_in_thousands_of_tiny_chunks_gets_400() {
+async fn a_body_may_come_in_chunks_of_any_size() {
     let app = App::embedded(|settings| settings);
-    let body = callback(json!({"note": "x".repeat(3000)}));
-    let in_pieces_of = async |bytes: usize| {
+    let chunked = async |body: &[u8], bytes: usize| {
         let mut wire = Wire::to(&app).await;
         wire.say(head("Transfer-Encoding: chunked")).await;
-        let pieces = body.chunks(bytes).map(|piece| {
-            let piece = str::from_utf8(piece).expect("ASCII");
-            format!("{:x}\r\n{piece}\r\n", piece.len())
+        let chunks = body.chunks(bytes).map(|chunk| {
+            let chunk = str::from_utf8(chunk).expect("ASCII");
+            format!("{:x}\r\n{chunk}\r\n", chunk.len())
         });
-        wire.try_say(pieces.collect::<String>() + "0\r\n\r\n").await;
+        // All at once, so that many chunks are in one read, or are split between two.
+        wire.try_say(chunks.collect::<String>() + "0\r\n\r\n").await;
         wire.hear().await
     };
-    assert_problem(&in_pieces_of(1).await, 400, "Bad Request");
-    assert_eq!(in_pieces_of(10).await.json()["status"], "published");
+    for (body_bytes, chunk_bytes) in [
+        (300, 1),
+        (1_200, 1),
+        (1_200, 2),
+        (10_000, 1),
+        (10_000, 5),
+        (100_000, 1),
+        (100_000, 63),
+    ] {
+        let answer = chunked(&of_bytes(body_bytes), chunk_bytes).await;
+        let what = format!("{body_bytes} bytes in chunks of {chunk_bytes}: {answer:?}");
+        assert_eq!(answer.status, StatusCode::OK, "{what}");
+    }
+    let too_large = of_bytes(512 * 1024 + 1);
+    assert_problem(&chunked(&too_large, 1).await, 413, "Payload Too Large");
+    let expected = [("duplicate", 3.0), ("published", 4.0), ("too_large", 1.0)];
+    assert_outcomes(&app, &expected).await;
+    // What was published is what was sent.
+    let lengths = app.records(4).await.into_iter().map(|record| {
+        let value: serde_json::Value = serde_json::from_slice(&record.value).expect("JSON");
+        value["extra"]["note"].as_str().expect("a note").len()
+    });
+    let mut lengths: Vec<_> = lengths.collect();
+    lengths.sort_unstable();
+    let empty = callback(json!({"note": "", "nonce": "1"})).len();
+    assert_eq!(
+        lengths,
+        [300, 1_200, 10_000, 100_000].map(|bytes| bytes - empty)
+    );
 }
 
 #[tokio::test]
@@ -168,7 +195,7 @@ async fn a_head_of_too_many_fields_or_bytes_gets_431() {
 }
 
 #[tokio::test]
-async fn nesting_a_hundred_thousand_deep_is_kept_where_it_is_unknown_and_a_dead_letter_elsewhere() {
+async fn nesting_a_hundred_thousand_deep_becomes_a_string_in_extra_and_a_dead_letter_elsewhere() {
     let app = App::embedded(|settings| settings);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let with = |name: &str| {
@@ -187,8 +214,11 @@ async fn nesting_a_hundred_thousand_deep_is_kept_where_it_is_unknown_and_a_dead_
         panic!("one record");
     };
     let value = str::from_utf8(&record.value).expect("text");
-    let kept = format!(r#","extra":{{"unknown":{deep}}}}}"#);
-    assert!(value.ends_with(&kept), "what is unknown is kept");
+    let kept = format!(r#","extra":{{"unknown":"{deep}"}}}}"#);
+    assert!(
+        value.ends_with(&kept),
+        "the text of an unknown field is kept"
+    );
     let letters = app.dead_letters(1).await;
     let [letter] = letters.as_slice() else {
         panic!("one dead letter");

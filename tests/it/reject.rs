@@ -21,7 +21,12 @@ async fn a_body_that_is_neither_json_nor_a_form_gets_400() {
     let answer = app.post(twice).await;
     assert_problem(&answer, 400, "Bad Request");
     assert!(answer.text().contains("appid"), "{answer:?}");
-    assert_outcomes(&app, &[("malformed", 8.0)]).await;
+    let answer = app.post("a=1&".repeat(1001)).await;
+    assert_problem(&answer, 400, "Bad Request");
+    let detail = "the form has more than 1000 fields; send the callback as JSON";
+    assert_eq!(answer.json()["detail"], detail);
+    assert_problem(&app.post("a=1&".repeat(1000)).await, 401, "Unauthorized");
+    assert_outcomes(&app, &[("malformed", 9.0), ("unauthorized", 1.0)]).await;
 }
 
 #[tokio::test]
@@ -141,15 +146,46 @@ async fn the_admin_port_and_the_callback_port_share_nothing() {
 }
 
 #[tokio::test]
-async fn an_encoded_body_gets_415() {
+async fn an_encoded_body_gets_415_with_what_to_do_and_counts_as_malformed() {
     let app = App::embedded(|settings| settings);
-    let encodings = ["gzip", "br", "identity, gzip", "unheard-of"];
-    for encoding in encodings {
-        let headers = [("content-encoding", encoding)];
-        let answer = app.post_with(&headers, callback(json!({}))).await;
+    let encoded: [&[&str]; 8] = [
+        &["gzip"],
+        &["br"],
+        &["identity, gzip"],
+        &["identity", "gzip"],
+        &["", "x-gzip"],
+        &["UTF-8"],
+        &["identity identity"],
+        &["identity;q=1"],
+    ];
+    let post = async |fields: &[&str]| {
+        let headers: Vec<_> = (fields.iter())
+            .map(|field| ("content-encoding", *field))
+            .collect();
+        app.post_with(&headers, callback(json!({}))).await
+    };
+    for fields in encoded {
+        let answer = post(fields).await;
         assert_problem(&answer, 415, "Unsupported Media Type");
+        assert_eq!(
+            answer.json()["detail"],
+            "send the body without a Content-Encoding; a charset such as UTF-8 belongs in Content-Type"
+        );
     }
-    assert_outcomes(&app, &[("too_large", 4.0)]).await;
+    let not_encoded: [&[&str]; 7] = [
+        &[""],
+        &["identity"],
+        &["IDENTITY, Identity"],
+        &[" , identity,\t,"],
+        &[","],
+        &["identity", "", "identity"],
+        &["", " ", "\t"],
+    ];
+    for fields in not_encoded {
+        let answer = post(fields).await;
+        assert_eq!(answer.status, StatusCode::OK, "{fields:?}: {answer:?}");
+    }
+    assert_outcomes(&app, &[("malformed", 8.0), ("published", 7.0)]).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ fn a_plain_json_body_is_not_copied() {
     let callback = json.decode().expect("an object");
     assert!(matches!(callback.appid, Some(Cow::Borrowed("1"))));
     assert!(matches!(callback.nonce, Some(Cow::Borrowed("350176"))));
-    let [field] = callback.fields.as_slice() else {
+    let (fields, _) = callback.others.read();
+    let [field] = fields.as_slice() else {
         panic!("one field");
     };
     assert!(matches!(field.name, Cow::Borrowed("group_id")));
@@ -138,6 +139,126 @@ fn the_reason_why_a_body_is_malformed_is_reported() {
 }
 
 #[test]
+fn an_object_may_be_the_only_name_of_a_form() {
+    let object = r#"{"appid":"1","nonce":"a=b&c+d %=","note":["x=y&z=","p+q: r, s"]}"#;
+    let plain = decode(object).expect("an object");
+    assert_eq!(plain.nonce.as_deref(), Some("a=b&c+d %="));
+    let encoded = as_a_field(object);
+    // The object was split at `=` and `&`, and its parts were encoded.
+    let split = encoded.replace("%3D", "=").replace("%26", "&");
+    let spaces = encoded.replace('+', "%20");
+    for body in [object, &encoded, &split, &spaces, &as_a_url(object)] {
+        for end in ["", "=", "=\n", " \r\n", "\n= "] {
+            let lower_case = body.replace("%7B", "%7b");
+            for body in [body, &lower_case] {
+                let body = format!("\u{feff} {body}{end}");
+                assert_eq!(decode(body.as_str()).as_ref(), Ok(&plain), "{body}");
+            }
+        }
+        for end in ["==", "=1", "=&a=1", "&", "&a=1"] {
+            let malformed = decode(format!("{body}{end}"));
+            assert!(
+                matches!(malformed, Err(Malformed::NotACallback(_))),
+                "{body}{end}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_form_has_at_most_a_thousand_fields() {
+    let form = |count: usize, field: &str| {
+        decode(format!(
+            "appid=1&nonce=2{}",
+            format!("&{field}").repeat(count)
+        ))
+    };
+    for field in ["a=1", "a", "=", "new_user_ids[]=u", "a[0][0]=", "%61=%61"] {
+        let most = form(998, field).expect("a form");
+        assert_eq!(
+            (most.appid.as_deref(), most.nonce.as_deref()),
+            (Some("1"), Some("2"))
+        );
+        for count in [999, 100_000] {
+            assert_eq!(form(count, field), Err(Malformed::TooManyFields), "{field}");
+        }
+    }
+    // Empty fields count, but there is none behind the last `&`.
+    assert!(form(999, "").is_ok());
+    assert_eq!(form(1000, ""), Err(Malformed::TooManyFields));
+    // A signed field behind the last one that is read is not read.
+    let late = format!("appid=1{}&nonce=2", "&a=1".repeat(999));
+    assert_eq!(decode(late), Err(Malformed::TooManyFields));
+    let too_many = Malformed::TooManyFields.to_string();
+    assert_eq!(
+        too_many,
+        "the form has more than 1000 fields; send the callback as JSON"
+    );
+}
+
+#[test]
+fn before_authentication_only_the_signed_fields_of_a_form_are_converted() {
+    let raw = raw("appid=1&note=%41&timestamp=2&nonce=%33&signature=4&new_user_ids=%5B1%5D");
+    let json = raw.json().expect("a form");
+    let callback = json.decode().expect("a form");
+    assert!(matches!(callback.appid, Some(Cow::Borrowed("1"))));
+    assert_eq!(callback.nonce.as_deref(), Some("3"));
+    let OtherFields::Form(form) = callback.others else {
+        panic!("it is a form");
+    };
+    assert!(form.is_unread(), "nothing else is converted yet");
+}
+
+#[test]
+fn a_signed_field_is_found_however_its_name_and_value_are_written() {
+    for (field, nonce) in [
+        ("nonce=a=b", "a=b"),
+        ("nonce=a+b%2Bc", "a b+c"),
+        ("%6e%6F%6e%63%65=%61", "a"),
+        ("NONCE=a", "a"),
+        ("nonce", ""),
+        ("nonce=", ""),
+        ("&&nonce=a&&", "a"),
+        ("nonce=%ff", "\u{fffd}"),
+        ("nonce=%4", "%4"),
+    ] {
+        let seen = decode(format!("appid=1&{field}")).expect("a form");
+        assert_eq!(seen.nonce.as_deref(), Some(nonce), "{field}");
+        assert_eq!(seen.fields, [], "{field}");
+    }
+    let longest = "%30".repeat(19);
+    for field in [
+        "nonce[]=a".to_owned(),
+        "nonce[7]=a".to_owned(),
+        format!("%6e%6f%6e%63%65%5b{longest}%5d=a"),
+        format!("nonce={}", "1".repeat(4097)),
+    ] {
+        let seen = decode(format!("appid=1&{field}")).expect("a form");
+        assert_eq!((seen.nonce, seen.fields), (None, Vec::new()), "{field}");
+    }
+    let most = "1".repeat(4096);
+    let seen = decode(format!("appid={most}&nonce=a")).expect("a form");
+    assert_eq!(seen.appid, Some(most));
+    // Other names, which are kept as they are.
+    for name in [
+        format!("nonce[{}]", "0".repeat(20)),
+        format!("nonce{}", "x".repeat(100_000)),
+        "nonce[+1]".to_owned(),
+        "nonce[1".to_owned(),
+        "nonce[1][1]".to_owned(),
+        "nonce ".to_owned(),
+    ] {
+        let field = as_a_field(&name);
+        let seen = decode(format!("appid=1&{field}=a")).expect("a form");
+        let base = name
+            .strip_suffix("[1]")
+            .map(|base| (base.to_owned(), r#"["a"]"#.to_owned()));
+        let expected = base.unwrap_or((name, r#""a""#.to_owned()));
+        assert_eq!((seen.nonce, seen.fields), (None, vec![expected]), "{field}");
+    }
+}
+
+#[test]
 fn what_a_form_makes_of_brackets() {
     for (form, name, value) in [
         (
@@ -162,6 +283,8 @@ fn what_a_form_makes_of_brackets() {
             "note[18446744073709551616]",
             r#""1""#,
         ),
+        ("note[9999999999999999999]=1", "note", r#"["1"]"#),
+        ("note[%2B1]=1", "note[+1]", r#""1""#),
         ("note[a]=1", "note[a]", r#""1""#),
         ("note]=1", "note]", r#""1""#),
         ("note", "note", r#""""#),

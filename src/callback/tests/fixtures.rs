@@ -42,6 +42,9 @@ struct ExpectedRecord {
     extra: Map<String, Value>,
     #[serde(default)]
     extra_text: BTreeMap<String, String>,
+    /// The text as received, of those in `extra_text` that are published as another text.
+    #[serde(default)]
+    received_text: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -228,7 +231,8 @@ fn check_record(file: &str, record: &ExpectedRecord, callback: &VerifiedCallback
         "{file}"
     );
     for (name, text) in &unknown {
-        match record.extra_text.get(name) {
+        let received = record.received_text.get(name);
+        match received.or(record.extra_text.get(name)) {
             Some(expected) => assert_eq!(text, expected, "{file}: {name}"),
             None => {
                 let value: Value = serde_json::from_str(text).expect(file);

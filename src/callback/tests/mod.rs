@@ -39,13 +39,14 @@ fn decode(body: impl Into<Vec<u8>>) -> Result<Seen, Malformed> {
     let json = raw.json()?;
     let callback = json.decode()?;
     let owned = |part: Option<Cow<'_, str>>| part.map(Cow::into_owned);
+    let (fields, valid_utf8) = callback.others.read();
     Ok(Seen {
-        valid_utf8: callback.valid_utf8,
+        valid_utf8,
         appid: owned(callback.appid),
         timestamp: owned(callback.timestamp),
         nonce: owned(callback.nonce),
         signature: owned(callback.signature),
-        fields: pairs(&callback.fields),
+        fields: pairs(&fields),
     })
 }
 

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::distance::{self, SHARDS};
+use super::files;
 use super::lanes::Lane;
 use super::queue::{Outgoing, Pacing, ProducerId, Via};
 use crate::kafka::{self, Ordering, Producer, SendError};
@@ -55,6 +56,7 @@ pub(super) struct Producers {
     /// Replaced producers that still have records in flight.
     retired: Vec<Current>,
     shards_in_use: usize,
+    shards_allowed: usize,
     last_id: ProducerId,
     /// New producers, which another thread creates.
     created: mpsc::Receiver<(usize, Created)>,
@@ -76,6 +78,7 @@ impl Producers {
             all: std::array::from_fn(|_| Managed::new(now)),
             retired: Vec::new(),
             shards_in_use: 1,
+            shards_allowed: files::shards_allowed(),
             last_id: 0,
             created,
             to_created,
@@ -287,7 +290,8 @@ impl Producers {
     /// Creates producers that are needed. Creating one takes too long for this thread: it may have
     /// to read certificates. A producer stays in use until its successor has connected.
     fn create_wanted(&mut self, now: Instant) {
-        self.shards_in_use = distance::shards(self.shared.status.round_trip());
+        let shards = distance::shards(self.shared.status.round_trip());
+        self.shards_in_use = shards.min(self.shards_allowed);
         while let Ok((at, created)) = self.created.try_recv() {
             match created {
                 Ok(Some(producer)) => {

@@ -1,5 +1,6 @@
 //! What a verified callback means: the fixtures, the ids, the headers, the limits.
 
+mod extra;
 mod fixtures;
 mod ids;
 
@@ -113,6 +114,19 @@ fn every_other_callback_of_the_sender_is_unsupported_and_named() {
 }
 
 #[test]
+fn a_callback_with_two_events_is_an_invalid_one_whatever_they_are() {
+    for event in ["group_join", "group_exit", "before_send_msg", "x"] {
+        for second in [r#""group_join""#, r#""before_send_msg""#, "null", "7"] {
+            let body = callback(&json!({"event": event})).to_string();
+            let body = body.replacen('{', &format!("{{\"\\u0065vent\":{second},"), 1);
+            let letter = dead_letter(body, Reason::InvalidEvent);
+            let detail = header(&letter, "dead_letter_detail");
+            assert_eq!(detail, "the field \"event\" is repeated");
+        }
+    }
+}
+
+#[test]
 fn a_detail_stays_short_however_long_the_events_name_is() {
     let body = callback(&json!({"event": "é".repeat(100_000)})).to_string();
     let letter = dead_letter(body, Reason::UnsupportedEvent);
@@ -120,12 +134,13 @@ fn a_detail_stays_short_however_long_the_events_name_is() {
 }
 
 #[test]
-fn a_hundred_thousand_levels_in_an_unknown_field_are_kept_as_text() {
+fn a_hundred_thousand_levels_in_an_unknown_field_are_kept_as_a_string() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
         let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
         let record = authentic(callback_with("deep", &deep));
         assert!(!record.is_dead_letter());
         let value = std::str::from_utf8(&record.value).expect("UTF-8");
+        let deep = Value::from(deep);
         assert!(value.ends_with(&format!(r#","extra":{{"deep":{deep}}}}}"#)));
     }
 }

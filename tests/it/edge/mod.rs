@@ -4,6 +4,7 @@
 mod bodies;
 mod connections;
 mod crowd;
+mod files;
 mod overload;
 // What makes threads panic is in debug builds only.
 #[cfg(debug_assertions)]

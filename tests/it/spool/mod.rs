@@ -132,6 +132,21 @@ impl Scene {
     }
 }
 
+#[test]
+fn a_timestamp_of_0_is_published_as_1970_from_the_spool_too() {
+    let scene = Scene::new();
+    let service = scene.start(&[]);
+    let answer = service.post(callback(json!({"timestamp": "0000000000"})));
+    assert!(answer.contains("\"spooled\""), "{answer}");
+    scene.kafka_comes();
+    let kafka = Kafka::at(&scene.kafka.bootstrap_servers());
+    kafka.read_until(TOPIC, 1, PATIENCE);
+    let times: Vec<_> = (kafka.read_all(TOPIC).iter())
+        .map(|record| record.timestamp)
+        .collect();
+    assert_eq!(times, [1]);
+}
+
 fn join(user: &str) -> Vec<u8> {
     callback(json!({"group_id": "g", "new_user_ids": [user]}))
 }

@@ -1,0 +1,185 @@
+//! `extra`: the fields that a schema does not know, as JSON that strict parsers read.
+//!
+//! JSON's grammar allows more than parsers can represent. A record that its consumers cannot parse
+//! stops them, because Kafka delivers it again and again. The text of a value is therefore kept as
+//! received unless a parser would refuse it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::callback::Field;
+
+/// A value with more arrays and objects inside one another becomes a string. Common parsers have
+/// limits from 100 on, and the record adds two levels.
+const MAX_DEPTH: usize = 64;
+
+/// Numbers with at most this many characters and no exponent are in the range of a double.
+const SURELY_FINITE_CHARACTERS: usize = 308;
+
+/// The other fields of a callback.
+#[derive(Debug, Default)]
+pub(super) struct Extra<'a>(Vec<(&'a str, Cow<'a, RawValue>)>);
+
+impl<'a> Extra<'a> {
+    /// The record's `extra` with these fields. Of several with the same name, also if the name is
+    /// the same only because U+FFFD replaces lone surrogates, the last one is kept, as ordinary
+    /// parsers do; strict ones refuse an object that repeats a name.
+    pub(super) fn of(fields: Vec<&'a Field<'a>>) -> Self {
+        let fields = last_of_each_name(fields);
+        Self(
+            (fields.into_iter())
+                .map(|field| (field.name.as_ref(), readable(field.value)))
+                .collect(),
+        )
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn last_of_each_name<'a>(mut fields: Vec<&'a Field<'a>>) -> Vec<&'a Field<'a>> {
+    if fields.len() < 2 {
+        return fields;
+    }
+    let last: HashMap<&str, usize> = (fields.iter().enumerate())
+        .map(|(at, field)| (field.name.as_ref(), at))
+        .collect();
+    if last.len() < fields.len() {
+        let mut at = 0;
+        fields.retain(|field| {
+            at += 1;
+            last.get(field.name.as_ref()) == Some(&(at - 1))
+        });
+    }
+    fields
+}
+
+impl Serialize for Extra<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// The value with the same meaning for every parser. With a lone surrogate, U+FFFD replaces it. A
+/// value that is nested too deep, or with a number that no double represents, becomes a string that
+/// is its JSON text.
+fn readable(value: &RawValue) -> Cow<'_, RawValue> {
+    let text = value.get();
+    let readable = match Obstacles::of(text) {
+        Obstacles {
+            is_text_only: true, ..
+        } => Value::from(text).to_string(),
+        Obstacles {
+            lone_surrogates, ..
+        } if !lone_surrogates.is_empty() => replaced(text, &lone_surrogates),
+        _ => return Cow::Borrowed(value),
+    };
+    Cow::Owned(RawValue::from_string(readable).expect("it is one JSON value"))
+}
+
+/// What a parser may refuse in a JSON value.
+#[derive(Debug, Default, PartialEq)]
+struct Obstacles {
+    /// It is too deep, or contains a number that no double represents.
+    is_text_only: bool,
+    /// Where escapes of lone surrogates begin.
+    lone_surrogates: Vec<usize>,
+}
+
+impl Obstacles {
+    /// Scans the text of one valid JSON value, once and without recursion.
+    fn of(text: &str) -> Self {
+        let bytes = text.as_bytes();
+        let mut found = Self::default();
+        let (mut at, mut depth) = (0, 0_usize);
+        while let Some(byte) = bytes.get(at) {
+            match byte {
+                b'"' => {
+                    at = end_of_string(bytes, at + 1, &mut found.lone_surrogates);
+                    continue;
+                }
+                b'[' | b'{' => {
+                    depth += 1;
+                    found.is_text_only |= depth > MAX_DEPTH;
+                }
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                b'-' | b'0'..=b'9' => {
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    let length = (rest.iter())
+                        .take_while(|byte| {
+                            matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
+                        })
+                        .count();
+                    found.is_text_only |= !is_finite(text.get(at..at + length).unwrap_or_default());
+                    at += length;
+                    continue;
+                }
+                _ => {}
+            }
+            if found.is_text_only {
+                return found;
+            }
+            at += 1;
+        }
+        found
+    }
+}
+
+/// Whether a double represents a number, and `serde_json` takes it: close to the largest double,
+/// its result may be infinite where the exact one is not.
+fn is_finite(number: &str) -> bool {
+    let is_short = number.len() <= SURELY_FINITE_CHARACTERS;
+    is_short && !number.contains(['e', 'E'])
+        || number.parse().is_ok_and(f64::is_finite) && serde_json::from_str::<f64>(number).is_ok()
+}
+
+/// The place behind the string that has begun before `at`. Adds the lone surrogates in it.
+fn end_of_string(bytes: &[u8], mut at: usize, lone_surrogates: &mut Vec<usize>) -> usize {
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => match escaped_unit(bytes, at) {
+                None => at += 2,
+                Some(0xd800..=0xdbff)
+                    if matches!(escaped_unit(bytes, at + 6), Some(0xdc00..=0xdfff)) =>
+                {
+                    at += 12;
+                }
+                Some(unit) => {
+                    if matches!(unit, 0xd800..=0xdfff) {
+                        lone_surrogates.push(at);
+                    }
+                    at += 6;
+                }
+            },
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+/// The unit of UTF-16 that an escape `\uXXXX` at this place stands for.
+fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn replaced(text: &str, lone_surrogates: &[usize]) -> String {
+    let mut all = String::with_capacity(text.len());
+    let mut from = 0;
+    for at in lone_surrogates {
+        all.push_str(text.get(from..*at).unwrap_or_default());
+        all.push(char::REPLACEMENT_CHARACTER);
+        from = at + r"\ud800".len();
+    }
+    all + text.get(from..).unwrap_or_default()
+}
