@@ -35,7 +35,7 @@
 //! | [`config`] | flags and variables to the settings of `callback`, `spool`, `kafka`, `intake` and `http`; apart from `failpoint` the only reader of the environment |
 //! | [`commands`] | one file or folder for each command |
 //! | `finding` | the result of a check of Kafka, a topic or the spool |
-//! | `log` | log throttle, errors with their causes |
+//! | `log` | log throttles, errors with their causes |
 //! | `failpoint` | panics on demand, for tests |
 //!
 //! # Threads

@@ -1,4 +1,6 @@
-//! Helpers for log messages: a throttle, and errors with their causes.
+//! Helpers for log messages: throttles, and errors with their causes.
+
+mod tally;
 
 use std::error::Error;
 use std::fmt;
@@ -6,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+pub(crate) use tally::{Due, Tally};
+
 /// A problem that lasts is logged once in this time.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Limits a message that every request or every attempt could repeat to one a minute for as long
 /// as its key stays the same. A new key is logged at once.
