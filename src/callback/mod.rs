@@ -12,8 +12,10 @@ mod authenticate;
 mod decode;
 mod form;
 mod secrets;
+mod shape;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -21,6 +23,7 @@ use serde_json::value::RawValue;
 pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
 pub use decode::{Json, Malformed};
 pub use secrets::{EntryPosition, Secrets, SecretsError};
+pub use shape::Shape;
 
 /// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
 /// nonce.
@@ -40,7 +43,8 @@ pub struct RawCallback {
 
 /// The fields of a callback before authentication.
 ///
-/// Its only use is [`Secrets::authenticate`]; no field can be read outside this module.
+/// Its only use is [`Secrets::authenticate`]; no field can be read outside this module, only
+/// compared with what is configured.
 pub struct UnverifiedCallback<'a> {
     raw: &'a RawCallback,
     valid_utf8: bool,
@@ -49,6 +53,13 @@ pub struct UnverifiedCallback<'a> {
     nonce: Option<Cow<'a, str>>,
     signature: Option<Cow<'a, str>>,
     fields: Vec<Field<'a>>,
+}
+
+impl UnverifiedCallback<'_> {
+    /// The entry of the application that the callback names, which is not verified.
+    pub fn app_in<'s, T>(&self, apps: &'s HashMap<String, T>) -> Option<&'s T> {
+        apps.get(self.appid.as_deref()?)
+    }
 }
 
 /// A member of the callback's JSON object, apart from the four signed fields.
