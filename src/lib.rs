@@ -69,6 +69,7 @@
 //! | records that the reader, or the spooler, reads from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
 //! | distinct keys of records on disk that are tracked, for each topic | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
+//! | what is known of each application | the appids in `ZIM2KAFKA_CALLBACK_SECRETS`, and one entry for all others |
 //! | the deduplication window | [`intake::MAX_DEDUP_BYTES`], pending tickets included; within that, every callback of the last [`intake::DEDUP_WINDOW`] and at least [`intake::DEDUP_WINDOW_EVENTS`] |
 
 pub mod intake;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 pub(crate) use tally::{Due, Tally};
 
 /// A problem that lasts is logged once in this time.
-pub(crate) const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Limits a message that every request or every attempt could repeat to one a minute for as long
 /// as its key stays the same. A new key is logged at once.

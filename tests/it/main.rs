@@ -22,6 +22,7 @@ mod limits;
 mod metrics;
 mod partitions;
 mod readme;
+mod refusals;
 mod reject;
 mod resend;
 mod rules;

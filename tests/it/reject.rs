@@ -149,7 +149,7 @@ async fn an_encoded_body_gets_415() {
         let answer = app.post_with(&headers, callback(json!({}))).await;
         assert_problem(&answer, 415, "Unsupported Media Type");
     }
-    assert_outcomes(&app, &[("too_large", 4.0)]).await;
+    assert_outcomes(&app, &[("malformed", 4.0)]).await;
 }
 
 #[tokio::test]
