@@ -8,6 +8,7 @@
 
 mod accept;
 mod admin;
+mod alerts;
 mod audit;
 mod broker;
 mod check;
