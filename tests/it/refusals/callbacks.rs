@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{PATH, TIMES, is_logged_once, log_of, now, of_app, signed};
 use crate::support::app::PATIENCE;
-use crate::support::process::{Service, say};
+use crate::support::process::{Service, request, say};
 use crate::support::scale::alone;
 use crate::support::tls::write;
 use crate::support::wire::{Wire, of_length, post};
@@ -266,4 +266,38 @@ fn an_event_that_is_not_stored_in_time_is_answered_so_and_logged_so() {
         &log_of(service),
         "1 callback was answered 503 in the last minute because the event was not stored durably within ZIM2KAFKA_ANSWER_DEADLINE",
     );
+}
+
+#[test]
+fn those_after_the_first_are_logged_together_a_minute_later_without_another_request() {
+    let service = Service::embedded(&["--drain-delay=0s"], &[PATH]);
+    service.ready();
+    for _ in 0..TIMES {
+        let elsewhere = request(service.callbacks, "POST", "/sesame", b"");
+        assert!(elsewhere.starts_with("HTTP/1.1 404"), "{elsewhere}");
+        assert!(service.post("sesame").starts_with("HTTP/1.1 400"));
+        assert!(service.post("{}").starts_with("HTTP/1.1 401"));
+    }
+    let lines = [
+        "4 requests to another path than ZIM2KAFKA_CALLBACK_PATH were answered 404 in the last minute;",
+        "4 callbacks were malformed and answered 400 in the last minute, for example: the body is neither one JSON object nor a form: it begins like neither (a body that begins neither like JSON nor like a form, 6 bytes);",
+        "4 callbacks were answered 401 in the last minute, for example: appid is missing or unusable (a body that begins like JSON, 2 bytes, no known field);",
+    ];
+    let log = service.process.stderr();
+    assert_eq!(log.matches("in the last minute").count(), 3, "{log}");
+    let deadline = Instant::now() + Duration::from_secs(60) + PATIENCE;
+    while service
+        .process
+        .stderr()
+        .matches("in the last minute")
+        .count()
+        < 6
+    {
+        assert!(Instant::now() < deadline, "{}", service.process.stderr());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let log = log_of(service);
+    for line in lines {
+        is_logged_once(&log, line);
+    }
 }
