@@ -241,7 +241,7 @@ impl Intake {
     fn log_stale(&self, now: i64, age: i64) {
         if let Some(all) = self.stale_check.record_stale(now, age) {
             tracing::warn!(
-                "all {} callbacks of the last {} s were stale and became dead letters: a typical timestamp is {}. Check this machine's clock (NTP); if it is right, the sender's clock or the unit of its timestamps is wrong, or its callbacks arrive late",
+                "all {} callbacks of the last {} s were stale and become dead letters: a typical timestamp is {}. Check this machine's clock (NTP); if it is right, the sender's clock or the unit of its timestamps is wrong, or its callbacks arrive late",
                 all.count,
                 all.since / 1000,
                 describe(all.age)

@@ -176,7 +176,7 @@ fn when_every_callback_is_stale_the_log_gives_direction_and_distance() {
         let log = log_of(service);
         is_logged_once(
             &log,
-            " s were stale and became dead letters: a typical timestamp is ",
+            " s were stale and become dead letters: a typical timestamp is ",
         );
         let line = log
             .lines()
