@@ -218,7 +218,7 @@ impl Refused {
                 "callback",
                 " with a Content-Encoding",
                 "malformed and answered 415",
-                "; turn off the compression of requests at the proxy in front",
+                "; a proxy in front compresses bodies, or the sender writes a charset there, which belongs in Content-Type",
             ),
             Self::BodyBroken => (
                 "callback",

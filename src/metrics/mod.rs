@@ -40,7 +40,7 @@ pub enum Outcome {
     DeadLettered,
     /// A `before_send_msg`, answered and not stored.
     Passed,
-    /// Neither a JSON object nor a form, or with a Content-Encoding.
+    /// Neither a JSON object nor a form, or encoded.
     Malformed,
     /// Not authentic.
     Unauthorized,

@@ -83,7 +83,7 @@ fn an_encoded_body_counts_as_malformed_and_is_logged() {
     assert_eq!(malformed, TIMES as f64);
     is_logged_once(
         &log_of(service),
-        "1 callback with a Content-Encoding was malformed and answered 415 in the last minute; turn off the compression of requests at the proxy in front",
+        "1 callback with a Content-Encoding was malformed and answered 415 in the last minute; a proxy in front compresses bodies, or the sender writes a charset there, which belongs in Content-Type",
     );
 }
 
