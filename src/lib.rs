@@ -35,7 +35,7 @@
 //! | [`config`] | flags and variables to the settings of `callback`, `spool`, `kafka`, `intake` and `http`; apart from `failpoint` the only reader of the environment |
 //! | [`commands`] | one file or folder for each command |
 //! | `finding` | the result of a check of Kafka, a topic or the spool |
-//! | `log` | log throttle, errors with their causes |
+//! | `log` | log throttles, errors with their causes |
 //! | `failpoint` | panics on demand, for tests |
 //!
 //! # Threads
@@ -72,6 +72,7 @@
 //! | records that the reader, or the spooler, reads from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
 //! | distinct keys of records on disk that are tracked, for each topic | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
+//! | what is known of each application | the appids in `ZIM2KAFKA_CALLBACK_SECRETS`, and one entry for all others |
 //! | the deduplication window | [`intake::MAX_DEDUP_BYTES`], pending tickets included; within that, every callback of the last [`intake::DEDUP_WINDOW`] and at least [`intake::DEDUP_WINDOW_EVENTS`] |
 
 pub mod intake;

@@ -109,6 +109,9 @@ pub async fn run(
         timestamp_tolerance: settings.intake.timestamp_tolerance,
         spool: settings.spool.clone(),
     };
+    for appid in settings.intake.secrets.appids() {
+        metrics.apps().of(Some(appid));
+    }
     let answer_deadline = settings.callbacks.answer_deadline;
     let health = Arc::new(Health::new(Arc::clone(&metrics), answer_deadline));
     let admin_port = PortHandle::new();
@@ -124,6 +127,7 @@ pub async fn run(
                 idle: settings.connections.idle,
             },
             tls: None,
+            refusals: None,
         },
         http::admin(Arc::clone(&metrics), Arc::clone(&health)),
         admin_port.clone(),
@@ -164,21 +168,29 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
     }));
     let callback_port = PortHandle::new();
+    let service = CallbackService::new(settings.callbacks.clone(), intake, Arc::clone(&metrics));
+    let service = Arc::new(service);
     let port = Port {
         listener: listeners.callbacks,
         trusted_proxies: settings.callbacks.senders.trusted_proxies.clone(),
         limits: settings.connections.clone(),
         tls,
+        refusals: Some(service.refusals()),
     };
     let listening = http::listen(&port.listener);
     listening.map_err(|error| ServerError::Part("callback port", error))?;
-    let service = CallbackService::new(settings.callbacks, intake, Arc::clone(&metrics));
-    let mut callbacks = tokio::spawn(http::serve(
+    let serving = http::serve(
         port,
-        http::callbacks(Arc::new(service)),
+        http::callbacks(Arc::clone(&service)),
         callback_port.clone(),
         metrics.connections().clone(),
-    ));
+    );
+    let mut callbacks = tokio::spawn(async move {
+        tokio::select! {
+            ended = serving => ended,
+            never = service.log_refusals() => never,
+        }
+    });
     on_listening();
 
     tokio::select! {

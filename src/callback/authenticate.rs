@@ -30,12 +30,28 @@ pub struct VerifiedCallback<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the callback is not authentic")]
 pub enum Unauthorized {
-    /// `appid`, `timestamp`, `nonce` or `signature` is missing or has an impossible value.
-    MissingOrUnusable,
+    /// This signed field is missing or has an impossible value.
+    MissingOrUnusable(&'static str),
+    /// The timestamp has the digits of the unit that `ZIM2KAFKA_TIMESTAMP_UNIT` excludes.
+    OtherUnit,
     /// There is no secret for this `appid`.
     UnknownAppid,
     /// The signature was made with another secret or over other parts.
     WrongSignature,
+}
+
+impl Unauthorized {
+    /// The check that failed, for the log and never for the client.
+    pub fn failed_check(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
+            Self::MissingOrUnusable(name) => write!(f, "{name} is missing or unusable"),
+            Self::OtherUnit => {
+                f.write_str("timestamp is in the unit that ZIM2KAFKA_TIMESTAMP_UNIT excludes")
+            }
+            Self::UnknownAppid => f.write_str("ZIM2KAFKA_CALLBACK_SECRETS does not name its appid"),
+            Self::WrongSignature => f.write_str("wrong signature"),
+        })
+    }
 }
 
 impl Secrets {
@@ -49,22 +65,26 @@ impl Secrets {
         callback: UnverifiedCallback<'a>,
         unit: TimestampUnit,
     ) -> Result<VerifiedCallback<'a>, Unauthorized> {
-        let usable = |part: Option<Cow<'a, str>>| part.filter(|part| !part.is_empty());
-        let parts = (
-            usable(callback.appid),
-            usable(callback.timestamp),
-            usable(callback.nonce),
-            callback.signature.as_deref().and_then(Signature::from_hex),
-        );
-        let (Some(appid), Some(digits), Some(nonce), Some(signature)) = parts else {
-            return Err(Unauthorized::MissingOrUnusable);
+        let usable = |part: Option<Cow<'a, str>>, name| {
+            part.filter(|part| !part.is_empty())
+                .ok_or(Unauthorized::MissingOrUnusable(name))
         };
-        let timestamp = unit
-            .milliseconds(&digits)
-            .ok_or(Unauthorized::MissingOrUnusable)?;
+        let appid = usable(callback.appid, "appid")?;
+        let digits = usable(callback.timestamp, "timestamp")?;
+        let nonce = usable(callback.nonce, "nonce")?;
+        let signature = (callback.signature.as_deref())
+            .and_then(Signature::from_hex)
+            .ok_or(Unauthorized::MissingOrUnusable("signature"))?;
+        let Some(timestamp) = unit.milliseconds(&digits) else {
+            let is_of_other_unit = TimestampUnit::Auto.milliseconds(&digits).is_some();
+            return Err(match is_of_other_unit {
+                true => Unauthorized::OtherUnit,
+                false => Unauthorized::MissingOrUnusable("timestamp"),
+            });
+        };
         if nonce.len() > MAX_NONCE_BYTES || !nonce.bytes().all(|byte| byte.is_ascii_alphanumeric())
         {
-            return Err(Unauthorized::MissingOrUnusable);
+            return Err(Unauthorized::MissingOrUnusable("nonce"));
         }
         let secrets = self.of(&appid);
         let known = secrets.is_some();

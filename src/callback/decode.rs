@@ -121,7 +121,7 @@ fn without_equals_sign(text: &str) -> &str {
 }
 
 /// Skips a byte order mark and JSON whitespace.
-fn skip_whitespace(body: &[u8]) -> &[u8] {
+pub(super) fn skip_whitespace(body: &[u8]) -> &[u8] {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let whitespace = body
         .iter()

@@ -12,8 +12,10 @@ mod authenticate;
 mod decode;
 mod form;
 mod secrets;
+mod shape;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -23,6 +25,7 @@ use decode::OtherFields;
 pub use decode::{Json, Malformed};
 pub use form::MAX_FORM_FIELDS;
 pub use secrets::{EntryError, EntryPosition, Secrets, SecretsError};
+pub use shape::Shape;
 
 /// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
 /// nonce.
@@ -42,7 +45,8 @@ pub struct RawCallback {
 
 /// The fields of a callback before authentication.
 ///
-/// Its only use is [`Secrets::authenticate`]; no field can be read outside this module.
+/// Its only use is [`Secrets::authenticate`]; no field can be read outside this module, only
+/// compared with what is configured.
 pub struct UnverifiedCallback<'a> {
     raw: &'a RawCallback,
     appid: Option<Cow<'a, str>>,
@@ -50,6 +54,13 @@ pub struct UnverifiedCallback<'a> {
     nonce: Option<Cow<'a, str>>,
     signature: Option<Cow<'a, str>>,
     others: OtherFields<'a>,
+}
+
+impl UnverifiedCallback<'_> {
+    /// The entry of the application that the callback names, which is not verified.
+    pub fn app_in<'s, T>(&self, apps: &'s HashMap<String, T>) -> Option<&'s T> {
+        apps.get(self.appid.as_deref()?)
+    }
 }
 
 /// A member of the callback's JSON object, apart from the four signed fields.

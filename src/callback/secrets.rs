@@ -173,6 +173,12 @@ impl Secrets {
         self.order.len()
     }
 
+    /// The applications that are named, in the order given, without `*`.
+    pub fn appids(&self) -> impl Iterator<Item = &str> {
+        let named = self.order.iter().filter(|appid| *appid != ANY);
+        named.map(String::as_str)
+    }
+
     /// All valid secrets of an application.
     pub(super) fn of(&self, appid: &str) -> Option<&[Zeroizing<String>]> {
         let secrets = self.by_appid.get(appid).or_else(|| self.by_appid.get(ANY));

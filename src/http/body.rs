@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
-use crate::delivery::Full;
 
 /// The most bytes of all bodies that are being read or wait for their answer, apart from the
 /// [`UNSHARED_BODY_BYTES`] of each.
@@ -99,7 +98,7 @@ impl BodyReader {
             u32::try_from(wanted).map_err(|_| Problem::BodyTooLarge { limit: self.limit })?;
         let more = Arc::clone(&self.budget)
             .try_acquire_many_owned(wanted)
-            .map_err(|_| Problem::Refused(Full.into()))?;
+            .map_err(|_| Problem::BodiesFull)?;
         match share {
             Some(share) => share.merge(more),
             None => *share = Some(more),

@@ -15,12 +15,12 @@ use super::Handler;
 use super::body::{BodyReader, check_encoding};
 use super::connections::Connection;
 use super::problem::Problem;
+use super::refusals::{Refusals, Refused};
 use super::senders::SenderSettings;
 use crate::callback::RawCallback;
 use crate::delivery::{Durability, Settled};
 use crate::failpoint;
 use crate::intake::{Accepted, Intake};
-use crate::log::LogThrottle;
 use crate::metrics::{Metrics, Outcome};
 
 /// The limits of a header. The sender's are far smaller.
@@ -46,7 +46,7 @@ pub(crate) struct CallbackService {
     bodies: BodyReader,
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
-    unavailable: LogThrottle,
+    refusals: Arc<Refusals>,
 }
 
 /// The handler of the callback port. It has no router, because the only path is a secret that may
@@ -69,8 +69,8 @@ impl CallbackService {
             bodies: BodyReader::new(settings.body_limit),
             settings,
             intake,
+            refusals: Arc::new(Refusals::new(metrics.connections().clone())),
             metrics,
-            unavailable: LogThrottle::default(),
         }
     }
 
@@ -80,14 +80,20 @@ impl CallbackService {
             // Checked first, so that an address that is not allowed cannot probe for the path. The
             // connection is not kept either.
             self.metrics.callback_arrived().finished(Outcome::Forbidden);
+            self.refusals.count(Refused::Forbidden);
             let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
             return (close, Problem::Forbidden).into_response();
         }
-        let path = request.uri().path().as_bytes();
-        if !bool::from(path.ct_eq(self.settings.path.as_bytes())) {
+        let path = request.uri().path();
+        if !is_equal(path, &self.settings.path) {
+            self.refusals.count(self.other_path(request.method(), path));
             return Problem::NotFound.into_response();
         }
         if request.method() != Method::POST {
+            self.refusals.count(match *request.method() {
+                Method::GET | Method::HEAD => Refused::Get,
+                _ => Refused::OtherMethod,
+            });
             return Problem::MethodNotAllowed("POST").into_response();
         }
         let arrival = self.metrics.callback_arrived();
@@ -98,10 +104,9 @@ impl CallbackService {
                 answer.into_response()
             }
             Err(problem) => {
-                let outcome = problem.outcome();
-                arrival.finished(outcome);
-                if matches!(outcome, Outcome::Unavailable) {
-                    self.log_unavailable(&problem);
+                arrival.finished(problem.outcome());
+                if let Some(refused) = problem.refused() {
+                    self.refusals.count(refused);
                 }
                 problem.into_response()
             }
@@ -140,18 +145,44 @@ impl CallbackService {
                 };
                 Ok(Answer::Durable(outcome, *event_id))
             }
-            Ok(Settled::Refused) | Err(_) => Err(Problem::NotDurableInTime),
+            Ok(Settled::Refused) => Err(Problem::Rejected),
+            // A disk that hangs reports nothing, and neither does a slow Kafka.
+            Err(_) => Err(Problem::NotDurableInTime),
         }
     }
 
-    /// A disk that hangs reports nothing, and neither does a slow Kafka: only the answers show it.
-    fn log_unavailable(&self, problem: &Problem) {
-        if self.unavailable.is_due() {
-            tracing::warn!(
-                "a callback was answered 503: {problem}. The sender drops an event after 62 s of this; check Kafka, and the disk of ZIM2KAFKA_SPOOL_DIR"
-            );
+    fn other_path(&self, method: &Method, path: &str) -> Refused {
+        let trimmed = |path: &'_ str| path.trim_end_matches('/').len();
+        let (path, ours) = (
+            path.get(..trimmed(path)).unwrap_or_default(),
+            self.settings.path.get(..trimmed(&self.settings.path)),
+        );
+        match *method {
+            Method::POST if is_equal(path, ours.unwrap_or_default()) => Refused::SlashAtTheEnd,
+            Method::POST => Refused::OtherPath,
+            _ => Refused::OtherPathNotPost,
         }
     }
+
+    /// Traces of what is refused on this port.
+    pub(crate) fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.refusals)
+    }
+
+    /// Logs refusals that wait for their line, each second for as long as it is polled.
+    pub(crate) async fn log_refusals(&self) -> ! {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = std::time::Instant::now();
+            self.refusals.log_due(now);
+            self.intake.log_refusals(now);
+        }
+    }
+}
+
+/// Compares with the path of callbacks in constant time, because that is a secret.
+fn is_equal(path: &str, ours: &str) -> bool {
+    path.as_bytes().ct_eq(ours.as_bytes()).into()
 }
 
 /// Refuses a request by its header, before its body is read.

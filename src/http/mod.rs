@@ -7,6 +7,7 @@ mod body;
 mod callbacks;
 mod connections;
 mod problem;
+mod refusals;
 mod senders;
 mod tls;
 
@@ -26,7 +27,8 @@ use tower::service_fn;
 use crate::log::LogThrottle;
 use crate::metrics::ConnectionMetrics;
 use connections::{
-    Connection, Connections, HEAD_DEADLINE, Listener, Peer, TrackedAcceptor, TrackedService,
+    Connection, Connections, HEAD_DEADLINE, Listener, Peer, Protocol, TrackedAcceptor,
+    TrackedService,
 };
 
 pub(crate) use admin::admin;
@@ -35,6 +37,8 @@ pub use callbacks::CallbackSettings;
 pub(crate) use callbacks::{CallbackService, callbacks};
 pub use connections::ConnectionLimits;
 pub(crate) use connections::listen;
+pub(crate) use refusals::Refusals;
+use refusals::Refused;
 pub use senders::{Networks, SenderSettings};
 pub use tls::{Certificate, CertificateError, Tls};
 
@@ -76,6 +80,8 @@ pub(crate) struct Port {
     pub(crate) trusted_proxies: Networks,
     /// The certificate; with one, the port serves HTTPS only.
     pub(crate) tls: Option<Tls>,
+    /// Traces of what is refused; `None` on the admin port.
+    pub(crate) refusals: Option<Arc<Refusals>>,
 }
 
 /// Stops a port and its connections.
@@ -114,6 +120,7 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let connections = Connections::new(port.limits, port.trusted_proxies, metrics.clone());
     let accept_failures = LogThrottle::default();
+    let refusals = port.refusals.clone();
     let port_number = port.listener.local_addr()?.port();
     let mut server = Server::<Peer>::from_listener(Listener::new(port.listener, connections)?)
         .handle(handle.0)
@@ -122,6 +129,10 @@ pub(crate) async fn serve(
             Some(peer) => {
                 metrics.handshake_failed();
                 tracing::debug!("TLS handshake with {peer} failed: {error}");
+                let refused = handshake_refusal(peer.connection.protocol(), error);
+                if let (Some(refusals), Some(refused)) = (&refusals, refused) {
+                    refusals.count(refused);
+                }
             }
             None if accept_failures.is_due() => {
                 tracing::warn!(
@@ -147,11 +158,29 @@ pub(crate) async fn serve(
         };
         std::future::ready(Ok::<_, Infallible>(service))
     });
+    let refusals = port.refusals;
     match port.tls {
-        None => server.map(TrackedAcceptor).serve(service).await,
+        None => {
+            let tracked = |acceptor| TrackedAcceptor { acceptor, refusals };
+            server.map(tracked).serve(service).await
+        }
         Some(tls) => {
-            let tls = RustlsAcceptor::new(tls.config()).handshake_timeout(HEAD_DEADLINE);
-            server.acceptor(TrackedAcceptor(tls)).serve(service).await
+            let acceptor = RustlsAcceptor::new(tls.config()).handshake_timeout(HEAD_DEADLINE);
+            let tracked = TrackedAcceptor { acceptor, refusals };
+            server.acceptor(tracked).serve(service).await
         }
     }
+}
+
+/// What a failed handshake indicates. `None` for a connection that was only opened, as the checks
+/// of load balancers are.
+fn handshake_refusal(spoken: Protocol, error: &io::Error) -> Option<Refused> {
+    let cause = (error.get_ref()).and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    Some(match (spoken, cause) {
+        (Protocol::Nothing, _) => return None,
+        (Protocol::ProxyHeader, _) => Refused::ProxyHeaderBeforeTls,
+        (Protocol::Text | Protocol::Http2, _) => Refused::PlainHttp,
+        (_, Some(rustls::Error::AlertReceived(_))) => Refused::UntrustedCertificate,
+        (Protocol::Tls | Protocol::Other, _) => Refused::Handshake,
+    })
 }

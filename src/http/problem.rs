@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::refusals::Refused;
 use crate::intake::Refusal;
 use crate::metrics::Outcome;
 
@@ -22,7 +23,9 @@ pub(super) enum Problem {
     BodyBroken,
     ContentEncoding,
     HeaderTooLarge,
+    BodiesFull,
     NotDurableInTime,
+    Rejected,
     Panicked,
 }
 
@@ -31,9 +34,10 @@ impl Problem {
         match self {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Refused(Refusal::Unauthorized(_)) => StatusCode::UNAUTHORIZED,
-            Self::Refused(Refusal::Full(_)) | Self::NotDurableInTime => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Refused(Refusal::Full(_))
+            | Self::BodiesFull
+            | Self::NotDurableInTime
+            | Self::Rejected => StatusCode::SERVICE_UNAVAILABLE,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -53,11 +57,35 @@ impl Problem {
                 Outcome::Malformed
             }
             Self::Refused(Refusal::Unauthorized(_)) => Outcome::Unauthorized,
-            Self::Refused(Refusal::Full(_)) | Self::NotDurableInTime => Outcome::Unavailable,
+            Self::Refused(Refusal::Full(_))
+            | Self::BodiesFull
+            | Self::NotDurableInTime
+            | Self::Rejected => Outcome::Unavailable,
             Self::BodyTooSlow => Outcome::TimedOut,
             Self::BodyTooLarge { .. } | Self::HeaderTooLarge => Outcome::TooLarge,
             Self::Forbidden => Outcome::Forbidden,
             Self::NotFound | Self::MethodNotAllowed(_) | Self::Panicked => Outcome::Failed,
+        }
+    }
+
+    /// The line that it leaves in the log. `None` for what is logged elsewhere: by `intake`, with
+    /// the request's path and method, or as a panic.
+    pub(super) fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Refused(Refusal::Malformed(_) | Refusal::Unauthorized(_))
+            | Self::NotFound
+            | Self::MethodNotAllowed(_)
+            | Self::Panicked => None,
+            Self::Refused(Refusal::Full(_)) => Some(Refused::QueueFull),
+            Self::Forbidden => Some(Refused::Forbidden),
+            Self::BodyTooSlow => Some(Refused::BodyTooSlow),
+            Self::BodyTooLarge { .. } => Some(Refused::BodyTooLarge),
+            Self::BodyBroken => Some(Refused::BodyBroken),
+            Self::ContentEncoding => Some(Refused::ContentEncoding),
+            Self::HeaderTooLarge => Some(Refused::HeaderTooLarge),
+            Self::BodiesFull => Some(Refused::BodiesFull),
+            Self::NotDurableInTime => Some(Refused::NotDurableInTime),
+            Self::Rejected => Some(Refused::Rejected),
         }
     }
 
@@ -67,9 +95,10 @@ impl Problem {
             Self::Refused(Refusal::Unauthorized(_)) => {
                 Some((header::WWW_AUTHENTICATE, "ZEGO-Signature"))
             }
-            Self::Refused(Refusal::Full(_)) | Self::NotDurableInTime => {
-                Some((header::RETRY_AFTER, "2"))
-            }
+            Self::Refused(Refusal::Full(_))
+            | Self::BodiesFull
+            | Self::NotDurableInTime
+            | Self::Rejected => Some((header::RETRY_AFTER, "2")),
             Self::MethodNotAllowed(allowed) => Some((header::ALLOW, allowed)),
             _ => None,
         }
@@ -90,8 +119,14 @@ impl fmt::Display for Problem {
                 "send the body without a Content-Encoding; a charset such as UTF-8 belongs in Content-Type",
             ),
             Self::HeaderTooLarge => f.write_str("the header has too many fields or bytes"),
+            Self::BodiesFull => f.write_str(
+                "the bodies that are being received fill the memory for bodies; send it again",
+            ),
             Self::NotDurableInTime => {
                 f.write_str("the event could not be stored durably in time; send it again")
+            }
+            Self::Rejected => {
+                f.write_str("Kafka rejects it and no dead letter could be stored; send it again")
             }
             Self::Panicked => f.write_str("internal error"),
         }

@@ -1,7 +1,9 @@
 //! From the bytes of a request to a record in its queue.
 
+mod apps;
 mod dedup;
 mod secret_check;
+mod stale_check;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,11 +18,12 @@ use crate::callback::{
 };
 use crate::delivery::{Delivery, Full, Ticket};
 use crate::event::{self, Reason, Record, Unpublishable};
-use crate::log::LogThrottle;
+use crate::log::{Due, LogThrottle, Tally};
 use crate::metrics::Metrics;
+use apps::{App, Apps};
 pub use dedup::{DEDUP_WINDOW, DEDUP_WINDOW_EVENTS, MAX_DEDUP_BYTES};
 use dedup::{DedupWindow, Key};
-use secret_check::SecretCheck;
+use stale_check::StaleCheck;
 
 /// Which callbacks are accepted.
 #[derive(Debug)]
@@ -35,14 +38,16 @@ pub struct IntakeSettings {
 
 /// Accepts callbacks.
 pub struct Intake {
-    secrets: ArcSwap<Secrets>,
+    apps: ArcSwap<Apps>,
     timestamp_unit: TimestampUnit,
     timestamp_tolerance: Option<Duration>,
     delivery: Arc<Delivery>,
     metrics: Arc<Metrics>,
     dedup: Mutex<DedupWindow>,
     dedup_full: LogThrottle,
-    secret_check: SecretCheck,
+    stale_check: StaleCheck,
+    malformed: Tally<String>,
+    unauthorized: Tally<String>,
 }
 
 /// What happened to an authentic callback.
@@ -79,20 +84,23 @@ impl Intake {
             timestamp_tolerance,
         } = settings;
         Self {
-            secrets: ArcSwap::from_pointee(secrets),
+            apps: ArcSwap::from_pointee(Apps::new(secrets, None, metrics.apps())),
             timestamp_unit,
             timestamp_tolerance,
             delivery,
             metrics,
             dedup: Mutex::new(DedupWindow::default()),
             dedup_full: LogThrottle::default(),
-            secret_check: SecretCheck::default(),
+            stale_check: StaleCheck::default(),
+            malformed: Tally::default(),
+            unauthorized: Tally::default(),
         }
     }
 
     /// Uses these secrets from the next callback on.
     pub fn replace_secrets(&self, secrets: Secrets) {
-        self.secrets.store(Arc::new(secrets));
+        let apps = Apps::new(secrets, Some(&self.apps.load()), self.metrics.apps());
+        self.apps.store(Arc::new(apps));
     }
 
     /// Accepts one callback: decodes it, authenticates it, turns it into a record and adds that to
@@ -102,8 +110,10 @@ impl Intake {
     ///
     /// [`Refusal`]; nothing of the callback is then kept.
     pub fn accept(&self, raw: &RawCallback) -> Result<Accepted, Refusal> {
-        let json = raw.json().inspect_err(|_| self.count_malformed(raw))?;
-        let unverified = json.decode().inspect_err(|_| self.count_malformed(raw))?;
+        let json = raw.json().inspect_err(|why| self.log_malformed(raw, why))?;
+        let unverified = json
+            .decode()
+            .inspect_err(|why| self.log_malformed(raw, why))?;
         let callback = self.authenticate(raw, unverified)?;
         if event::name(&callback).as_deref() == Some(event::BEFORE_SEND_MESSAGE) {
             return Ok(Accepted::Passed);
@@ -121,20 +131,18 @@ impl Intake {
         raw: &RawCallback,
         unverified: UnverifiedCallback<'a>,
     ) -> Result<VerifiedCallback<'a>, Unauthorized> {
-        let secrets = self.secrets.load();
-        match secrets.authenticate(unverified, self.timestamp_unit) {
+        let apps = self.apps.load();
+        let app = unverified.app_in(&apps.named).unwrap_or(&apps.other);
+        match apps.secrets.authenticate(unverified, self.timestamp_unit) {
             Ok(callback) => {
                 self.metrics.authentic_callback(raw.received_at);
-                self.secret_check.record_authentic();
+                app.counters.accepted.inc();
+                app.secret_check.record_accepted(raw.received_at);
                 Ok(callback)
             }
             Err(unauthorized) => {
-                tracing::debug!("callback is not authentic: {unauthorized:?}");
-                if self.secret_check.record_unauthorized(raw.received_at) {
-                    tracing::warn!(
-                        "callbacks fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid"
-                    );
-                }
+                app.counters.unauthorized.inc();
+                self.log_unauthorized(raw, app, unauthorized);
                 Err(unauthorized)
             }
         }
@@ -149,12 +157,16 @@ impl Intake {
         let age = callback.raw().received_at - callback.timestamp();
         match self.timestamp_tolerance {
             Some(tolerance) if u128::from(age.unsigned_abs()) > tolerance.as_millis() => {
+                self.log_stale(callback.raw().received_at, age);
                 Err(Unpublishable {
                     reason: Reason::Stale,
                     detail: format!("its timestamp is {}", describe(age)).into(),
                 })
             }
-            _ => Ok(callback),
+            _ => {
+                self.stale_check.record_fresh();
+                Ok(callback)
+            }
         }
     }
 
@@ -193,9 +205,76 @@ impl Intake {
         Ok(Accepted::Pending(ticket))
     }
 
-    fn count_malformed(&self, raw: &RawCallback) {
-        self.secret_check.record_malformed(raw.received_at);
+    /// Logs the refusals of the last minute that are not logged yet; to be called each second.
+    pub fn log_refusals(&self, now: Instant) {
+        let malformed = self.malformed.take_due(now);
+        malformed.into_iter().for_each(report_malformed);
+        let unauthorized = self.unauthorized.take_due(now);
+        unauthorized.into_iter().for_each(report_unauthorized);
     }
+
+    fn log_malformed(&self, raw: &RawCallback, why: &Malformed) {
+        let example = || format!("{why} ({})", raw.shape());
+        let due = self.malformed.add(Instant::now(), example);
+        due.into_iter().for_each(report_malformed);
+    }
+
+    fn log_unauthorized(&self, raw: &RawCallback, app: &App, why: Unauthorized) {
+        tracing::debug!("callback is not authentic: {why:?}");
+        let example = || {
+            let appid = app.appid.as_ref();
+            let appid = appid.map(|appid| format!(", appid {appid}"));
+            format!(
+                "{}{} ({})",
+                why.failed_check(),
+                appid.unwrap_or_default(),
+                raw.shape()
+            )
+        };
+        let due = self.unauthorized.add(Instant::now(), example);
+        due.into_iter().for_each(report_unauthorized);
+        if let Some(suspicion) = app.secret_check.record_unauthorized(raw.received_at) {
+            tracing::warn!("{}", suspicion.warning(&app.whose()));
+        }
+    }
+
+    fn log_stale(&self, now: i64, age: i64) {
+        if let Some(all) = self.stale_check.record_stale(now, age) {
+            tracing::warn!(
+                "all {} callbacks of the last {} s were stale and become dead letters: a typical timestamp is {}. Check this machine's clock (NTP); if it is right, the sender's clock or the unit of its timestamps is wrong, or its callbacks arrive late",
+                all.count,
+                all.since / 1000,
+                describe(all.age)
+            );
+        }
+    }
+}
+
+fn report_malformed(due: Due<String>) {
+    tracing::warn!(
+        "{} malformed and answered 400 in the last minute{}; the sender drops each after 62 s. Its format may have changed, or a third party sends",
+        callbacks(due.count),
+        for_example(due.example)
+    );
+}
+
+fn report_unauthorized(due: Due<String>) {
+    tracing::warn!(
+        "{} answered 401 in the last minute{}; the sender drops each after 62 s. Check ZIM2KAFKA_CALLBACK_SECRETS, or a third party sends",
+        callbacks(due.count),
+        for_example(due.example)
+    );
+}
+
+fn callbacks(count: u64) -> String {
+    match count {
+        1 => "1 callback was".to_owned(),
+        _ => format!("{count} callbacks were"),
+    }
+}
+
+fn for_example(example: Option<String>) -> String {
+    example.map_or_else(String::new, |example| format!(", for example: {example}"))
 }
 
 fn describe(age: i64) -> String {

@@ -1,10 +1,12 @@
-//! Detects that the configured secrets are probably wrong.
+//! Detects that an application's secret is probably wrong.
 //!
 //! A wrong secret loses every event: the sender is refused six times and drops it. That is easy to
 //! get wrong, because ZEGOCLOUD's console shows a ServerSecret beside the CallbackSecret, and one
-//! of its pages names the wrong one.
+//! of its pages names the wrong one. Each application is judged alone, so that the callbacks of one
+//! hide nothing about another.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,61 +17,97 @@ const WINDOW_MS: i64 = 60_000;
 /// one lost event is enough.
 const FAILURES_MIN: u32 = 5;
 
-/// Counts callbacks that fail the signature check since the last authentic one.
+/// For how long an authentic callback proves that a secret of the application is right, in ms. A
+/// third party that knows no secret can make callbacks fail, but cannot make one pass.
+const PROOF_MS: i64 = 15 * 60_000;
+
+/// The pause before the same warning is repeated, in ms.
+const REPEAT_MS: i64 = 15 * 60_000;
+
+/// What the failures of an application indicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// No callback is authentic: the secret is wrong.
+    AllFail,
+    /// Others are authentic, the last one this many ms ago: one of several senders has another
+    /// secret, or a third party sends.
+    SomeFail { last_accepted: i64 },
+}
+
+/// Counts the callbacks of one application that are not authentic.
 #[derive(Debug, Default)]
 pub(super) struct SecretCheck {
-    /// Whether the window holds anything. Keeps the lock off the path of authentic callbacks.
-    is_counting: AtomicBool,
-    window: Mutex<Window>,
+    /// When the last authentic one arrived, in ms since 1970-01-01 UTC; 0 before the first.
+    last_accepted: AtomicI64,
+    failures: Mutex<Failures>,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct Failures {
     began: i64,
-    unauthorized: u32,
-    malformed: u32,
-    has_warned: bool,
+    count: u32,
+    /// The last warning: when, and whether it was that all fail.
+    warned: Option<(i64, bool)>,
 }
 
 impl SecretCheck {
-    /// A callback was authentic, so the secrets are right.
-    pub(super) fn record_authentic(&self) {
-        if self.is_counting.load(Ordering::Relaxed) {
-            let mut window = self.window.lock();
-            *window = Window::default();
-            self.is_counting.store(false, Ordering::Relaxed);
+    /// A callback was authentic.
+    pub(super) fn record_accepted(&self, now: i64) {
+        self.last_accepted.store(now, Ordering::Relaxed);
+    }
+
+    /// A callback was not authentic. Returns what to warn of, if a warning is due.
+    pub(super) fn record_unauthorized(&self, now: i64) -> Option<Suspicion> {
+        let mut failures = self.failures.lock();
+        if (now - failures.began).abs() > WINDOW_MS {
+            failures.began = now;
+            failures.count = 0;
         }
-    }
-
-    /// A callback could not be parsed, which shows nothing about the secrets.
-    pub(super) fn record_malformed(&self, now: i64) {
-        self.count(now, |window| window.malformed += 1);
-    }
-
-    /// A callback failed the signature check. Returns whether to log a warning: once, until a
-    /// callback is authentic.
-    pub(super) fn record_unauthorized(&self, now: i64) -> bool {
-        self.count(now, |window| {
-            window.unauthorized += 1;
-            let is_suspicious =
-                window.unauthorized >= FAILURES_MIN && window.unauthorized > window.malformed;
-            let warn = is_suspicious && !window.has_warned;
-            window.has_warned |= warn;
-            warn
+        failures.count += 1;
+        if failures.count < FAILURES_MIN {
+            return None;
+        }
+        // A clock that was set back leaves a time in the future.
+        let last_accepted = (now - self.last_accepted.load(Ordering::Relaxed)).abs();
+        let all_fail = last_accepted > PROOF_MS;
+        let is_due = failures.warned.is_none_or(|(when, was)| {
+            let pause = if was == all_fail {
+                REPEAT_MS
+            } else {
+                WINDOW_MS
+            };
+            (now - when).abs() >= pause
+        });
+        if !is_due {
+            return None;
+        }
+        failures.warned = Some((now, all_fail));
+        Some(match all_fail {
+            true => Suspicion::AllFail,
+            false => Suspicion::SomeFail { last_accepted },
         })
     }
 
-    fn count<T>(&self, now: i64, count: impl FnOnce(&mut Window) -> T) -> T {
-        let mut window = self.window.lock();
-        self.is_counting.store(true, Ordering::Relaxed);
-        if (now - window.began).abs() > WINDOW_MS {
-            *window = Window {
-                began: now,
-                has_warned: window.has_warned,
-                ..Window::default()
-            };
-        }
-        count(&mut window)
+    /// The secrets were replaced, so the next failures are worth a warning again.
+    pub(super) fn reset(&self) {
+        *self.failures.lock() = Failures::default();
+    }
+}
+
+impl Suspicion {
+    /// The warning about these applications.
+    pub(super) fn warning(self, whose: &str) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
+            Self::AllFail => write!(
+                f,
+                "callbacks of {whose} fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid; without callbacks of its own, a third party sends"
+            ),
+            Self::SomeFail { last_accepted } => write!(
+                f,
+                "callbacks of {whose} fail the signature check, while others pass, the last one {} s ago: one of its senders uses another secret, the secret was changed in ZEGOCLOUD's console, or a third party sends. During a rotation, write both secrets to ZIM2KAFKA_CALLBACK_SECRETS",
+                last_accepted / 1000
+            ),
+        })
     }
 }
 
@@ -77,39 +115,85 @@ impl SecretCheck {
 mod tests {
     use super::*;
 
+    /// A time at which callbacks arrive.
+    const NOW: i64 = 1_757_577_600_000;
+
     #[test]
-    fn when_every_callback_fails_one_warning_is_due() {
+    fn when_every_callback_fails_a_warning_is_due_each_quarter_of_an_hour() {
         let check = SecretCheck::default();
-        let warnings = (0..100).filter(|second| check.record_unauthorized(second * 1000));
-        assert_eq!(warnings.count(), 1);
+        let warned = (0..3600)
+            .filter(|second| check.record_unauthorized(NOW + second * 1000).is_some())
+            .collect::<Vec<_>>();
+        assert_eq!(warned, [4, 904, 1804, 2704]);
     }
 
     #[test]
     fn the_attempts_of_one_event_are_enough() {
         let check = SecretCheck::default();
-        let attempts = [0, 2, 6, 14, 30, 62].map(|second| check.record_unauthorized(second * 1000));
+        let attempts = [0, 2, 6, 14, 30, 62]
+            .map(|second| check.record_unauthorized(NOW + second * 1000).is_some());
         assert_eq!(attempts, [false, false, false, false, true, false]);
     }
 
     #[test]
-    fn an_authentic_callback_resets_the_count() {
+    fn failures_beside_authentic_callbacks_are_a_mix_however_many_they_are() {
         let check = SecretCheck::default();
-        for second in 0..100 {
-            assert!(!check.record_unauthorized(second * 1000));
-            if second % 4 == 3 {
-                check.record_authentic();
+        let mut warned = Vec::new();
+        // Somebody sends ten a second for an hour. The sender's own arrive every ten minutes.
+        for tenth in 0..36_000 {
+            let now = NOW + tenth * 100;
+            if tenth % 6000 == 0 {
+                check.record_accepted(now);
             }
+            warned.extend(check.record_unauthorized(now).map(|what| (tenth, what)));
         }
+        let mix = |tenth: i64| {
+            let last_accepted = tenth % 6000 * 100;
+            (tenth, Suspicion::SomeFail { last_accepted })
+        };
+        assert_eq!(warned, [4, 9004, 18_004, 27_004].map(mix));
     }
 
     #[test]
-    fn failures_that_are_rare_or_among_malformed_callbacks_cause_no_warning() {
+    fn a_secret_that_becomes_wrong_is_a_mix_first_and_then_certain() {
         let check = SecretCheck::default();
-        assert!((0..100).all(|minute| !check.record_unauthorized(minute * 61_000)));
-        let check = SecretCheck::default();
-        for second in 0..50 {
-            check.record_malformed(second * 1000);
-            assert!(!check.record_unauthorized(second * 1000));
+        check.record_accepted(NOW);
+        let mut warned = Vec::new();
+        for second in 1..1200 {
+            let now = NOW + second * 1000;
+            warned.extend(check.record_unauthorized(now).map(|what| (second, what)));
         }
+        let mix = Suspicion::SomeFail {
+            last_accepted: 5000,
+        };
+        assert_eq!(warned, [(5, mix), (901, Suspicion::AllFail)]);
+        // New secrets that are wrong too are worth a warning at once.
+        check.reset();
+        let later =
+            (1200..1210).filter_map(|second| check.record_unauthorized(NOW + second * 1000));
+        assert_eq!(later.collect::<Vec<_>>(), [Suspicion::AllFail]);
+    }
+
+    #[test]
+    fn rare_failures_cause_no_warning() {
+        let check = SecretCheck::default();
+        let rare = (0..100).filter_map(|minute| check.record_unauthorized(NOW + minute * 61_000));
+        assert_eq!(rare.count(), 0);
+    }
+
+    #[test]
+    fn the_warning_names_the_application() {
+        assert_eq!(
+            Suspicion::AllFail.warning("appid 7").to_string(),
+            "callbacks of appid 7 fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid; without callbacks of its own, a third party sends"
+        );
+        let some = Suspicion::SomeFail {
+            last_accepted: 41_999,
+        };
+        let some = some.warning("appid 7").to_string();
+        assert!(
+            some.starts_with("callbacks of appid 7 fail the signature check, while others pass, the last one 41 s ago:"),
+            "{some}"
+        );
     }
 }

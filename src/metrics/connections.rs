@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntGauge, Registry};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::{Labelled, counter, counters, gauge};
+use super::series::{Labelled, counter, counters, gauge};
 
 /// Why the service closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray, IntoStaticStr)]
@@ -19,12 +19,27 @@ pub enum CloseReason {
     PerAddress,
 }
 
+/// Why a request or a connection ended before it was a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum RefusalReason {
+    /// Another path.
+    NotFound,
+    /// Another method.
+    Method,
+    /// Not HTTP/1, or not within the limits of a head.
+    Http,
+    /// The TLS handshake failed.
+    Tls,
+}
+
 /// The metrics of one port's connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionMetrics {
     open: IntGauge,
     closed_by_us: Labelled<IntCounter>,
     handshakes_failed: IntCounter,
+    refused: Labelled<IntCounter>,
 }
 
 impl ConnectionMetrics {
@@ -52,6 +67,13 @@ impl ConnectionMetrics {
                 "zim2kafka_tls_handshake_failures_total",
                 "Failed TLS handshakes on the callback port.",
             ),
+            refused: counters(
+                registry,
+                "zim2kafka_requests_refused_total",
+                "Requests and connections on the callback port that ended before they were a callback, by reason.",
+                "reason",
+                RefusalReason::VARIANTS,
+            ),
         }
     }
 
@@ -68,6 +90,11 @@ impl ConnectionMetrics {
     /// The service closed or refused a connection.
     pub fn closed_by_us(&self, reason: CloseReason) {
         self.closed_by_us.of(reason as usize).inc();
+    }
+
+    /// A request or a connection ended before it was a callback.
+    pub fn request_refused(&self, reason: RefusalReason) {
+        self.refused.of(reason as usize).inc();
     }
 
     /// A TLS handshake failed.

@@ -1,25 +1,28 @@
 //! The metrics for Prometheus: one registry, one method for each fact.
 //!
 //! Names, labels and buckets are a contract with dashboards and alerts. Labels come from closed
-//! sets and never from a request. Every series exists from the start, so that `rate` works from the
+//! sets and from the configuration, never from a request. Every series exists from the start, so that `rate` works from the
 //! first event on.
 
+mod apps;
 mod connections;
+mod series;
 mod spool;
 
 use std::time::{Duration, Instant};
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::event::{JoinType, Kind, Reason};
-pub use connections::{CloseReason, ConnectionMetrics};
+pub use apps::{AppCounters, AppMetrics};
+pub use connections::{CloseReason, ConnectionMetrics, RefusalReason};
+use series::{Labelled, counter, counters, gauge, register};
 pub use spool::SpoolMetrics;
 
 /// How a callback ended. The name is the value of the label `outcome` and, with status 200, the
@@ -73,6 +76,7 @@ pub struct Metrics {
     callbacks: Labelled<IntCounter>,
     callback_duration: Labelled<Histogram>,
     callbacks_in_flight: IntGauge,
+    apps: AppMetrics,
     group_joins: Labelled<IntCounter>,
     users_joined: IntCounter,
     dead_letters: Labelled<IntCounter>,
@@ -110,6 +114,7 @@ impl Metrics {
                 "zim2kafka_callbacks_in_flight",
                 "Callbacks that are not yet answered.",
             ),
+            apps: AppMetrics::new(&registry),
             group_joins: counters(
                 &registry,
                 "zim2kafka_group_joins_total",
@@ -242,6 +247,11 @@ impl Metrics {
         self.last_callback.set(now as f64 / 1000.0);
     }
 
+    /// The callbacks by application.
+    pub fn apps(&self) -> &AppMetrics {
+        &self.apps
+    }
+
     /// A signature was used again with another body.
     pub fn signature_reused(&self) {
         self.reused_signatures.inc();
@@ -370,17 +380,6 @@ impl Drop for Arrival<'_> {
     }
 }
 
-/// The series of a metric, in the order of the enum whose variants are its label's values. A lookup
-/// by the label's text would cost a hash, a lock and a shared count with every callback.
-#[derive(Debug, Clone)]
-struct Labelled<T>(Vec<T>);
-
-impl<T> Labelled<T> {
-    fn of(&self, value: usize) -> &T {
-        self.0.get(value).expect("every variant has a series")
-    }
-}
-
 fn callback_duration(registry: &Registry) -> Labelled<Histogram> {
     let options = HistogramOpts::new(
         "zim2kafka_callback_duration_seconds",
@@ -393,43 +392,6 @@ fn callback_duration(registry: &Registry) -> Labelled<Histogram> {
     let durations = register(registry, durations);
     let series = |outcome: &Outcome| durations.with_label_values(&[<&str>::from(outcome)]);
     Labelled(Outcome::VARIANTS.iter().map(series).collect())
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    register(registry, IntGauge::new(name, help))
-}
-
-fn counters<V: Copy + Into<&'static str>>(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[V],
-) -> Labelled<IntCounter> {
-    let counters = register(
-        registry,
-        IntCounterVec::new(Opts::new(name, help), &[label]),
-    );
-    let series = |value: &V| {
-        let value: &str = (*value).into();
-        counters.with_label_values(&[value])
-    };
-    Labelled(values.iter().map(series).collect())
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> C {
-    let collector = collector.expect("names and labels of metrics are constants and valid");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("each metric is registered once");
-    collector
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
-use super::{counter, gauge, register};
+use super::series::{counter, gauge, register};
 
 /// The metrics of the spool. Without one, all stay at zero.
 #[derive(Debug)]

@@ -32,4 +32,36 @@ fn every_value_of_a_label_counts_its_own_series() {
         let series = format!("zim2kafka_connections_cut_total{{reason=\"{reason}\"}} 1\n");
         assert!(metrics.text().contains(&series), "{reason}");
     }
+    for &reason in RefusalReason::VARIANTS {
+        metrics.connections().request_refused(reason);
+        let reason: &str = reason.into();
+        let series = format!("zim2kafka_requests_refused_total{{reason=\"{reason}\"}} 1\n");
+        assert!(metrics.text().contains(&series), "{reason}");
+    }
+}
+
+#[test]
+fn an_application_has_its_series_from_when_it_is_configured_until_it_is_not() {
+    let metrics = Metrics::new();
+    let series = || -> Vec<String> {
+        let text = metrics.text();
+        let lines = (text.lines()).filter(|line| line.starts_with("zim2kafka_app_callbacks_total"));
+        lines.map(str::to_owned).collect()
+    };
+    let of = |appid: &str, accepted: u32, unauthorized: u32| {
+        let name = format!("zim2kafka_app_callbacks_total{{appid=\"{appid}\",outcome=");
+        [
+            format!("{name}\"accepted\"}} {accepted}"),
+            format!("{name}\"unauthorized\"}} {unauthorized}"),
+        ]
+    };
+    assert_eq!(series(), of("other", 0, 0));
+    let first = metrics.apps().of(Some("1"));
+    assert_eq!(series(), [of("1", 0, 0), of("other", 0, 0)].concat());
+    first.accepted.inc();
+    metrics.apps().of(Some("1")).unauthorized.inc();
+    metrics.apps().of(None).unauthorized.inc();
+    assert_eq!(series(), [of("1", 1, 1), of("other", 0, 1)].concat());
+    metrics.apps().remove("1");
+    assert_eq!(series(), of("other", 0, 1));
 }

@@ -8,6 +8,7 @@
 
 mod accept;
 mod admin;
+mod alerts;
 mod audit;
 mod broker;
 mod check;
@@ -23,6 +24,7 @@ mod metrics;
 mod partitions;
 mod properties;
 mod readme;
+mod refusals;
 mod reject;
 mod resend;
 mod rules;

@@ -9,12 +9,13 @@ use serde_json::json;
 
 use crate::support::app::{App, PATIENCE, Settings, callback};
 use crate::support::kafka::kafka;
+use crate::support::scraped::Scraped;
 
 /// The labels of a series and its value at the start; none where that is Kafka's affair.
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 30] = [
+const FAMILIES: [(&str, &str, &[Start]); 32] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -93,6 +94,26 @@ const FAMILIES: [(&str, &str, &[Start]); 30] = [
         ],
     ),
     ("zim2kafka_tls_handshake_failures_total", "counter", &ZERO),
+    (
+        "zim2kafka_app_callbacks_total",
+        "counter",
+        &[
+            ("{appid=\"1\",outcome=\"accepted\"}", Some(0.0)),
+            ("{appid=\"1\",outcome=\"unauthorized\"}", Some(0.0)),
+            ("{appid=\"other\",outcome=\"accepted\"}", Some(0.0)),
+            ("{appid=\"other\",outcome=\"unauthorized\"}", Some(0.0)),
+        ],
+    ),
+    (
+        "zim2kafka_requests_refused_total",
+        "counter",
+        &[
+            ("{reason=\"http\"}", Some(0.0)),
+            ("{reason=\"method\"}", Some(0.0)),
+            ("{reason=\"not_found\"}", Some(0.0)),
+            ("{reason=\"tls\"}", Some(0.0)),
+        ],
+    ),
 ];
 const ZERO: [Start; 1] = [("", Some(0.0))];
 const OUTCOMES: [Start; 12] = [
@@ -348,10 +369,23 @@ async fn refused_callbacks_are_counted_by_outcome_and_other_requests_are_not() {
     let counted: f64 = app.outcomes().await.values().sum();
     assert_eq!(counted, 5.0, "only callbacks count");
     app.shows(&[
-        ("zim2kafka_callbacks_total{outcome=\"malformed\"}", 1.0),
+        ("zim2kafka_callbacks_total{outcome=\"malformed\"}", 2.0),
         ("zim2kafka_callbacks_total{outcome=\"unauthorized\"}", 1.0),
         ("zim2kafka_callbacks_total{outcome=\"passed\"}", 1.0),
-        ("zim2kafka_callbacks_total{outcome=\"too_large\"}", 2.0),
+        ("zim2kafka_callbacks_total{outcome=\"too_large\"}", 1.0),
+        (
+            "zim2kafka_app_callbacks_total{appid=\"1\",outcome=\"accepted\"}",
+            1.0,
+        ),
+        (
+            "zim2kafka_app_callbacks_total{appid=\"other\",outcome=\"unauthorized\"}",
+            1.0,
+        ),
+        ("zim2kafka_requests_refused_total{reason=\"method\"}", 1.0),
+        (
+            "zim2kafka_requests_refused_total{reason=\"not_found\"}",
+            2.0,
+        ),
         ("zim2kafka_kafka_deliveries_total{result=\"acked\"}", 0.0),
         ("zim2kafka_callbacks_in_flight", 0.0),
     ])
@@ -365,49 +399,6 @@ impl App {
         let mut series = Scraped::of(self.admin("/metrics").await.text()).series;
         series.retain(|name, _| name.starts_with("zim2kafka_callbacks_total{"));
         series
-    }
-}
-
-/// `/metrics`, taken apart.
-struct Scraped {
-    types: BTreeMap<String, String>,
-    help: BTreeMap<String, String>,
-    /// By name and labels, as they stand there.
-    series: BTreeMap<String, f64>,
-}
-
-impl Scraped {
-    fn of(text: &str) -> Self {
-        let mut scraped = Self {
-            types: BTreeMap::new(),
-            help: BTreeMap::new(),
-            series: BTreeMap::new(),
-        };
-        for line in text.lines() {
-            let (meta, about) = match (line.strip_prefix("# TYPE "), line.strip_prefix("# HELP ")) {
-                (Some(kind), _) => (&mut scraped.types, kind),
-                (_, Some(help)) => (&mut scraped.help, help),
-                _ => {
-                    let (name, value) = line.rsplit_once(' ').expect("a series and its value");
-                    let value = value.parse().expect("a number");
-                    assert_eq!(
-                        scraped.series.insert(name.to_owned(), value),
-                        None,
-                        "{name}"
-                    );
-                    continue;
-                }
-            };
-            let (name, about) = about
-                .split_once(' ')
-                .expect("a name and what is said of it");
-            assert_eq!(
-                meta.insert(name.to_owned(), about.to_owned()),
-                None,
-                "{name}"
-            );
-        }
-        scraped
     }
 }
 

@@ -198,11 +198,12 @@ fn a_timestamp_must_have_the_configured_unit_and_is_converted_to_milliseconds() 
         let signature = sign("secret", digits, "1").to_hex();
         let body = json!({"appid": "1", "timestamp": digits, "nonce": "1", "signature": signature});
         let answer = authenticate(&secrets, &body.to_string(), unit).map(|seen| seen.timestamp);
-        assert_eq!(
-            answer,
-            milliseconds.ok_or(Unauthorized::MissingOrUnusable),
-            "{unit} {digits}"
-        );
+        let is_of_a_unit = [10, 13].contains(&digits.len()) && !digits.starts_with('+');
+        let refused = match is_of_a_unit {
+            true => Unauthorized::OtherUnit,
+            false => Unauthorized::MissingOrUnusable("timestamp"),
+        };
+        assert_eq!(answer, milliseconds.ok_or(refused), "{unit} {digits}");
     }
 }
 
@@ -222,12 +223,77 @@ fn a_timestamp_unit_is_written_as_it_is_read() {
 #[test]
 fn a_refusal_says_the_same_whatever_was_wrong() {
     let says = [
-        Unauthorized::MissingOrUnusable,
+        Unauthorized::MissingOrUnusable("nonce"),
+        Unauthorized::OtherUnit,
         Unauthorized::UnknownAppid,
         Unauthorized::WrongSignature,
     ]
     .map(|unauthorized| unauthorized.to_string());
-    assert_eq!(says, ["the callback is not authentic"; 3]);
+    assert_eq!(says, ["the callback is not authentic"; 4]);
+}
+
+#[test]
+fn the_log_gets_the_check_that_failed_and_the_name_of_the_field() {
+    let secrets = Secrets::parse_list("1=one").expect("a list");
+    let signature = sign("one", "1757577600", "350176").to_hex();
+    let check = |fields: serde_json::Value, unit| {
+        let mut body = json!({
+            "appid": "1", "timestamp": "1757577600", "nonce": "350176", "signature": signature,
+        });
+        let members = body.as_object_mut().expect("an object");
+        members.extend(fields.as_object().expect("an object").clone());
+        let refused = authenticate(&secrets, &body.to_string(), unit).expect_err("not authentic");
+        refused.failed_check().to_string()
+    };
+    for (fields, unit, failed) in [
+        (
+            json!({"appid": null}),
+            TimestampUnit::Auto,
+            "appid is missing or unusable",
+        ),
+        (
+            json!({"appid": "2"}),
+            TimestampUnit::Auto,
+            "ZIM2KAFKA_CALLBACK_SECRETS does not name its appid",
+        ),
+        (
+            json!({"timestamp": ""}),
+            TimestampUnit::Auto,
+            "timestamp is missing or unusable",
+        ),
+        (
+            json!({"timestamp": "today"}),
+            TimestampUnit::Auto,
+            "timestamp is missing or unusable",
+        ),
+        (
+            json!({}),
+            TimestampUnit::Milliseconds,
+            "timestamp is in the unit that ZIM2KAFKA_TIMESTAMP_UNIT excludes",
+        ),
+        (
+            json!({"nonce": "1-2"}),
+            TimestampUnit::Auto,
+            "nonce is missing or unusable",
+        ),
+        (
+            json!({"nonce": true}),
+            TimestampUnit::Auto,
+            "nonce is missing or unusable",
+        ),
+        (
+            json!({"signature": "abc"}),
+            TimestampUnit::Auto,
+            "signature is missing or unusable",
+        ),
+        (
+            json!({"nonce": "350177"}),
+            TimestampUnit::Auto,
+            "wrong signature",
+        ),
+    ] {
+        assert_eq!(check(fields.clone(), unit), failed, "{fields}");
+    }
 }
 
 #[test]

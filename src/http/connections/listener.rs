@@ -22,9 +22,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 use tower::Service;
 
+use super::watched::Watched;
 use super::{Connection, Connections, Expiry, Slot};
 use crate::http::Handler;
 use crate::http::problem::Problem;
+use crate::http::refusals::Refusals;
 
 /// The most connections that wait to be accepted; the system may have a lower limit.
 const ACCEPT_BACKLOG: i32 = 4096;
@@ -156,8 +158,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.slot.connection.bytes_received();
+        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
+            self.slot.connection.bytes_received(bytes);
         }
         self.or_expire(read, cx)
     }
@@ -182,26 +184,32 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Marks a connection as idle once the acceptor inside has completed its handshake.
+/// Marks a connection as idle once the acceptor inside has completed its handshake, and watches it
+/// from then on.
 #[derive(Debug, Clone)]
-pub(in crate::http) struct TrackedAcceptor<A>(pub(in crate::http) A);
+pub(in crate::http) struct TrackedAcceptor<A> {
+    pub(in crate::http) acceptor: A,
+    /// `None` on the admin port.
+    pub(in crate::http) refusals: Option<Arc<Refusals>>,
+}
 
 impl<A, S> Accept<Stream, S> for TrackedAcceptor<A>
 where
     A: Accept<Stream, S>,
     A::Future: Send + 'static,
 {
-    type Stream = A::Stream;
+    type Stream = Watched<A::Stream>;
     type Service = A::Service;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: Stream, service: S) -> Self::Future {
         let connection = Arc::clone(&stream.slot.connection);
-        let accepted = self.0.accept(stream, service);
+        let refusals = self.refusals.clone();
+        let accepted = self.acceptor.accept(stream, service);
         Box::pin(async move {
-            let accepted = accepted.await?;
+            let (stream, service) = accepted.await?;
             connection.mark_idle();
-            Ok(accepted)
+            Ok((Watched::new(stream, connection, refusals), service))
         })
     }
 }

@@ -5,10 +5,13 @@
 //! being served is never closed. One that is waited for has a time limit. If all slots are taken,
 //! the connection waited for longest is closed, idle ones first.
 
+mod limits;
 mod listener;
+mod opening;
+mod watched;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -18,19 +21,12 @@ use tokio::sync::Notify;
 
 use super::senders::Networks;
 use crate::metrics::{CloseReason, ConnectionMetrics};
+pub use limits::ConnectionLimits;
+use limits::counted_as;
 pub(crate) use listener::listen;
 pub(super) use listener::{Listener, Peer, TrackedAcceptor, TrackedService};
-
-/// How many connections there may be, and how long they may be idle.
-#[derive(Debug, Clone)]
-pub struct ConnectionLimits {
-    /// The most at the same time.
-    pub connections: usize,
-    /// The most at the same time from one address, trusted proxies excepted; `None` for no limit.
-    pub per_address: Option<usize>,
-    /// The longest time without a byte, from the start or since the last answer.
-    pub idle: Duration,
-}
+use opening::Opening;
+pub(super) use opening::Protocol;
 
 /// The time for a TLS handshake, and for the head of a request from its first byte. A sender's head
 /// arrives in one packet.
@@ -101,6 +97,10 @@ struct ConnectionState {
     has_stayed: bool,
     /// Its stream is gone.
     is_closed: bool,
+    /// The head of a request was complete.
+    has_requested: bool,
+    /// Its first bytes, before TLS is removed.
+    opening: Opening,
     /// Its entry in a wait queue.
     queued: Option<(QueueKind, Instant)>,
     /// Wakes the task that waits for bytes.
@@ -185,14 +185,6 @@ impl Connections {
         drop(table);
         self.metrics.opened();
         Admission::Admitted(Slot { connection })
-    }
-}
-
-/// All addresses that share the first 64 bits of an IPv6 address count as one sender.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -354,6 +346,8 @@ impl Connection {
                 is_displaced: false,
                 has_stayed: false,
                 is_closed: false,
+                has_requested: false,
+                opening: Opening::default(),
                 queued: None,
                 waker: None,
             }),
@@ -363,8 +357,9 @@ impl Connection {
     /// Takes note of bytes from the other side. The first ones after a silence begin a request.
     /// They may also complete one, which is only known once they are parsed, so a displaced
     /// connection stays.
-    fn bytes_received(self: &Arc<Self>) {
+    fn bytes_received(self: &Arc<Self>, bytes: &[u8]) {
         let mut state = self.state.lock();
+        state.opening.record(bytes);
         if state.phase == Phase::Idle {
             state.phase = Phase::Head;
             state.since = Instant::now();
@@ -378,7 +373,19 @@ impl Connection {
 
     /// The head of a request is complete.
     fn head_received(&self) {
-        self.state.lock().phase = Phase::Body;
+        let mut state = self.state.lock();
+        state.phase = Phase::Body;
+        state.has_requested = true;
+    }
+
+    /// Whether the head of a request was complete.
+    fn has_requested(&self) -> bool {
+        self.state.lock().has_requested
+    }
+
+    /// What the other side speaks, before TLS is removed.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.state.lock().opening.protocol()
     }
 
     /// The request is complete. From now until its answer the connection is not closed.

@@ -60,7 +60,7 @@ fn the_longest_idle_connection_is_displaced_one_at_a_time() {
 fn a_connection_that_has_been_used_since_is_not_the_longest_idle_one() {
     let (connections, slots) = idle_for(&[9, 5]);
     let used = &slots[0].connection;
-    used.bytes_received();
+    used.bytes_received(b"P");
     used.head_received();
     used.request_received();
     used.mark_idle();
@@ -72,14 +72,14 @@ fn a_connection_that_has_been_used_since_is_not_the_longest_idle_one() {
 fn a_busy_connection_is_displaced_only_if_none_has_been_idle_for_a_second() {
     let (connections, slots) = idle_for(&[9, 5]);
     let busy = &slots[0].connection;
-    busy.bytes_received();
+    busy.bytes_received(b"P");
     busy.state.lock().since -= Duration::from_secs(7);
     assert!(admit(&connections).is_none());
     assert_eq!(displaced(&slots), [1]);
 
     let (connections, slots) = idle_for(&[9, 0]);
     let busy = &slots[0].connection;
-    busy.bytes_received();
+    busy.bytes_received(b"P");
     busy.state.lock().since -= Duration::from_secs(7);
     assert!(admit(&connections).is_none());
     assert_eq!(displaced(&slots), [0]);
@@ -89,7 +89,7 @@ fn a_busy_connection_is_displaced_only_if_none_has_been_idle_for_a_second() {
 fn a_connection_that_is_being_served_is_never_displaced() {
     let (connections, slots) = idle_for(&[9]);
     let served = &slots[0].connection;
-    served.bytes_received();
+    served.bytes_received(b"P");
     served.head_received();
     served.request_received();
     assert!(admit(&connections).is_none());
@@ -108,11 +108,11 @@ fn a_connection_that_is_being_served_is_never_displaced() {
 fn a_displaced_connection_that_gets_bytes_stays_and_another_one_is_displaced() {
     let (connections, slots) = idle_for(&[9, 5]);
     assert!(admit(&connections).is_none());
-    slots[0].connection.bytes_received();
+    slots[0].connection.bytes_received(b"P");
     assert_eq!(displaced(&slots), [0_usize; 0]);
     assert!(admit(&connections).is_none());
     assert_eq!(displaced(&slots), [1]);
-    slots[1].connection.bytes_received();
+    slots[1].connection.bytes_received(b"P");
     assert!(admit(&connections).is_none());
     assert_eq!(displaced(&slots), [0_usize; 0], "both have stayed");
     slots[0].connection.mark_idle();
@@ -124,7 +124,7 @@ fn a_displaced_connection_that_gets_bytes_stays_and_another_one_is_displaced() {
 fn closed_connections_leave_nothing_behind() {
     let (connections, slots) = idle_for(&[9, 5, 3, 1]);
     assert!(admit(&connections).is_none());
-    slots[1].connection.bytes_received();
+    slots[1].connection.bytes_received(b"P");
     slots[2].connection.request_received();
     // A request can end after its stream.
     let late = Arc::clone(&slots[3].connection);

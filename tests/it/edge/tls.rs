@@ -66,12 +66,18 @@ async fn https_is_tls_1_2_or_1_3_and_nothing_else() {
         service.metric("zim2kafka_tls_handshake_failures_total"),
         2.0
     );
+    let refused = service.metric("zim2kafka_requests_refused_total{reason=\"tls\"}");
+    assert_eq!(refused, 2.0);
     // The admin port stays what it was.
     assert!(service.admin("/livez").starts_with("HTTP/1.1 200"));
     service.process.signal("TERM");
     let ended = service.process.end();
     assert_eq!(ended.code, Some(0));
-    assert!(!ended.stderr.contains("handshake"), "{}", ended.stderr);
+    let plain = "1 connection that began with HTTP instead of TLS was closed in the last minute";
+    let failed = "1 TLS handshake was not completed in the last minute";
+    for line in [plain, failed] {
+        assert_eq!(ended.stderr.matches(line).count(), 1, "{}", ended.stderr);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

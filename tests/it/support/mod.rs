@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod scale;
 pub(crate) mod schema;
+pub(crate) mod scraped;
 pub(crate) mod source;
 pub(crate) mod start;
 pub(crate) mod tls;

@@ -1,10 +1,14 @@
-//! Helpers for log messages: a throttle, and errors with their causes.
+//! Helpers for log messages: throttles, and errors with their causes.
+
+mod tally;
 
 use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+pub(crate) use tally::{Due, Tally};
 
 /// A problem that lasts is logged once in this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,86 @@
+//! Describes a body without any of its text, for the log.
+
+use std::fmt;
+
+use super::{RawCallback, SIGNED, form};
+
+/// What a body looks like: its encoding, its length and the known fields in it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shape {
+    encoding: &'static str,
+    bytes: usize,
+    /// The fields that are found; `None` if the body cannot be parsed.
+    fields: Option<Fields>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Fields {
+    known: Vec<&'static str>,
+    /// How many other fields there are. Their names are text of the request.
+    others: usize,
+}
+
+/// The names that may be logged, apart from those of the signed fields.
+const KNOWN: [&str; 5] = [
+    "event",
+    "group_id",
+    "join_type",
+    "operator_account",
+    "new_user_ids",
+];
+
+impl RawCallback {
+    /// The body's shape. Parses the body again.
+    pub fn shape(&self) -> Shape {
+        let body = super::decode::skip_whitespace(&self.body);
+        let encoding = match body {
+            [] => "an empty body",
+            [b'{', ..] => "a body that begins like JSON",
+            [b'%', b'7', b'B' | b'b', ..] => "a body that begins like percent-encoded JSON",
+            _ if form::looks_like_one(body) => "a body that begins like a form",
+            _ => "a body that begins neither like JSON nor like a form",
+        };
+        Shape {
+            encoding,
+            bytes: self.body.len(),
+            fields: self.fields(),
+        }
+    }
+
+    fn fields(&self) -> Option<Fields> {
+        let json = self.json().ok()?;
+        let callback = json.decode().ok()?;
+        let signed = [
+            &callback.appid,
+            &callback.timestamp,
+            &callback.nonce,
+            &callback.signature,
+        ];
+        let usable = SIGNED.into_iter().zip(signed);
+        let usable = usable.filter_map(|(name, value)| value.is_some().then_some(name));
+        let has = |name: &&str| callback.fields.iter().any(|field| field.name == *name);
+        let known = KNOWN.into_iter().filter(has);
+        let others = (callback.fields.iter()).filter(|field| !KNOWN.contains(&field.name.as_ref()));
+        Some(Fields {
+            known: usable.chain(known).collect(),
+            others: others.count(),
+        })
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bytes", self.encoding, self.bytes)?;
+        let Some(Fields { known, others }) = &self.fields else {
+            return Ok(());
+        };
+        match known.as_slice() {
+            [] => write!(f, ", no known field")?,
+            known => write!(f, ", fields {}", known.join(", "))?,
+        }
+        match others {
+            0 => Ok(()),
+            others => write!(f, " and {others} others"),
+        }
+    }
+}

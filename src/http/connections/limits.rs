@@ -1,0 +1,23 @@
+//! The limits of a port's connections.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// How many connections there may be, and how long they may be idle.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// The most at the same time.
+    pub connections: usize,
+    /// The most at the same time from one address, trusted proxies excepted; `None` for no limit.
+    pub per_address: Option<usize>,
+    /// The longest time without a byte, from the start or since the last answer.
+    pub idle: Duration,
+}
+
+/// All addresses that share the first 64 bits of an IPv6 address count as one sender.
+pub(super) fn counted_as(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
