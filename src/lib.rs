@@ -47,7 +47,7 @@
 //! | `publisher` | hands records to the producers, takes their reports, resolves tickets | wakeup, short pauses | one queue of events, released before the queue of dead letters; wakeups |
 //! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones, makes dead letters of rejected events on disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `reader`, with a spool | reads records back from disk | wakeup, disk | each queue; wakeups; one at a time |
-//! | `settings file` | reads a file that a setting names, at start, then ends | disk, the writer of a pipe | none |
+//! | `settings file` | reads a file that a setting or a Kafka property names, at start, then ends | disk, the writer of a pipe | none |
 //! | `new producer`, `old producer` | creates, or ends, one of librdkafka's clients, then ends | Kafka, librdkafka's threads | as `publisher` |
 //! | blocking (tokio) | file reads of `reload` (one for the secrets, one for the certificate), topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo` | disk, Kafka, other threads | in `Delivery::stop`: wakeups, one at a time |
 //! | librdkafka's, for each client: main, and one per broker | connections to Kafka | Kafka | its own |

@@ -17,7 +17,7 @@ use super::{ConfigError, invalid};
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// How long the start waits for a file: the writer of a pipe may fetch secrets over a network.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bytes of a file without a byte order mark, wiped from memory when dropped because they may
 /// hold secrets.
@@ -65,22 +65,34 @@ fn open_within(
     variable: &'static str,
     path: &Path,
 ) -> Result<Opened, ConfigError> {
-    let (send, result) = mpsc::channel();
     let file = path.to_owned();
+    match within(limit, move || read_any(&file)) {
+        Ok(Some(read)) => read,
+        Ok(None) => {
+            let problem = format!(
+                "was not read within {limit:?}; if it is a pipe, start its writer; if it is on a network disk, check that"
+            );
+            return Err(at(variable, path, problem));
+        }
+        Err(error) => Err(error.into()),
+    }
+    .map_err(|error| error.of(variable, path))
+}
+
+/// Runs a function that reads files on a thread of its own. `None` if it has not ended in time.
+///
+/// # Errors
+///
+/// If there can be no thread.
+pub(super) fn within<T: Send + 'static>(
+    limit: Duration,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (send, result) = mpsc::channel();
     let reader = thread::Builder::new().name("settings file".to_owned());
     // The receiver may have given up.
-    let started = reader.spawn(move || send.send(read_any(&file)).unwrap_or_default());
-    let read = match started {
-        Ok(_) => result.recv_timeout(limit),
-        Err(error) => Ok(Err(error.into())),
-    };
-    let Ok(read) = read else {
-        let problem = format!(
-            "was not read within {limit:?}; if it is a pipe, start its writer; if it is on a network disk, check that"
-        );
-        return Err(at(variable, path, problem));
-    };
-    read.map_err(|error| error.of(variable, path))
+    reader.spawn(move || send.send(read()).unwrap_or_default())?;
+    Ok(result.recv_timeout(limit).ok())
 }
 
 /// Why a file was not read.

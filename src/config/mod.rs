@@ -174,8 +174,19 @@ impl KafkaArgs {
         let list = variable(KAFKA_PROPERTIES)?;
         let path = self.kafka_properties_file.as_deref();
         let file = path.map(|path| file::open(FILE, path)).transpose()?;
-        let file = file.as_ref().map(|file| file.content.as_slice());
-        let parsed = Properties::parse(list.as_deref(), file, brokers);
+        let brokers = brokers.to_owned();
+        let parse = move || {
+            let file = file.as_ref().map(|file| file.content.as_slice());
+            Properties::parse(list.as_deref(), file, &brokers)
+        };
+        // librdkafka reads the files that properties name.
+        let Ok(Some(parsed)) = file::within(file::START_TIMEOUT, parse) else {
+            let problem = format!(
+                "a file that a property names was not read within {:?}; name regular files, on a disk that answers",
+                file::START_TIMEOUT
+            );
+            return Err(invalid(path.map_or(KAFKA_PROPERTIES, |_| FILE), problem).into());
+        };
         parsed.map_err(|errors| {
             let named = errors.iter().map(|error| match (error.place, path) {
                 (Place::Line(_), Some(path)) => {

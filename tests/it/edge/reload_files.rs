@@ -220,6 +220,17 @@ fn a_file_that_cannot_be_read_ends_the_start() {
         let wanted = format!("error: {FILE}: {path}: {problem}");
         assert!(ended.stderr.contains(&wanted), "{wanted}: {ended:?}");
     }
+    let properties = format!("security.protocol=ssl;ssl.ca.location={}", silent.display());
+    let ended = run(
+        &["check", "--kafka-brokers=127.0.0.1:1"],
+        &[
+            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret"),
+            ("ZIM2KAFKA_KAFKA_PROPERTIES", &properties),
+        ],
+    );
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let wanted = "ZIM2KAFKA_KAFKA_PROPERTIES: a file that a property names was not read within 10s";
+    assert!(ended.stderr.contains(wanted), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
