@@ -6,32 +6,48 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+use std::io;
 use std::panic;
 use std::process::{self, ExitCode};
 use std::thread;
 
-use zim2kafka::commands::{self, Cli, Failure, Stop};
-use zim2kafka::config;
+use zim2kafka::commands::{self, Failure, Stop};
+use zim2kafka::log;
 
 /// The name of tokio's threads. A panic there fails one request, or ends the service if it is in a
 /// task that `server::run` watches.
 const WORKER_THREAD_NAME: &str = "worker";
 
 fn main() -> ExitCode {
-    let cli: Cli = match config::parse(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
-    };
-    if let Err(failure) = commands::start_log(&cli) {
-        return report(&failure);
-    }
+    log::start();
     abort_on_panic();
+    let result = run();
+    if let Err(failure) = &result
+        && let Some(message) = failure.message()
+    {
+        log::print_failure(&message);
+    }
+    log::flush();
+    result.map_or_else(
+        |failure| ExitCode::from(failure.exit_code()),
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn run() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name(WORKER_THREAD_NAME)
         .worker_threads(worker_threads())
         .enable_all()
         .build()
-        .expect("a runtime needs only threads");
+        .map_err(cannot_start)?;
+    let entered = runtime.enter();
+    commands::handle_file_size_limit().map_err(cannot_start)?;
+    let Some(cli) = commands::parse(std::env::args_os())? else {
+        return Ok(());
+    };
+    commands::start_log(&cli)?;
+    drop(entered);
     let result = runtime.block_on(async {
         let stop = Stop::listen();
         tokio::select! {
@@ -41,10 +57,14 @@ fn main() -> ExitCode {
     });
     // Calls that still block, such as a DNS lookup of a broker, do not delay the exit.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
-    }
+    result
+}
+
+fn cannot_start(error: io::Error) -> Failure {
+    Failure::System(
+        "cannot start; raise the limits of threads (ulimit -u) and open files (ulimit -n)",
+        error,
+    )
 }
 
 /// Half as many as there are cores: librdkafka and delivery have threads of their own, and with more
@@ -53,20 +73,13 @@ fn worker_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
-fn report(failure: &Failure) -> ExitCode {
-    if let Some(message) = failure.message() {
-        eprintln!("error: {message}");
-    }
-    ExitCode::from(failure.exit_code())
-}
-
 /// A panic in a publisher, which also takes Kafka's reports, would leave a process that looks
 /// healthy but persists nothing, so abort. That loses no event that was answered with 2xx.
 fn abort_on_panic() {
-    let default_hook = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        default_hook(panic);
+    panic::set_hook(Box::new(|panic| {
+        log::print_panic(panic);
         if thread::current().name() != Some(WORKER_THREAD_NAME) {
+            log::flush();
             process::abort();
         }
     }));

@@ -4,14 +4,20 @@ mod check;
 mod client;
 mod demo;
 mod healthcheck;
+mod output;
 mod send;
 mod serve;
 mod tail;
 
-use std::io::{self, IsTerminal};
+use std::ffi::OsString;
+use std::io;
 use std::net::SocketAddr;
 
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -19,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, ConfigError, LogArgs, LogFormat};
 use crate::delivery::StartError;
 use crate::kafka;
-use crate::log::Chain;
+use crate::log::{self, Chain, Format, LogWriter};
 use crate::server::ServerError;
 
 /// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to
@@ -66,6 +72,9 @@ pub enum Failure {
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
+    /// The command line is invalid, and that has been reported.
+    #[error("invalid arguments")]
+    Arguments,
     /// The service could not start or ended without a signal.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -95,6 +104,15 @@ pub enum Failure {
     /// A system call failed.
     #[error("{0}")]
     System(&'static str, #[source] io::Error),
+    /// The result cannot be printed.
+    #[error(
+        "cannot write to stdout: {0}; check its disk and the limit of file sizes (ulimit -f), or send it elsewhere"
+    )]
+    Output(io::Error),
+    /// The reader of stdout has left, as `head` does. It has all that it wants, so this is not an
+    /// error.
+    #[error("nobody reads stdout any longer")]
+    ReaderLeft,
     /// Anything else, in words.
     #[error("{0}")]
     Failed(String),
@@ -109,15 +127,60 @@ impl Failure {
         match self {
             Self::Config(_)
             | Self::Usage(_)
+            | Self::Arguments
             | Self::Server(ServerError::Delivery(StartError::NoTopic { .. })) => 2,
+            Self::ReaderLeft => 0,
             _ => 1,
         }
     }
 
-    /// The error message with its causes; `None` if the failure has been reported.
+    /// The error message with its causes; `None` if there is nothing to report.
     pub fn message(&self) -> Option<String> {
-        (!matches!(self, Self::Reported)).then(|| Chain(self).to_string())
+        let is_reported = matches!(self, Self::Arguments | Self::Reported | Self::ReaderLeft);
+        (!is_reported).then(|| Chain(self).to_string())
     }
+}
+
+/// Parses the arguments and the variables. `None` if they asked for help, which is printed.
+///
+/// # Errors
+///
+/// [`Failure::Arguments`] if they are invalid, or why help cannot be printed.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
+    let error = match config::parse(arguments) {
+        Ok(cli) => return Ok(Some(cli)),
+        Err(error) => error,
+    };
+    let text = error.render();
+    if error.use_stderr() {
+        log::print(&styled(&text, &io::stderr()));
+        return Err(Failure::Arguments);
+    }
+    output::write(&styled(&text, &io::stdout()))?;
+    Ok(None)
+}
+
+/// The text with its colours if the file takes some.
+fn styled(text: &StyledStr, file: &impl RawStream) -> String {
+    match AutoStream::choice(file) {
+        ColorChoice::Never => text.to_string(),
+        _ => text.ansi().to_string(),
+    }
+}
+
+/// From now on, a write beyond the limit of file sizes is an error like a full disk. The signal
+/// would end the process.
+///
+/// # Errors
+///
+/// If the system does not allow a handler.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn handle_file_size_limit() -> io::Result<()> {
+    // The handler stays when this is dropped.
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// Runs `work` on a blocking thread and waits for it.
@@ -160,11 +223,16 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_writer(|| LogWriter)
+        // They would be written past the writer.
+        .log_internal_errors(false)
+        .with_ansi(log::is_terminal());
     match cli.log.log_format {
         LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Json => {
+            log::set_format(Format::Json);
+            log.json().flatten_event(true).init();
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::{Failure, Stop};
+use super::{Failure, Stop, output};
 use crate::config;
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
@@ -55,8 +55,8 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let uri = parse(&args.url)?;
     if args.print {
         let body = signer.group_joined(0, args.groups, sample::now());
-        println!("{body}\n\n{}", sample::curl(&args.url, &body));
-        return Ok(());
+        let curl = sample::curl(&args.url, &body);
+        return output::print(format!("{body}\n\n{curl}")).await;
     }
     if args
         .rate
@@ -75,7 +75,7 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
         pauses: RETRY_PAUSES,
     };
     let summary = load.run(stop).await;
-    println!("{summary}");
+    output::print(&summary).await?;
     if summary.given_up() > 0 {
         return Err(Failure::Reported);
     }
