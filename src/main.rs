@@ -11,6 +11,7 @@ use std::panic;
 use std::process::{self, ExitCode};
 use std::thread;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use zim2kafka::commands::{self, Failure, Stop};
 use zim2kafka::log;
 
@@ -19,6 +20,7 @@ use zim2kafka::log;
 const WORKER_THREAD_NAME: &str = "worker";
 
 fn main() -> ExitCode {
+    turn_off_core_dumps();
     log::start();
     abort_on_panic();
     let result = run();
@@ -65,6 +67,20 @@ fn cannot_start(error: io::Error) -> Failure {
         "cannot start; raise the limits of threads (ulimit -u) and open files (ulimit -n)",
         error,
     )
+}
+
+/// The memory holds secrets, signatures and bodies, which a core dump would write to a disk. The
+/// limit is for systems without the other. Linux ignores it if a program takes the dumps, as
+/// systemd-coredump does.
+fn turn_off_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // A limit can always be lowered, and no other is better if it cannot.
+    let _ = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// Half as many as there are cores: librdkafka and delivery have threads of their own, and with more

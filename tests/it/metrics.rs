@@ -14,7 +14,7 @@ use crate::support::kafka::kafka;
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 30] = [
+const FAMILIES: [(&str, &str, &[Start]); 31] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -70,6 +70,7 @@ const FAMILIES: [(&str, &str, &[Start]); 30] = [
     ("zim2kafka_spool_replayed_records_total", "counter", &ZERO),
     ("zim2kafka_spool_lost_records_total", "counter", &ZERO),
     ("zim2kafka_spool_corruptions_total", "counter", &ZERO),
+    ("zim2kafka_log_lines_dropped_total", "counter", &ZERO),
     ("zim2kafka_ready", "gauge", &[("", None)]),
     (
         "zim2kafka_config_last_reload_successful",

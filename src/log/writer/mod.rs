@@ -14,8 +14,8 @@ use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 use tracing::Level;
 
-use super::descriptor::write_some;
-use super::line::Format;
+use crate::log::descriptor::write_some;
+use crate::log::line::Format;
 
 /// The most bytes of lines that wait for stderr.
 pub const MAX_QUEUED_BYTES: usize = 1024 * 1024;
@@ -260,3 +260,6 @@ impl<F: AsFd> Sink<F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
