@@ -75,7 +75,11 @@ pub(super) async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let admin = reachable(address(&listeners.admin)?);
     let topic = serve.kafka.topic.clone();
     let brokers = &settings.kafka.brokers;
-    output::print(introduction(admin, (brokers, &topic), &url, &pair, &signer)).await?;
+    let introduction = introduction(admin, (brokers, &topic), &url, &pair, &signer);
+    tokio::select! {
+        printed = output::print(introduction) => printed?,
+        () = stop.first() => return Ok(()),
+    }
 
     let mut records = subscribe(settings.kafka.clone(), topic.clone()).await?;
     let (done, shutdown) = tokio::sync::oneshot::channel::<()>();

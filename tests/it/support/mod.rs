@@ -15,6 +15,7 @@ pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod start;
 pub(crate) mod tls;
+pub(crate) mod unwritable;
 pub(crate) mod volume;
 pub(crate) mod wire;
 
