@@ -216,6 +216,10 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
 ///
 /// If the filter is invalid.
 pub fn start_log(cli: &Cli) -> Result<(), Failure> {
+    log::set_format(match cli.log.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    });
     let filter = EnvFilter::builder().parse(&cli.log.log).map_err(|error| {
         Failure::Usage(format!(
             "ZIM2KAFKA_LOG: {error}; write a level such as info, or target=level"
@@ -229,10 +233,7 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
         .with_ansi(log::is_terminal());
     match cli.log.log_format {
         LogFormat::Text => log.init(),
-        LogFormat::Json => {
-            log::set_format(Format::Json);
-            log.json().flatten_event(true).init();
-        }
+        LogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())
 }

@@ -48,7 +48,9 @@ impl Format {
 pub(super) fn describe(panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("without a name");
+    // It may quote a callback, which must not begin a line of its own.
     let reason = panic.payload_as_str().unwrap_or("without a reason");
+    let reason = reason.escape_debug();
     let place = panic.location().map_or(String::new(), ToString::to_string);
     let mut text = format!("the thread '{name}' panicked at {place}: {reason}");
     // Captured if RUST_BACKTRACE is set.

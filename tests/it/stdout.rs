@@ -141,6 +141,24 @@ fn tail_ends_with_its_reader_when_there_is_nothing_to_print() {
 }
 
 #[test]
+fn a_reader_that_leaves_in_the_middle_ends_the_command_in_order() {
+    let service = service();
+    let tail = format!("tail --from-beginning --kafka-brokers {}", service.brokers);
+    let demo = "demo --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0";
+    for (command, end) in [(tail.as_str(), ""), (demo, "stopped\n")] {
+        let (mut reader, writer) = small_pipe();
+        let command: Vec<&str> = command.split(' ').collect();
+        let process = start(&command, writer);
+        reader.read_exact(&mut [0; 100]).expect("it prints");
+        drop(reader);
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.ends_with(end), "{ended:?}");
+        assert!(!ended.stderr.contains("ERROR"), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_nonblocking_pipe_is_waited_for() {
     let expected = run(&["serve", "--help"], &[]).stdout;
     assert!(expected.len() > 4096, "it does not fit into the pipe");
