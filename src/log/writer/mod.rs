@@ -18,7 +18,7 @@ use crate::log::descriptor::write_some;
 use crate::log::line::Format;
 
 /// The most bytes of lines that wait for stderr.
-pub const MAX_QUEUED_BYTES: usize = 1024 * 1024;
+pub const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
 /// The memory of a line, apart from its text.
 const LINE_OVERHEAD_BYTES: usize = 64;
@@ -252,7 +252,7 @@ impl<F: AsFd> Sink<F> {
             None => "was not read in time".to_owned(),
         };
         let message = format!(
-            "{dropped} log lines were dropped here, because stderr {reason}; check what reads the log"
+            "{dropped} log lines were dropped here, because stderr {reason}; check its reader or its disk"
         );
         let line = format.line(Level::WARN, "zim2kafka::log", &message);
         self.write_line(line.as_bytes())?;
