@@ -26,7 +26,8 @@ const LINE_OVERHEAD_BYTES: usize = 64;
 /// How long the end of the process waits for a reader of stderr.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// In the second half of that time, only the newest lines are written, at most this many bytes.
+/// In the second half of that time, only the newest lines are written: the last one, and others if
+/// all have at most this many bytes.
 const FLUSH_BYTES: usize = 4096;
 
 /// Nobody reads stderr if a line waits for as long as this. The end of the process does not wait
@@ -155,7 +156,7 @@ impl Log {
         if self.is_empty_by(began + FLUSH_TIME / 2) {
             return;
         }
-        let dropped = self.queue.lock().shrink_to(FLUSH_BYTES);
+        let dropped = self.queue.lock().shrink_to(FLUSH_BYTES, 1);
         self.dropped.inc_by(dropped);
         self.is_empty_by(began + FLUSH_TIME);
     }
@@ -182,7 +183,7 @@ impl Queue {
             self.unreported += 1;
             return 1;
         }
-        let dropped = self.shrink_to(MAX_QUEUED_BYTES - bytes);
+        let dropped = self.shrink_to(MAX_QUEUED_BYTES - bytes, 0);
         self.bytes += bytes;
         self.lines.push_back(line);
         dropped
@@ -194,10 +195,10 @@ impl Queue {
         Some(line)
     }
 
-    /// Drops the oldest lines until at most `bytes` are left.
-    fn shrink_to(&mut self, bytes: usize) -> u64 {
+    /// Drops the oldest lines until at most `bytes` or `lines` are left. Returns their number.
+    fn shrink_to(&mut self, bytes: usize, lines: usize) -> u64 {
         let mut dropped = 0;
-        while self.bytes > bytes && self.pop().is_some() {
+        while self.bytes > bytes && self.lines.len() > lines && self.pop().is_some() {
             dropped += 1;
         }
         self.unreported += dropped;

@@ -197,7 +197,8 @@ fn the_end_waits_for_a_slow_reader_who_gets_the_newest_lines() {
     for _ in 0..2000 {
         log.push(format!("{text}\n").as_bytes());
     }
-    log.push(b"last\n");
+    // As a panic with its backtrace.
+    log.push(format!("{} last\n", "x".repeat(2 * FLUSH_BYTES)).as_bytes());
     let (sender, pages) = mpsc::channel();
     let (slow, is_over) = mpsc::channel::<()>();
     thread::spawn(move || {
