@@ -14,7 +14,7 @@
 //! # Modules
 //!
 //! In reading order. A module imports only modules that come before it in this list: `failpoint`,
-//! `log`, `finding`, [`callback`], [`event`], [`metrics`], [`spool`], [`kafka`], [`delivery`],
+//! [`log`], `finding`, [`callback`], [`event`], [`metrics`], [`spool`], [`kafka`], [`delivery`],
 //! [`intake`], [`health`], [`http`], [`config`], [`reload`], [`server`], [`commands`].
 //! `tests/it/rules/imports.rs` holds this order and fails if a module imports one that comes after
 //! it.
@@ -35,7 +35,7 @@
 //! | [`config`] | flags and variables to the settings of `callback`, `spool`, `kafka`, `intake` and `http`; apart from `failpoint` the only reader of the environment |
 //! | [`commands`] | one file or folder for each command |
 //! | `finding` | the result of a check of Kafka, a topic or the spool |
-//! | `log` | log throttles, errors with their causes |
+//! | [`log`] | the log on stderr, which no thread waits for; log throttles, errors with their causes |
 //! | `failpoint` | panics on demand, for tests |
 //!
 //! # Threads
@@ -44,16 +44,18 @@
 //! | --- | --- | --- | --- |
 //! | main | runs the command: starts the service and stops it | signals, the parts of the service | each queue; wakeups; one at a time |
 //! | `worker`, one for two cores (tokio) | connections, requests, intake, reload, signals | sockets, timers, tickets | dedup window → one queue, then, the queue released, wakeups; port table → connection |
+//! | `log` | writes the log to stderr | lines, stderr | the queue of lines |
 //! | `publisher` | hands records to the producers, takes their reports, resolves tickets | wakeup, short pauses | one queue of events, released before the queue of dead letters; wakeups |
 //! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones, makes dead letters of rejected events on disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `reader`, with a spool | reads records back from disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `settings file` | reads a file that a setting or a Kafka property names, at start, then ends | disk, the writer of a pipe | none |
 //! | `new producer`, `old producer` | creates, or ends, one of librdkafka's clients, then ends | Kafka, librdkafka's threads | as `publisher` |
-//! | blocking (tokio) | file reads of `reload` (one for the secrets, one for the certificate), topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo` | disk, Kafka, other threads | in `Delivery::stop`: wakeups, one at a time |
+//! | blocking (tokio) | file reads of `reload` (one for the secrets, one for the certificate), topic requests, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo`, writing to stdout, the progress bar of `send` | disk, Kafka, stdout, the terminal, other threads | in `Delivery::stop`: wakeups, one at a time |
 //! | librdkafka's, for each client: main, and one per broker | connections to Kafka | Kafka | its own |
 //! | `embedded Kafka`, with `--embedded-kafka` and in `demo` | keeps librdkafka's mock cluster | its owner's end | none |
 //!
-//! No thread holds a lock while it waits for a socket, Kafka or the disk.
+//! Any thread may log, and takes the lock of the queue of lines for that moment. No thread but `log`
+//! waits for stderr, and no thread holds a lock while it waits for a socket, Kafka, the disk or stderr.
 //!
 //! # Bounds
 //!
@@ -73,6 +75,7 @@
 //! | distinct keys of records on disk that are tracked, for each topic | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
 //! | what is known of each application | the appids in `ZIM2KAFKA_CALLBACK_SECRETS`, and one entry for all others |
+//! | log lines that wait for stderr | [`log::MAX_QUEUED_BYTES`]; then the oldest are dropped |
 //! | the deduplication window | [`intake::MAX_DEDUP_BYTES`], pending tickets included; within that, every callback of the last [`intake::DEDUP_WINDOW`] and at least [`intake::DEDUP_WINDOW_EVENTS`] |
 
 pub mod intake;
@@ -86,6 +89,7 @@ pub mod spool;
 
 pub mod health;
 pub mod http;
+pub mod log;
 pub mod metrics;
 
 pub mod config;
@@ -96,4 +100,3 @@ pub mod commands;
 
 mod failpoint;
 mod finding;
-mod log;

@@ -6,31 +6,50 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+use std::io;
 use std::panic;
 use std::process::{self, ExitCode};
 use std::thread;
 
-use zim2kafka::commands::{self, Cli, Failure, Stop};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use zim2kafka::commands::{self, Failure, Stop};
+use zim2kafka::log;
 
 /// The name of tokio's threads. A panic there fails one request, or ends the service if it is in a
 /// task that `server::run` watches.
 const WORKER_THREAD_NAME: &str = "worker";
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
-    };
-    if let Err(failure) = commands::start_log(&cli) {
-        return report(&failure);
-    }
+    turn_off_core_dumps();
+    log::start();
     abort_on_panic();
+    let result = run();
+    if let Err(failure) = &result {
+        for message in failure.messages() {
+            log::print_failure(&message);
+        }
+    }
+    log::flush();
+    result.map_or_else(
+        |failure| ExitCode::from(failure.exit_code()),
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn run() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name(WORKER_THREAD_NAME)
         .worker_threads(worker_threads())
         .enable_all()
         .build()
-        .expect("a runtime needs only threads");
+        .map_err(cannot_start)?;
+    let entered = runtime.enter();
+    commands::handle_file_size_limit().map_err(cannot_start)?;
+    let Some(cli) = commands::parse(std::env::args_os())? else {
+        return Ok(());
+    };
+    commands::start_log(&cli)?;
+    drop(entered);
     let result = runtime.block_on(async {
         let stop = Stop::listen();
         tokio::select! {
@@ -40,10 +59,28 @@ fn main() -> ExitCode {
     });
     // Calls that still block, such as a DNS lookup of a broker, do not delay the exit.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
-    }
+    result
+}
+
+fn cannot_start(error: io::Error) -> Failure {
+    Failure::System(
+        "cannot start; raise the limits of threads (ulimit -u) and open files (ulimit -n)",
+        error,
+    )
+}
+
+/// The memory holds secrets, signatures and bodies, which a core dump would write to a disk. The
+/// limit is for systems without the other. Linux ignores it if a program takes the dumps, as
+/// systemd-coredump does.
+fn turn_off_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // A limit can always be lowered, and no other is better if it cannot.
+    let _ = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// Half as many as there are cores: librdkafka and delivery have threads of their own, and with more
@@ -52,20 +89,13 @@ fn worker_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
-fn report(failure: &Failure) -> ExitCode {
-    if let Some(message) = failure.message() {
-        eprintln!("error: {message}");
-    }
-    ExitCode::from(failure.exit_code())
-}
-
 /// A panic in a publisher, which also takes Kafka's reports, would leave a process that looks
 /// healthy but persists nothing, so abort. That loses no event that was answered with 2xx.
 fn abort_on_panic() {
-    let default_hook = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        default_hook(panic);
+    panic::set_hook(Box::new(|panic| {
+        log::print_panic(panic);
         if thread::current().name() != Some(WORKER_THREAD_NAME) {
+            log::flush();
             process::abort();
         }
     }));

@@ -1,6 +1,6 @@
 //! `check`: finds what would weaken or break a promise, before the first callback.
 
-use super::Failure;
+use super::{Failure, output};
 use crate::config::{self, Faults, ServeArgs};
 use crate::finding::{Finding, Level};
 use crate::kafka::{TopicUse, Topics};
@@ -54,14 +54,16 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
         .map(|finding| finding.subject.len())
         .max()
         .unwrap_or(0);
+    let mut table = Vec::new();
     for Finding {
         level,
         subject,
         text,
     } in &findings
     {
-        println!("{level:<7}  {subject:<width$}  {text}");
+        table.push(format!("{level:<7}  {subject:<width$}  {text}"));
     }
+    output::print(table.join("\n")).await?;
     let limit = if args.strict {
         Level::Warning
     } else {

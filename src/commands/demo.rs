@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::client::{HttpClient, reachable};
 use super::send::sample::{Signer, curl, now};
 use super::serve::{EMBEDDED, address, connections, embed, listen};
-use super::{Failure, Stop, blocking, tail};
+use super::{Failure, Stop, blocking, output, tail};
 use crate::callback::Secrets;
 use crate::config::{CALLBACK_SECRETS, Faults, ServeArgs};
 use crate::kafka::{Consumed, KafkaSettings, StartFrom, Subscription};
@@ -72,7 +72,11 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let admin = reachable(address(&listeners.admin)?);
     let topic = serve.kafka.topic.clone();
     let brokers = &settings.kafka.brokers;
-    print_introduction(admin, (brokers, &topic), &url, &pair, &signer);
+    let introduction = introduction(admin, (brokers, &topic), &url, &pair, &signer);
+    tokio::select! {
+        printed = output::print(introduction) => printed?,
+        () = stop.first() => return Ok(()),
+    }
 
     let mut records = subscribe(settings.kafka.clone(), topic.clone()).await?;
     let (done, shutdown) = tokio::sync::oneshot::channel::<()>();
@@ -108,7 +112,7 @@ async fn show(
         loop {
             tokio::select! {
                 _ = clock.tick() => break,
-                Some(record) = records.recv() => println!("{}", tail::pretty(topic, &record)),
+                Some(record) = records.recv() => output::print(tail::pretty(topic, &record)).await?,
             }
         }
         let body = Bytes::from(signer.group_joined(number, 5, now()));
@@ -117,7 +121,8 @@ async fn show(
             .await
             .map_err(|reason| Failure::Failed(format!("the service did not answer: {reason}")))?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        println!("callback {} answered {status} {answer}", number + 1);
+        let answered = format!("callback {} answered {status} {answer}", number + 1);
+        output::print(answered).await?;
         if !status.is_success() {
             return Err(Failure::Failed(format!(
                 "the callback was refused: {answer}"
@@ -131,7 +136,7 @@ async fn show(
                     "record {id} did not arrive in topic {topic} within {ARRIVAL_TIMEOUT:?}"
                 )));
             };
-            println!("{}", tail::pretty(topic, &record));
+            output::print(tail::pretty(topic, &record)).await?;
             let is_ours =
                 |(name, value): &(String, Vec<u8>)| name == "ce_id" && *value == *id.as_bytes();
             if record.headers.iter().any(is_ours) {
@@ -173,37 +178,40 @@ async fn subscribe(
     Ok(records)
 }
 
-fn print_introduction(
+fn introduction(
     admin: SocketAddr,
     (brokers, topic): (&str, &str),
     url: &str,
     pair: &str,
     signer: &Signer,
-) {
-    let body = signer.group_joined(0, 5, now());
-    println!("zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},");
-    println!(
-        "status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctrl-c.\n"
-    );
-    println!(
-        "Post a callback of your own (signed now, valid for ZIM2KAFKA_TIMESTAMP_TOLERANCE):\n"
-    );
-    println!("  {}\n", curl(url, &body));
-    println!("Post more, with the secret of this run:\n");
-    println!("  {CALLBACK_SECRETS}={pair} zim2kafka send --url {url} --count 10\n");
-    println!(
-        "Subscribe with kcat{}:\n",
-        if is_installed("kcat") {
-            ""
-        } else {
-            " (not installed here)"
-        }
-    );
-    println!(
-        "  kcat -C -b {brokers} -t {topic} -f 'key %k partition %p offset %o\\n%h\\n%s\\n\\n'\n"
-    );
-    println!("or with zim2kafka itself:\n");
-    println!("  zim2kafka tail --kafka-brokers {brokers} --from-beginning --pretty\n");
+) -> String {
+    let curl = curl(url, &signer.group_joined(0, 5, now()));
+    let not_installed = if is_installed("kcat") {
+        ""
+    } else {
+        " (not installed here)"
+    };
+    format!(
+        r"zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},
+status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctrl-c.
+
+Post a callback of your own (signed now, valid for ZIM2KAFKA_TIMESTAMP_TOLERANCE):
+
+  {curl}
+
+Post more, with the secret of this run:
+
+  {CALLBACK_SECRETS}={pair} zim2kafka send --url {url} --count 10
+
+Subscribe with kcat{not_installed}:
+
+  kcat -C -b {brokers} -t {topic} -f 'key %k partition %p offset %o\n%h\n%s\n\n'
+
+or with zim2kafka itself:
+
+  zim2kafka tail --kafka-brokers {brokers} --from-beginning --pretty
+"
+    )
 }
 
 #[expect(clippy::disallowed_methods, reason = "the rule is for tests only")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{Method, StatusCode, Uri};
 
-use super::Failure;
 use super::client::{HttpClient, reachable};
+use super::{Failure, output};
 use crate::config::{AdminArgs, Faults};
 
 /// The flags of `healthcheck`.
@@ -31,10 +31,7 @@ pub(super) async fn run(args: Args, faults: Faults) -> Result<(), Failure> {
         .request(Method::GET, &uri, Bytes::new(), timeout)
         .await;
     match answer {
-        Ok((StatusCode::OK, body)) => {
-            println!("{}", String::from_utf8_lossy(&body).trim());
-            Ok(())
-        }
+        Ok((StatusCode::OK, body)) => output::print(String::from_utf8_lossy(&body).trim()).await,
         Ok((status, body)) => {
             let body = String::from_utf8_lossy(&body);
             Err(Failure::Failed(format!(

@@ -4,15 +4,20 @@ mod check;
 mod client;
 mod demo;
 mod healthcheck;
+mod output;
 mod send;
 mod serve;
 mod tail;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -20,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, ConfigError, ConfigErrors, Faults, LogArgs, LogFormat};
 use crate::delivery::StartError;
 use crate::kafka;
-use crate::log::Chain;
+use crate::log::{self, Chain, Format, LogWriter};
 use crate::server::ServerError;
 
 /// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to
@@ -47,13 +52,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Parses the command line and the variables.
-    ///
-    /// # Errors
-    ///
-    /// If the command line is not one, and for `--help` and `--version`. The faults of settings are
-    /// reported by [`run`], with those that it finds.
-    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let (cli, faults) = config::parse(arguments)?;
         Ok(Self { faults, ..cli })
     }
@@ -84,6 +83,9 @@ pub enum Failure {
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
+    /// The command line is invalid, and that has been reported.
+    #[error("invalid arguments")]
+    Arguments,
     /// The service could not start or ended without a signal.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -106,6 +108,15 @@ pub enum Failure {
     /// A system call failed.
     #[error("{0}")]
     System(&'static str, #[source] io::Error),
+    /// The result cannot be printed.
+    #[error(
+        "cannot write to stdout: {0}; check its disk and the limit of file sizes (ulimit -f), or send it elsewhere"
+    )]
+    Output(io::Error),
+    /// The reader of stdout has left, as `head` does. It has all that it wants, so this is not an
+    /// error.
+    #[error("nobody reads stdout any longer")]
+    ReaderLeft,
     /// Anything else, in words.
     #[error("{0}")]
     Failed(String),
@@ -175,19 +186,65 @@ impl Failure {
             Self::Listen(errors) if errors.iter().any(ListenError::is_foreign) => 2,
             Self::Config(_)
             | Self::Usage(_)
+            | Self::Arguments
             | Self::Server(ServerError::Delivery(StartError::NoTopic { .. })) => 2,
+            Self::ReaderLeft => 0,
             _ => 1,
         }
     }
 
-    /// The error message with its causes, a line for each of several errors; `None` if the failure
-    /// has been reported.
-    pub fn message(&self) -> Option<String> {
-        (!matches!(self, Self::Reported)).then(|| match self {
-            Self::Config(_) | Self::Listen(_) => self.to_string().replace('\n', "\nerror: "),
-            _ => Chain(self).to_string(),
-        })
+    /// The error messages with their causes, one for each fault; none if it has been reported.
+    pub fn messages(&self) -> Vec<String> {
+        match self {
+            Self::Arguments | Self::Reported | Self::ReaderLeft => Vec::new(),
+            Self::Config(errors) => errors.iter().map(ToString::to_string).collect(),
+            Self::Listen(errors) => errors.iter().map(ToString::to_string).collect(),
+            other => vec![Chain(other).to_string()],
+        }
     }
+}
+
+/// Parses the arguments and the variables. `None` if they asked for help, which is printed. The
+/// faults of settings are reported by [`run`], with those that it finds.
+///
+/// # Errors
+///
+/// [`Failure::Arguments`] if they are not a command line, or why help cannot be printed.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
+    let error = match Cli::parse(arguments) {
+        Ok(cli) => return Ok(Some(cli)),
+        Err(error) => error,
+    };
+    let text = error.render();
+    if error.use_stderr() {
+        log::print(&styled(&text, &io::stderr()));
+        return Err(Failure::Arguments);
+    }
+    output::write(&styled(&text, &io::stdout()))?;
+    Ok(None)
+}
+
+/// The text with its colours if the file takes some.
+fn styled(text: &StyledStr, file: &impl RawStream) -> String {
+    match AutoStream::choice(file) {
+        ColorChoice::Never => text.to_string(),
+        _ => text.ansi().to_string(),
+    }
+}
+
+/// From now on, a write beyond the limit of file sizes is an error like a full disk. The signal
+/// would end the process.
+///
+/// # Errors
+///
+/// If the system does not allow a handler.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn handle_file_size_limit() -> io::Result<()> {
+    // The handler stays when this is dropped.
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// Runs `work` on a blocking thread and waits for it.
@@ -224,6 +281,10 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
 ///
 /// If the filter is invalid.
 pub fn start_log(cli: &Cli) -> Result<(), Failure> {
+    log::set_format(match cli.log.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    });
     let filter = EnvFilter::builder().parse(&cli.log.log).map_err(|error| {
         Failure::Usage(format!(
             "ZIM2KAFKA_LOG: {error}; write a level such as info, or target=level"
@@ -231,8 +292,10 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_writer(|| LogWriter)
+        // They would be written past the writer.
+        .log_internal_errors(false)
+        .with_ansi(log::is_terminal());
     match cli.log.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
@@ -323,7 +386,7 @@ mod tests {
                 source: kind.into(),
             };
             let failure = Failure::Listen(vec![error]);
-            (failure.exit_code(), failure.message().unwrap_or_default())
+            (failure.exit_code(), failure.messages().join("\n"))
         };
         let (code, text) = message("0.0.0.0:80", io::ErrorKind::PermissionDenied);
         assert_eq!(code, 1);

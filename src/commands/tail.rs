@@ -1,14 +1,13 @@
 //! `tail`: subscribes to a topic and prints its records.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, Stop, blocking};
+use super::{Failure, Stop, blocking, output};
 use crate::config::{Faults, KafkaArgs};
 use crate::kafka::{Consumed, StartFrom, Subscription};
 
@@ -68,11 +67,10 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
                 } else {
                     line(&topic, &record)
                 };
-                if writeln!(io::stdout(), "{text}").is_err() {
-                    // The reader of our output has closed it, as `head` does.
-                    break;
-                }
+                output::write(&format!("{text}\n"))?;
                 left -= 1;
+            } else if output::reader_left() {
+                return Err(Failure::ReaderLeft);
             }
         }
         Ok(())

@@ -1,14 +1,90 @@
-//! Helpers for log messages: throttles, and errors with their causes.
+//! The log on stderr, which no thread waits for, and helpers for its messages.
 
+mod descriptor;
+mod line;
 mod tally;
+mod writer;
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use prometheus::IntCounter;
+use tracing::Level;
 
+pub(crate) use descriptor::write_some;
+pub(crate) use line::Format;
 pub(crate) use tally::{Due, Tally};
+pub use writer::MAX_QUEUED_BYTES;
+use writer::{Log, Sink};
+
+static LOG: Log = Log::new();
+
+/// Starts the thread that writes to stderr. Without it, [`flush`] writes.
+pub fn start() {
+    let write = || LOG.run(&mut Sink::new(io::stderr()));
+    if thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(write)
+        .is_ok()
+    {
+        LOG.set_has_thread();
+    }
+}
+
+/// Waits a second at most until all lines are written. Does not wait if nobody reads them.
+pub fn flush() {
+    LOG.flush(|| Sink::new(io::stderr()));
+}
+
+/// Appends text as it is. It ends with a line break.
+pub fn print(text: &str) {
+    LOG.push(text.as_bytes());
+}
+
+/// Logs why a command failed, in the format of the log.
+pub fn print_failure(message: &str) {
+    print(&LOG.format().failure(message));
+}
+
+/// Logs a panic. The standard library's hook would write to stderr and wait for it.
+pub fn print_panic(panic: &PanicHookInfo<'_>) {
+    let text = line::describe(panic);
+    print(&LOG.format().line(Level::ERROR, "zim2kafka::panic", &text));
+}
+
+/// The format of lines from now on.
+pub(crate) fn set_format(format: Format) {
+    LOG.set_format(format);
+}
+
+/// Whether people may read the log as it is written.
+pub(crate) fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Counts the lines that were dropped.
+pub(crate) fn dropped_lines() -> &'static IntCounter {
+    LOG.dropped()
+}
+
+/// Appends to the log; each write is a line. `tracing` writes this way.
+pub(crate) struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LOG.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A problem that lasts is logged once in this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);

@@ -20,6 +20,7 @@ use prometheus::{
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::event::{JoinType, Kind, Reason};
+use crate::log;
 pub use apps::{AppCounters, AppMetrics};
 pub use connections::{CloseReason, ConnectionMetrics, RefusalReason};
 use series::{Labelled, counter, counters, gauge, register};
@@ -231,6 +232,7 @@ impl Metrics {
         self.registry
             .register(Box::new(ProcessCollector::for_self()))
             .expect("its names are unique");
+        register(&self.registry, Ok(log::dropped_lines().clone()));
     }
 
     /// The head of a callback has arrived. It counts as in flight until the result is dropped.

@@ -1,7 +1,12 @@
 //! Nothing that is a secret is ever shown: not in a log at any level, not in an answer, not in a
 //! metric. And nobody who can post can write a line of the log.
 
-use crate::support::process::{Ended, Service, request, run, say};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use crate::support::process::{Ended, Process, Service, request, run, say, shell};
 
 const SECRET: &str = "schluessel-1f0e5c";
 const PASSWORD: &str = "passwort-93ab27";
@@ -265,4 +270,37 @@ fn end(service: Service) -> String {
     shown += &ended.stdout;
     shown += &ended.stderr;
     shown
+}
+
+/// The memory holds the secrets of the callbacks and of Kafka.
+#[test]
+fn core_dumps_are_off_and_debuggers_are_kept_out() {
+    const NOBODY: u32 = 65_534;
+    let mut command = shell(
+        "ulimit -S -c \"$(ulimit -H -c)\"; \
+        exec zim2kafka serve --embedded-kafka --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0",
+    );
+    command.env("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret");
+    let is_root = fs::metadata("/proc/self").expect("Linux has it").uid() == 0;
+    let program = Path::new(env!("CARGO_BIN_EXE_zim2kafka"));
+    let others_may_run_it = program.ancestors().all(|path| {
+        let metadata = fs::metadata(path).expect("it is there");
+        metadata.mode() & 0o001 != 0
+    });
+    if is_root && others_may_run_it {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut process = Process::start(command);
+    process.logs("is listening");
+    let file = |name| format!("/proc/{}/{name}", process.id());
+    let limits = fs::read_to_string(file("limits")).expect("Linux has it");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core.expect("there is one").split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"], "soft and hard: {core:?}");
+    // The limit is ignored if a program takes the dumps. The owner of this file is root if nobody
+    // may dump or trace the process, and its user if not.
+    let owner = fs::metadata(file("environ")).expect("Linux has it").uid();
+    assert_eq!(owner, 0);
 }

@@ -15,7 +15,7 @@ use crate::support::scraped::Scraped;
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 32] = [
+const FAMILIES: [(&str, &str, &[Start]); 33] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -71,6 +71,7 @@ const FAMILIES: [(&str, &str, &[Start]); 32] = [
     ("zim2kafka_spool_replayed_records_total", "counter", &ZERO),
     ("zim2kafka_spool_lost_records_total", "counter", &ZERO),
     ("zim2kafka_spool_corruptions_total", "counter", &ZERO),
+    ("zim2kafka_log_lines_dropped_total", "counter", &ZERO),
     ("zim2kafka_ready", "gauge", &[("", None)]),
     (
         "zim2kafka_config_last_reload_successful",

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +13,13 @@ use hyper::{Method, Uri};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::sample::{Signer, now};
 use crate::commands::Stop;
 use crate::commands::client::HttpClient;
+use crate::log;
 
 /// The pauses before the sender's five further attempts, as on ZEGOCLOUD's page "Callback on group
 /// joined". After the last attempt it drops the event.
@@ -70,8 +73,9 @@ impl Load {
             pauses: self.pauses,
             slots: Semaphore::new(self.concurrency as usize),
             summary: Mutex::new(Summary::new()),
-            bar: bar(self.count),
+            answered: Arc::default(),
         });
+        let progress = Progress::start(self.count, &sender.answered);
         let unfinished = Arc::new(Semaphore::new(MAX_UNFINISHED));
         let mut stopped = false;
         for number in 0..self.count.unwrap_or(u64::MAX) {
@@ -110,7 +114,9 @@ impl Load {
                 () = stop.first() => {}
             }
         }
-        sender.bar.finish_and_clear();
+        if let Some(progress) = progress {
+            progress.finish().await;
+        }
         let mut summary = std::mem::replace(&mut *sender.summary(), Summary::new());
         summary.unfinished = summary.sent - summary.succeeded - summary.given_up;
         summary.elapsed = began.elapsed();
@@ -131,7 +137,8 @@ struct Sender {
     pauses: [Duration; 5],
     slots: Semaphore,
     summary: Mutex<Summary>,
-    bar: ProgressBar,
+    /// Callbacks that are answered with 2xx or given up.
+    answered: Arc<AtomicU64>,
 }
 
 impl Sender {
@@ -141,7 +148,7 @@ impl Sender {
         for pause in self.pauses.into_iter().map(Some).chain([None]) {
             if self.attempt(&body).await {
                 self.summary().succeeded += 1;
-                self.bar.inc(1);
+                self.answered.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             match pause {
@@ -151,7 +158,7 @@ impl Sender {
                 }
                 None => {
                     self.summary().given_up += 1;
-                    self.bar.inc(1);
+                    self.answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
@@ -236,11 +243,46 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A progress bar on a terminal, nothing elsewhere.
-fn bar(count: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// A progress bar on a terminal, drawn by a thread of its own: a terminal may stop taking output
+/// (ctrl-s), which must hold up neither callbacks nor signals.
+struct Progress {
+    /// Dropped at the end.
+    is_over: mpsc::Sender<()>,
+    drawing: JoinHandle<()>,
+}
+
+/// How often the bar is drawn.
+const DRAW_PAUSE: Duration = Duration::from_millis(100);
+
+/// The time for the terminal to remove the bar.
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Progress {
+    /// None if stderr is not a terminal.
+    fn start(count: Option<u64>, answered: &Arc<AtomicU64>) -> Option<Self> {
+        if !log::is_terminal() {
+            return None;
+        }
+        let answered = Arc::clone(answered);
+        let (is_over, over) = mpsc::channel();
+        let drawing = tokio::task::spawn_blocking(move || {
+            let bar = bar(count);
+            while over.recv_timeout(DRAW_PAUSE) == Err(RecvTimeoutError::Timeout) {
+                bar.set_position(answered.load(Ordering::Relaxed));
+            }
+            bar.finish_and_clear();
+        });
+        Some(Self { is_over, drawing })
     }
+
+    async fn finish(self) {
+        drop(self.is_over);
+        // The summary is more important than a terminal that is in order.
+        let _ = tokio::time::timeout(CLEAR_TIMEOUT, self.drawing).await;
+    }
+}
+
+fn bar(count: Option<u64>) -> ProgressBar {
     match count {
         Some(count) => ProgressBar::new(count).with_style(
             ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}")

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::{Failure, Stop};
+use super::{Failure, Stop, output};
 use crate::config::{self, ConfigError, Faults};
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
@@ -63,8 +63,8 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let signer = Signer::new(&secrets, args.appid.as_deref())?;
     if args.print {
         let body = signer.group_joined(0, args.groups, sample::now());
-        println!("{body}\n\n{}", sample::curl(&args.url, &body));
-        return Ok(());
+        let curl = sample::curl(&args.url, &body);
+        return output::print(format!("{body}\n\n{curl}")).await;
     }
     let load = Load {
         url: uri,
@@ -77,7 +77,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         pauses: RETRY_PAUSES,
     };
     let summary = load.run(stop).await;
-    println!("{summary}");
+    output::print(&summary).await?;
     if summary.given_up() > 0 {
         return Err(Failure::Reported);
     }

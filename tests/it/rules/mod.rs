@@ -51,6 +51,40 @@ fn only_main_ends_the_process() {
 }
 
 #[test]
+fn only_log_and_output_write_to_stderr_and_stdout() {
+    // The macros and clap wait for a reader, and the macros panic without one.
+    fn rule(source: &Source) -> Vec<String> {
+        let macros = ["println!", "eprintln!", "print!", "eprint!"];
+        let mut broken = source.lines_with_word(&macros);
+        broken.extend(source.lines_with(&[".exit()", "error.print()"]));
+        broken.extend(match source.path.as_str() {
+            "src/log/mod.rs" => source.lines_with(&["stdout()"]),
+            "src/commands/output.rs" => source.lines_with(&["stderr()"]),
+            // Whether they take colours.
+            "src/commands/mod.rs" => source.lines_with(&["stdout().", "stderr()."]),
+            _ => source.lines_with(&["stdout()", "stderr()", "io::stdout", "io::stderr"]),
+        });
+        broken
+    }
+    is_kept(rule);
+    for path in ["src/main.rs", "src/log/mod.rs", "src/commands/output.rs"] {
+        catches(rule, path, "println!(\"{finding}\");");
+        catches(rule, path, "eprintln!(\"error: {message}\");");
+        catches(rule, path, "print!(\"{text}\");");
+        catches(rule, path, "std::eprint!(\"{text}\");");
+        catches(rule, path, "Err(error) => error.exit(),");
+    }
+    catches(rule, "src/server.rs", "writeln!(io::stderr(), \"stopped\")");
+    catches(
+        rule,
+        "src/commands/tail.rs",
+        "writeln!(io::stdout(), \"{line}\")",
+    );
+    catches(rule, "src/commands/mod.rs", "io::stdout().write_all(text)");
+    catches(rule, "src/http/mod.rs", ".with_writer(std::io::stderr)");
+}
+
+#[test]
 fn only_http_imports_axum() {
     fn rule(source: &Source) -> Vec<String> {
         if source.is_in("src/http/") {

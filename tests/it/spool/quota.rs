@@ -28,8 +28,12 @@ fn events_and_dead_letters_cannot_use_each_others_part_of_the_quota() {
             assert!(is_durable(second, number), "{second}: {log}");
         }
         assert!(!is_durable(first, 200), "{first}");
-        let log = service.process.stderr();
-        assert!(log.contains("ZIM2KAFKA_SPOOL_MAX_BYTES"), "{log}");
+        wait_until(&service, "it is logged", || {
+            service
+                .process
+                .stderr()
+                .contains("ZIM2KAFKA_SPOOL_MAX_BYTES")
+        });
         scene.kafka_comes();
         wait_until(&service, "the spool is empty", || {
             service.metric("zim2kafka_spool_records") == 0.0

@@ -220,6 +220,9 @@ fn files_that_are_removed_or_replaced_are_noticed_before_anything_more_is_answer
         lose(&scene);
         send(&service, "refused", "HTTP/1.1 503");
         assert!(!is_ready(&service), "{name}");
+        wait_until(&service, "it is logged", || {
+            service.process.stderr().contains("ERROR")
+        });
         let log = service.process.stderr();
         let lost = log.lines().find(|line| line.contains("ERROR"));
         let lost = lost.expect("it is logged");

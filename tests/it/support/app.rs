@@ -327,13 +327,18 @@ impl App {
 }
 
 /// A signed group-joined callback, with whatever else a test puts in.
+pub(crate) fn callback(fields: Value) -> Vec<u8> {
+    callback_of(APPID, SECRET, fields)
+}
+
+/// The same, of this application and signed with this secret.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "tests write the fields in place"
 )]
-pub(crate) fn callback(fields: Value) -> Vec<u8> {
+pub(crate) fn callback_of(appid: &str, secret: &str, fields: Value) -> Vec<u8> {
     let mut body = serde_json::json!({
-        "appid": APPID,
+        "appid": appid,
         "event": "group_join",
         "group_id": "g1",
         "join_type": "Apply",
@@ -347,7 +352,7 @@ pub(crate) fn callback(fields: Value) -> Vec<u8> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let signature = sign(SECRET, &text("timestamp"), &text("nonce"));
+    let signature = sign(secret, &text("timestamp"), &text("nonce"));
     body["signature"] = signature.to_hex().into();
     body.to_string().into_bytes()
 }

@@ -16,6 +16,7 @@ pub(crate) mod scraped;
 pub(crate) mod source;
 pub(crate) mod start;
 pub(crate) mod tls;
+pub(crate) mod unwritable;
 pub(crate) mod volume;
 pub(crate) mod wire;
 

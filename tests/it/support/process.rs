@@ -58,15 +58,21 @@ pub(crate) fn shell(line: &str) -> Command {
 }
 
 impl Process {
-    pub(crate) fn start(mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_on(command, Stdio::piped(), Stdio::piped())
+    }
+
+    /// The same, with other files than pipes that are read.
+    pub(crate) fn start_on(
+        mut command: Command,
+        stdout: impl Into<Stdio>,
+        stderr: impl Into<Stdio>,
+    ) -> Self {
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let mut child = command.start().expect("the program starts");
         Self {
-            stdout: Output::of(child.stdout.take().expect("it is a pipe")),
-            stderr: Output::of(child.stderr.take().expect("it is a pipe")),
+            stdout: child.stdout.take().map_or_else(Output::none, Output::of),
+            stderr: child.stderr.take().map_or_else(Output::none, Output::of),
             child,
         }
     }
@@ -174,6 +180,14 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
 }
 
 impl Output {
+    /// Of a file that is not read here.
+    fn none() -> Self {
+        Self {
+            text: Arc::default(),
+            reader: None,
+        }
+    }
+
     fn of(mut pipe: impl Read + Send + 'static) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
         let all = Arc::clone(&text);
@@ -210,7 +224,8 @@ pub(crate) struct Service {
     pub(crate) admin: SocketAddr,
     /// The embedded Kafka's, where it has one.
     pub(crate) brokers: String,
-    path: String,
+    /// Of the callbacks.
+    pub(crate) path: String,
 }
 
 impl Service {

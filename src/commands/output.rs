@@ -1,0 +1,55 @@
+//! stdout, which has the results of the commands. They print with nothing else: `println!` panics
+//! if it cannot write, and would hold up the threads that wait for signals if nobody reads.
+
+use std::fmt::Display;
+use std::io;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Failure, blocking};
+use crate::log::write_some;
+
+/// Prints one line, or several. Waits on another thread, so that signals and the service go on.
+///
+/// # Errors
+///
+/// [`Failure::ReaderLeft`] or [`Failure::Output`].
+pub(super) async fn print(text: impl Display) -> Result<(), Failure> {
+    let text = format!("{text}\n");
+    blocking(move || write(&text)).await?
+}
+
+/// Writes this text. Waits for as long as the reader does not read.
+///
+/// # Errors
+///
+/// [`Failure::ReaderLeft`] or [`Failure::Output`].
+pub(super) fn write(text: &str) -> Result<(), Failure> {
+    let mut left = text.as_bytes();
+    while !left.is_empty() {
+        let written = write_some(io::stdout(), left).map_err(failure)?;
+        (_, left) = left.split_at(written);
+    }
+    Ok(())
+}
+
+fn failure(error: io::Error) -> Failure {
+    match error.kind() {
+        // Of a pipe, and of a socket.
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Failure::ReaderLeft,
+        _ => Failure::Output(error),
+    }
+}
+
+/// Whether the reader has left, for a command that may have nothing to print for a long time.
+pub(super) fn reader_left() -> bool {
+    let stdout = io::stdout();
+    let mut files = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // A pipe without a reader is an error; a terminal that has gone, a hangup.
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut files, Some(&now)).is_ok() && files.iter().any(|file| file.revents().intersects(gone))
+}
