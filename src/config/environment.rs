@@ -247,6 +247,7 @@ fn fault(error: &clap::Error, flags: &[String]) -> Option<Fault> {
             "has no value; write one behind it".to_owned()
         }
         ErrorKind::ArgumentConflict => "is given more than once; write it once".to_owned(),
+        ErrorKind::TooManyValues => "takes no value; write it alone".to_owned(),
         _ => return None,
     };
     Some(Fault {
@@ -275,6 +276,12 @@ fn unknown_argument(argument: &str, flags: &[String]) -> Option<Fault> {
     let Some(typed) = argument.strip_prefix("--") else {
         return fault("is not expected here; --help lists the flags", None);
     };
+    if flags.iter().any(|flag| flag == argument) {
+        return fault(
+            "is a flag of the command; write it behind the command",
+            None,
+        );
+    }
     let name = |flag: &str| flag.replace('-', "_").to_uppercase();
     let typed = name(typed);
     if NOT_BUILT.contains(&typed.as_str()) {

@@ -271,6 +271,45 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
 }
 
 #[test]
+fn a_flag_that_is_used_wrongly_is_named() {
+    for (arguments, expected) in [
+        (
+            &["--topic=a", "check"][..],
+            "--topic (ZIM2KAFKA_TOPIC): is a flag of the command; write it behind the command",
+        ),
+        (
+            &["check", "--topic"],
+            "--topic (ZIM2KAFKA_TOPIC): has no value; write one behind it",
+        ),
+        (
+            &["check", "--topic=a", "--topic=b"],
+            "--topic (ZIM2KAFKA_TOPIC): is given more than once; write it once",
+        ),
+        (
+            &["check", "--strict=yes"],
+            "--strict: takes no value; write it alone",
+        ),
+        (
+            &["check", "--create-topics", "maybe"],
+            "maybe: is not expected here; --help lists the flags",
+        ),
+    ] {
+        let ended = run(arguments, &BASE[..1]);
+        assert_eq!(faults(&ended), [expected, NO_BROKERS], "{arguments:?}");
+    }
+    let (_port, address) = taken();
+    let arguments = [
+        "serve",
+        "--create-topics",
+        "true",
+        "--admin-listen",
+        &address,
+    ];
+    let ended = run_with(&arguments, &[("ZIM2KAFKA_LISTEN", "127.0.0.1:0")]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
+#[test]
 fn a_setting_of_a_feature_that_is_not_built_is_refused() {
     for name in [
         "TOPICS",
