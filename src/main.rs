@@ -53,7 +53,7 @@ fn worker_threads() -> usize {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    if let Some(message) = failure.message() {
+    for message in failure.messages() {
         eprintln!("error: {message}");
     }
     ExitCode::from(failure.exit_code())

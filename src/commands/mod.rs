@@ -180,13 +180,15 @@ impl Failure {
         }
     }
 
-    /// The error message with its causes, a line for each of several errors; `None` if the failure
-    /// has been reported.
-    pub fn message(&self) -> Option<String> {
-        (!matches!(self, Self::Reported)).then(|| match self {
-            Self::Config(_) | Self::Listen(_) => self.to_string().replace('\n', "\nerror: "),
-            _ => Chain(self).to_string(),
-        })
+    /// The error messages with their causes, one for each fault; none if the failure has been
+    /// reported.
+    pub fn messages(&self) -> Vec<String> {
+        match self {
+            Self::Reported => Vec::new(),
+            Self::Config(errors) => errors.iter().map(ToString::to_string).collect(),
+            Self::Listen(errors) => errors.iter().map(ToString::to_string).collect(),
+            _ => vec![Chain(self).to_string()],
+        }
     }
 }
 
@@ -323,7 +325,7 @@ mod tests {
                 source: kind.into(),
             };
             let failure = Failure::Listen(vec![error]);
-            (failure.exit_code(), failure.message().unwrap_or_default())
+            (failure.exit_code(), failure.messages().concat())
         };
         let (code, text) = message("0.0.0.0:80", io::ErrorKind::PermissionDenied);
         assert_eq!(code, 1);
