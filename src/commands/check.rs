@@ -1,6 +1,8 @@
 //! `check`: finds what would weaken or break a promise, before the first callback.
 
-use super::Failure;
+use clap::CommandFactory;
+
+use super::{Cli, Failure};
 use crate::config::{self, Faults, ServeArgs};
 use crate::finding::{Finding, Level};
 use crate::kafka::Topics;
@@ -25,6 +27,12 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let ports = serve.ports(&mut faults);
     let (settings, ports) = faults.finish(kafka.zip(ports))?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
+    let unknown = config::unknown_variables(&Cli::command());
+    findings.extend(
+        unknown
+            .into_iter()
+            .map(|text| Finding::warning("variables", text)),
+    );
     let spool = ports.spool;
     findings.extend(match &spool {
         Some(spool) => spool::inspect(spool),

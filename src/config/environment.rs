@@ -368,7 +368,14 @@ pub(super) fn unknown_names(
         let meant = nearest(&setting, known.iter().map(String::as_str));
         // Another prefix may be that of another program.
         if has_prefix || meant.is_some() {
-            unknown.push((name, meant.map(|meant| format!("{PREFIX}{meant}"))));
+            // A blank or a byte order mark would not be seen.
+            let is_plain = |char: char| char.is_ascii_graphic();
+            let shown = if name.chars().all(is_plain) {
+                name
+            } else {
+                format!("{name:?}")
+            };
+            unknown.push((shown, meant.map(|meant| format!("{PREFIX}{meant}"))));
         }
     }
     unknown

@@ -43,6 +43,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("LISTEN", "0.0.0.0:8080\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
     ("KAFKA_PROPERTIES", "linger.ms=5\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
     ("TOPIC", "zim.joined ", "begins or ends with a blank or a line break", "remove it"),
+    ("SPOOL_DIR", "/spool # ours", "has a comment behind it, which counts as a part of the value", "remove the comment"),
     ("TOPIC", " ", "is blank", "write a value, or unset it"),
     ("TOPIC", "..", r#"".." is a name that Kafka reserves"#, TOPIC),
     ("TOPIC", "zim/joined", r#""zim/joined" has a character that no topic may have"#, TOPIC),
