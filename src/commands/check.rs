@@ -1,6 +1,8 @@
 //! `check`: finds what would weaken or break a promise, before the first callback.
 
-use super::{Failure, output};
+use clap::CommandFactory;
+
+use super::{Cli, Failure, output};
 use crate::config::{self, Faults, ServeArgs};
 use crate::finding::{Finding, Level};
 use crate::kafka::{TopicUse, Topics};
@@ -25,6 +27,8 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let ports = serve.ports(&mut faults);
     let (settings, ports) = faults.finish(kafka.zip(ports))?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
+    let unknown = config::unknown_variables(&Cli::command()).into_iter();
+    findings.extend(unknown.map(|text| Finding::warning("variables", text)));
     let certificate = ports.certificate.iter();
     findings.extend(certificate.flat_map(|(certificate, _)| certificate.findings()));
     let spool = ports.spool;

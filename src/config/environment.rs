@@ -247,6 +247,7 @@ fn fault(error: &clap::Error, flags: &[String]) -> Option<Fault> {
             "has no value; write one behind it".to_owned()
         }
         ErrorKind::ArgumentConflict => "is given more than once; write it once".to_owned(),
+        ErrorKind::TooManyValues => "takes no value; write it alone".to_owned(),
         _ => return None,
     };
     Some(Fault {
@@ -275,6 +276,12 @@ fn unknown_argument(argument: &str, flags: &[String]) -> Option<Fault> {
     let Some(typed) = argument.strip_prefix("--") else {
         return fault("is not expected here; --help lists the flags", None);
     };
+    if flags.iter().any(|flag| flag == argument) {
+        return fault(
+            "is a flag of the command; write it behind the command",
+            None,
+        );
+    }
     let name = |flag: &str| flag.replace('-', "_").to_uppercase();
     let typed = name(typed);
     if NOT_BUILT.contains(&typed.as_str()) {
@@ -361,7 +368,14 @@ pub(super) fn unknown_names(
         let meant = nearest(&setting, known.iter().map(String::as_str));
         // Another prefix may be that of another program.
         if has_prefix || meant.is_some() {
-            unknown.push((name, meant.map(|meant| format!("{PREFIX}{meant}"))));
+            // A blank or a byte order mark would not be seen.
+            let is_plain = |char: char| char.is_ascii_graphic();
+            let shown = if name.chars().all(is_plain) {
+                name
+            } else {
+                format!("{name:?}")
+            };
+            unknown.push((shown, meant.map(|meant| format!("{PREFIX}{meant}"))));
         }
     }
     unknown

@@ -57,6 +57,13 @@ pub struct ConfigErrors(Vec<ConfigError>);
 
 impl std::error::Error for ConfigErrors {}
 
+impl ConfigErrors {
+    /// Each fault.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<_> = self.0.iter().map(ToString::to_string).collect();

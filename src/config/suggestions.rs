@@ -43,6 +43,8 @@ pub(super) fn setting_of(name: &str, value: &str) -> Option<String> {
         return None;
     }
     let name = name.to_ascii_uppercase().replace(['-', '.'], "_");
+    // From a file that the shell would read, in a program that does not.
+    let name = name.trim().trim_start_matches("EXPORT ");
     if let Some(rest) = name.strip_prefix(PREFIX) {
         let is_setting = !NOT_SETTINGS.iter().any(|other| rest.starts_with(other));
         return is_setting.then(|| rest.to_owned());
@@ -248,6 +250,10 @@ mod tests {
             "ZIM2KAKFA_TOPIC",
             "ZIM_2_KAFKA_TOPIC",
             "ZIMTOKAFKA_TOPIC",
+            "ZIM2KAFKA_TOPIC ",
+            "export ZIM2KAFKA_TOPIC",
+            // Behind a byte order mark.
+            "\u{feff}ZIM2KAFKA_TOPIC",
         ] {
             assert_eq!(setting_of(name, "x").as_deref(), Some("TOPIC"), "{name}");
         }

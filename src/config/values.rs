@@ -67,13 +67,16 @@ pub(super) const NOT_UTF_8: &str = "is not valid UTF-8; write it in UTF-8";
 /// by a program that knows neither, as `docker run --env-file` does.
 fn check_ends(text: &str) -> Result<(), String> {
     check_quotes(text)?;
-    if text.trim().len() == text.len() {
-        return Ok(());
-    }
-    Err(if text.trim().is_empty() {
-        "is blank; write a value, or unset it"
+    Err(if text.trim().len() < text.len() {
+        if text.trim().is_empty() {
+            "is blank; write a value, or unset it"
+        } else {
+            "begins or ends with a blank or a line break; remove it"
+        }
+    } else if text.contains(" #") {
+        "has a comment behind it, which counts as a part of the value; remove the comment"
     } else {
-        "begins or ends with a blank or a line break; remove it"
+        return Ok(());
     }
     .to_owned())
 }
@@ -364,7 +367,12 @@ mod tests {
             let problem = "is blank; write a value, or unset it";
             assert_eq!(check_ends(text), Err(problem.to_owned()), "{text:?}");
         }
-        for text in ["", "info", "a b", "it's"] {
+        for text in ["info # quiet", "/spool #"] {
+            let problem =
+                "has a comment behind it, which counts as a part of the value; remove the comment";
+            assert_eq!(check_ends(text), Err(problem.to_owned()), "{text:?}");
+        }
+        for text in ["", "info", "a b", "it's", "a#b"] {
             assert_eq!(check_ends(text), Ok(()), "{text:?}");
         }
     }

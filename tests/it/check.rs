@@ -283,6 +283,18 @@ fn a_topic_without_the_right_to_write_is_an_error() {
 }
 
 #[test]
+fn a_mistyped_variable_is_a_warning() {
+    let variables = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+        ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
+        ("ZIM2KAFKA_DLQ_TOPIC", "dead"),
+    ];
+    let ended = run(&["check"], &variables);
+    let warning = "ZIM2KAFKA_DLQ_TOPIC is not a setting; did you mean ZIM2KAFKA_DEAD_LETTER_TOPIC?";
+    has(&ended, "warning", "variables", warning);
+}
+
+#[test]
 fn an_unsuitable_spool_folder_is_reported() {
     let home = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let check = |folder: &str, bytes: &str| {

@@ -43,6 +43,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("LISTEN", "0.0.0.0:8080\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
     ("KAFKA_PROPERTIES", "linger.ms=5\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
     ("TOPIC", "zim.joined ", "begins or ends with a blank or a line break", "remove it"),
+    ("SPOOL_DIR", "/spool # ours", "has a comment behind it, which counts as a part of the value", "remove the comment"),
     ("TOPIC", " ", "is blank", "write a value, or unset it"),
     ("TOPIC", "..", r#"".." is a name that Kafka reserves"#, TOPIC),
     ("TOPIC", "zim/joined", r#""zim/joined" has a character that no topic may have"#, TOPIC),
@@ -268,6 +269,45 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
         let argument = "ZIM2KAFKA_CALLBACK_SECRETS: is a variable and not an argument; write it in front of the command";
         assert_eq!(faults(&ended), [argument, NO_BROKERS]);
     }
+}
+
+#[test]
+fn a_flag_that_is_used_wrongly_is_named() {
+    for (arguments, expected) in [
+        (
+            &["--topic=a", "check"][..],
+            "--topic (ZIM2KAFKA_TOPIC): is a flag of the command; write it behind the command",
+        ),
+        (
+            &["check", "--topic"],
+            "--topic (ZIM2KAFKA_TOPIC): has no value; write one behind it",
+        ),
+        (
+            &["check", "--topic=a", "--topic=b"],
+            "--topic (ZIM2KAFKA_TOPIC): is given more than once; write it once",
+        ),
+        (
+            &["check", "--strict=yes"],
+            "--strict: takes no value; write it alone",
+        ),
+        (
+            &["check", "--create-topics", "maybe"],
+            "maybe: is not expected here; --help lists the flags",
+        ),
+    ] {
+        let ended = run(arguments, &BASE[..1]);
+        assert_eq!(faults(&ended), [expected, NO_BROKERS], "{arguments:?}");
+    }
+    let (_port, address) = taken();
+    let arguments = [
+        "serve",
+        "--create-topics",
+        "true",
+        "--admin-listen",
+        &address,
+    ];
+    let ended = run_with(&arguments, &[("ZIM2KAFKA_LISTEN", "127.0.0.1:0")]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
 }
 
 #[test]

@@ -329,6 +329,14 @@ fn an_unknown_variable_is_reported_with_the_setting_that_it_may_mean() {
         let expected = (typed.to_owned(), Some(meant.to_owned()));
         assert_eq!(unknown(typed, "x"), [expected]);
     }
+    let meant = Some("ZIM2KAFKA_TOPIC".to_owned());
+    for (typed, shown) in [
+        ("ZIM2KAFKA_TOPIC ", r#""ZIM2KAFKA_TOPIC ""#),
+        ("\u{feff}ZIM2KAFKA_TOPIC", r#""\u{feff}ZIM2KAFKA_TOPIC""#),
+    ] {
+        let expected = (shown.to_owned(), meant.clone());
+        assert_eq!(unknown(typed, "x"), [expected]);
+    }
     let quux = "ZIM2KAFKA_QUUX".to_owned();
     assert_eq!(unknown(&quux, "x"), [(quux.clone(), None)]);
     for other in [
