@@ -23,7 +23,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::event::{GroupJoined, Routes};
-use crate::kafka::{CreateTopics, KafkaSettings, Properties};
+use crate::kafka::{CreateTopics, KafkaSettings, Place, Properties, check_brokers};
 use crate::spool::SpoolSettings;
 pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
@@ -99,25 +99,33 @@ impl KafkaArgs {
     ///
     /// All invalid settings.
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
-        let mut faults = Faults::default();
-        let brokers = faults.take(self.brokers());
-        let settings = faults.take(self.settings_with(brokers.unwrap_or_default(), topics));
-        faults.finish(settings)
-    }
-
-    fn brokers(&self) -> Result<&str, ConfigError> {
         const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
-        let brokers = self.kafka_brokers.as_deref().ok_or_else(|| {
-            invalid(
+        let mut faults = Faults::default();
+        let settings =
+            self.settings_with(self.kafka_brokers.as_deref().unwrap_or_default(), topics);
+        let settings = faults.take(settings);
+        match &self.kafka_brokers {
+            None => faults.add(invalid(
                 BROKERS,
                 format!("{NOT_SET}; write the brokers as host:port,host:port"),
-            )
-        })?;
-        if !are_brokers(brokers) {
-            let problem = "is not a list of brokers; write host:port,host:port";
-            return Err(invalid(BROKERS, problem));
+            )),
+            Some(brokers) => {
+                let properties = settings.as_ref().map(|settings| &settings.properties);
+                let protocol = properties.map(Properties::security_protocol);
+                let errors = check_brokers(brokers, protocol.as_deref()).err();
+                faults.add(
+                    errors
+                        .into_iter()
+                        .flatten()
+                        .map(|error| invalid(BROKERS, error)),
+                );
+            }
         }
-        Ok(brokers)
+        let settings = faults.finish(settings)?;
+        if let Some(warning) = settings.properties.warning() {
+            tracing::warn!("{warning}");
+        }
+        Ok(settings)
     }
 
     /// The settings for Kafka, with these brokers.
@@ -142,7 +150,7 @@ impl KafkaArgs {
                 "is the same as ZIM2KAFKA_TOPIC; write another topic, such as zim.dead-letter",
             ));
         }
-        let properties = faults.take(self.properties());
+        let properties = faults.take(self.properties(brokers));
         faults.finish(properties.map(|properties| KafkaSettings {
             brokers: brokers.to_owned(),
             properties,
@@ -159,41 +167,23 @@ impl KafkaArgs {
         }))
     }
 
-    fn properties(&self) -> Result<Properties, ConfigError> {
+    /// The properties of the variable and of the file.
+    fn properties(&self, brokers: &str) -> Result<Properties, ConfigErrors> {
         const FILE: &str = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE";
-        match (variable(KAFKA_PROPERTIES)?, &self.kafka_properties_file) {
-            (Some(_), Some(_)) => Err(invalid(
-                KAFKA_PROPERTIES,
-                format!("is set together with {FILE}; set one of the two"),
-            )),
-            (Some(list), None) => {
-                Properties::parse_list(&list).map_err(|error| invalid(KAFKA_PROPERTIES, error))
-            }
-            (None, Some(path)) => {
-                Properties::parse_file(&read(FILE, path)?).map_err(|error| invalid(FILE, error))
-            }
-            (None, None) => Ok(Properties::default()),
-        }
+        let list = variable(KAFKA_PROPERTIES)?;
+        let path = self.kafka_properties_file.as_deref();
+        let file = path.map(|path| read(FILE, path)).transpose()?;
+        let parsed = Properties::parse(list.as_deref(), file.as_deref(), brokers);
+        parsed.map_err(|errors| {
+            let named = errors.iter().map(|error| match (error.place, path) {
+                (Place::Line(_), Some(path)) => {
+                    invalid(FILE, format!("{}, {error}", path.display()))
+                }
+                _ => invalid(KAFKA_PROPERTIES, error),
+            });
+            named.collect()
+        })
     }
-}
-
-/// librdkafka ignores entries that it cannot parse, and then waits silently for brokers.
-fn are_brokers(list: &str) -> bool {
-    let is_broker = |broker: &str| {
-        let address = broker
-            .split_once("://")
-            .map_or(broker, |(_, address)| address);
-        let (host, port) = match address.rsplit_once(':') {
-            // An IPv6 address without a port: the last colon is a part of it.
-            Some((_, rest)) if rest.ends_with(']') => (address, None),
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        };
-        !host.is_empty()
-            && !host.contains(char::is_whitespace)
-            && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
-    };
-    list.split(',').map(str::trim).all(is_broker)
 }
 
 fn topic_name(variable: &'static str, name: &str) -> Result<(), ConfigError> {
@@ -211,8 +201,8 @@ fn topic_name(variable: &'static str, name: &str) -> Result<(), ConfigError> {
     Err(invalid(variable, format!("{name:?} {problem}; {WRITE}")))
 }
 
-fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|error| source::unreadable(variable, path, &error))
+fn read(variable: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|error| source::unreadable(variable, path, &error))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Kafka through librdkafka. The only module that imports `rdkafka`.
 
 mod broker_status;
+mod brokers;
 mod client_config;
 mod consumer;
 mod embedded;
@@ -19,11 +20,12 @@ use rdkafka::error::KafkaError;
 
 use crate::event::Routes;
 pub use broker_status::BrokerStatus;
+pub use brokers::{BrokerError, check_brokers};
 pub(crate) use client_config::Ordering;
 pub use consumer::{Consumed, StartFrom, Subscription};
 pub use embedded::EmbeddedKafka;
 pub(crate) use producer::{PARTITION_DEPTH, Producer, Report, Reports, SendError};
-pub use properties::{Properties, PropertyError, REFUSED};
+pub use properties::{Place, Problem, Properties, PropertyError, REFUSED};
 pub(crate) use statistics::Statistics;
 pub use topics::{Inspection, Topics};
 

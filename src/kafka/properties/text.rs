@@ -1,0 +1,348 @@
+//! How properties are written: in a file, as Java's `.properties` format has it, or as a list in a
+//! variable. No crate reads the format as Java does: they lose a last line that is continued, or
+//! refuse surrogate pairs.
+
+use std::iter::Peekable;
+
+use super::errors::{Place, Problem, PropertyError};
+
+/// A property as it was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) place: Place,
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
+/// What could be read, and every fault.
+pub(super) type Entries = (Vec<Entry>, Vec<PropertyError>);
+
+const BLANKS: [char; 3] = [' ', '\t', '\x0c'];
+const PEM_BEGIN: &str = "-----BEGIN ";
+const PEM_END: &str = "-----END ";
+
+/// Reads a file in Java's format: comments, continued lines and escapes.
+pub(super) fn file(bytes: &[u8]) -> Entries {
+    let (mut entries, mut faults) = (Vec::new(), Vec::new());
+    let text = match decode(bytes) {
+        Ok(text) => line_feeds(text),
+        Err(fault) => return (entries, vec![fault]),
+    };
+    let mut lines = (1..).zip(text.split('\n')).peekable();
+    while let Some((number, line)) = lines.next() {
+        let mut logical = line.trim_start_matches(BLANKS).to_owned();
+        if logical.is_empty() || logical.starts_with(['#', '!']) {
+            continue;
+        }
+        let backslashes = |text: &str| text.len() - text.trim_end_matches('\\').len();
+        while backslashes(&logical) % 2 == 1 {
+            logical.pop();
+            match lines.next() {
+                Some((_, next)) => logical.push_str(next.trim_start_matches(BLANKS)),
+                None => break,
+            }
+        }
+        let place = Place::Line(number);
+        let (key, value) = split(&logical);
+        if logical.starts_with(PEM_BEGIN) {
+            let problem = "a PEM text is the value of a property, such as ssl.ca.pem=…";
+            faults.push(fault(place, Problem::Text(problem)));
+            skip_pem(&mut lines);
+            continue;
+        }
+        match (unescape(key), unescape(value)) {
+            (Ok(_), Ok(value)) if is_open_pem(&value) => {
+                let problem = "the PEM text ends with its line; write \\n\\ at the end of each of its lines but the last";
+                faults.push(fault(place, Problem::Text(problem)));
+                skip_pem(&mut lines);
+            }
+            (Ok(key), Ok(value)) => entries.push(Entry { place, key, value }),
+            (Err(problem), _) | (_, Err(problem)) => {
+                faults.push(fault(place, Problem::Text(problem)));
+            }
+        }
+    }
+    (entries, faults)
+}
+
+/// Reads a list: `key=value`, separated by new lines or `;`, without escapes. Only PEM texts may have
+/// more than one line.
+pub(super) fn list(text: &str) -> Entries {
+    let (mut entries, mut faults) = (Vec::new(), Vec::new());
+    let pieces = text.trim_start_matches('\u{feff}').split(['\n', '\r', ';']);
+    let pieces = pieces.map(str::trim);
+    let is_entry = |piece: &&str| !piece.is_empty() && !piece.starts_with(['#', '!']);
+    let mut pieces = pieces.filter(is_entry).peekable();
+    let mut number = 0;
+    while let Some(piece) = pieces.next() {
+        number += 1;
+        let place = Place::Entry(number);
+        let Some((key, value)) = piece.split_once('=') else {
+            faults.push(fault(place, Problem::Form));
+            continue;
+        };
+        let mut value = value.trim().to_owned();
+        while let Some(line) = pieces.next_if(|line| {
+            is_open_pem(&value) || (value.contains(PEM_END) && line.starts_with(PEM_BEGIN))
+        }) {
+            value.push('\n');
+            value.push_str(line);
+        }
+        let key = key.trim().to_owned();
+        entries.push(Entry { place, key, value });
+    }
+    (entries, faults)
+}
+
+/// Skips the other lines of a PEM text. They are not properties, which have dots in their names, and
+/// may be a private key.
+fn skip_pem<'a>(lines: &mut Peekable<impl Iterator<Item = (usize, &'a str)>>) {
+    while lines.next_if(|(_, line)| !line.contains('.')).is_some() {}
+}
+
+/// Whether a PEM text lacks its end.
+pub(super) fn is_open_pem(text: &str) -> bool {
+    text.matches(PEM_BEGIN).count() > text.matches(PEM_END).count()
+}
+
+/// Whether the text is PEM, complete or not.
+pub(super) fn is_pem(text: &str) -> bool {
+    text.contains(PEM_BEGIN)
+}
+
+fn fault(place: Place, problem: Problem) -> PropertyError {
+    PropertyError { place, problem }
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, PropertyError> {
+    let refused = |line, problem| Err(fault(Place::Line(line), Problem::Text(problem)));
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let head = bytes.get(..2).unwrap_or(bytes);
+    if [&[0xff, 0xfe][..], &[0xfe, 0xff]].contains(&head) || head.contains(&0) {
+        return refused(1, "the file is UTF-16; save it as UTF-8");
+    }
+    str::from_utf8(bytes).or_else(|error| {
+        let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let valid = line_feeds(&String::from_utf8_lossy(valid));
+        let line = valid.split('\n').count();
+        refused(
+            line,
+            "not valid UTF-8; save the file as UTF-8, or write \\u00e4 for ä",
+        )
+    })
+}
+
+/// The text with every kind of line end as a line feed.
+fn line_feeds(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// Splits a line at the first `=`, `:` or blank that is not escaped. Blanks around it do not count.
+fn split(line: &str) -> (&str, &str) {
+    let mut is_escaped = false;
+    let end = line.find(|char| {
+        let ends = !is_escaped && (char == '=' || char == ':' || BLANKS.contains(&char));
+        is_escaped = !is_escaped && char == '\\';
+        ends
+    });
+    let (key, rest) = line.split_at(end.unwrap_or(line.len()));
+    let rest = rest.trim_start_matches(BLANKS);
+    let rest = rest.strip_prefix(['=', ':']).unwrap_or(rest);
+    (key, rest.trim_start_matches(BLANKS))
+}
+
+/// Resolves the escapes. A backslash before any other character is dropped, as Java does.
+fn unescape(text: &str) -> Result<String, &'static str> {
+    const MALFORMED: &str =
+        "a \\u is not followed by four hexadecimal digits; write \\\\ for a backslash";
+    let mut units: Vec<u16> = Vec::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        let char = match char {
+            '\\' => match chars.next() {
+                Some('t') => '\t',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('f') => '\x0c',
+                Some('u') => {
+                    let digits: String = chars.by_ref().take(4).collect();
+                    let is_hex = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+                    let unit = u16::from_str_radix(&digits, 16).ok().filter(|_| is_hex);
+                    units.push(unit.ok_or(MALFORMED)?);
+                    continue;
+                }
+                Some(other) => other,
+                None => break,
+            },
+            char => char,
+        };
+        units.extend_from_slice(char.encode_utf16(&mut [0; 2]));
+    }
+    String::from_utf16(&units).map_err(|_| "a \\u is half of a surrogate pair; write both halves")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs((entries, faults): Entries) -> Vec<(usize, String, String)> {
+        assert_eq!(faults, []);
+        let pair = |entry: Entry| {
+            let (Place::Line(number) | Place::Entry(number)) = entry.place;
+            (number, entry.key, entry.value)
+        };
+        entries.into_iter().map(pair).collect()
+    }
+
+    #[track_caller]
+    fn is_read_as(text: &str, expected: &[(usize, &str, &str)]) {
+        let own = |(number, key, value): &(usize, &str, &str)| {
+            (*number, (*key).to_owned(), (*value).to_owned())
+        };
+        let expected: Vec<_> = expected.iter().map(own).collect();
+        assert_eq!(pairs(file(text.as_bytes())), expected, "{text:?}");
+    }
+
+    #[test]
+    fn a_file_is_read_as_java_reads_it() {
+        // Every row was compared with java.util.Properties.
+        is_read_as("a=1", &[(1, "a", "1")]);
+        is_read_as(
+            "a:1\nb 2\nc\t3\nd\x0c4",
+            &[(1, "a", "1"), (2, "b", "2"), (3, "c", "3"), (4, "d", "4")],
+        );
+        is_read_as(" \t a \t=\x0c 1 ", &[(1, "a", "1 ")]);
+        is_read_as("a = = 1", &[(1, "a", "= 1")]);
+        is_read_as("a : = 1", &[(1, "a", "= 1")]);
+        is_read_as("a  b = c", &[(1, "a", "b = c")]);
+        is_read_as("a==", &[(1, "a", "=")]);
+        is_read_as("a=\nb", &[(1, "a", ""), (2, "b", "")]);
+        is_read_as("=v", &[(1, "", "v")]);
+        is_read_as("# c=1\n  ! c=2\n\n \t\na=1 # 2", &[(5, "a", "1 # 2")]);
+        is_read_as(
+            "a=1\rb=2\r\nc=3\n",
+            &[(1, "a", "1"), (2, "b", "2"), (3, "c", "3")],
+        );
+    }
+
+    #[test]
+    fn a_line_is_continued_by_an_odd_number_of_backslashes() {
+        is_read_as(
+            "a=1\\\n  2\\\r\n\t3\nb=4",
+            &[(1, "a", "123"), (4, "b", "4")],
+        );
+        is_read_as("a=1\\\\\nb=2", &[(1, "a", "1\\"), (2, "b", "2")]);
+        is_read_as("a=1\\\\\\\n2", &[(1, "a", "1\\2")]);
+        is_read_as("a=1\\\n#2", &[(1, "a", "1#2")]);
+        is_read_as("a=1\\\n\nb=2", &[(1, "a", "1"), (3, "b", "2")]);
+        is_read_as("# c\\\na=1", &[(2, "a", "1")]);
+        is_read_as("a\\\n=1", &[(1, "a", "1")]);
+        is_read_as("a=1\\", &[(1, "a", "1")]);
+        is_read_as("a=1\\\n", &[(1, "a", "1")]);
+    }
+
+    #[test]
+    fn escapes_are_resolved_in_keys_and_values() {
+        is_read_as(r"a=\t\n\r\f\\\=\:\ \#\!", &[(1, "a", "\t\n\r\x0c\\=: #!")]);
+        is_read_as(r"a\=b\:c\ d\\=1", &[(1, r"a=b:c d\", "1")]);
+        is_read_as(r"a=\u00e4\u0041B\uD83D\uDE00", &[(1, "a", "äAB😀")]);
+        is_read_as(r"a=\b\z\'\ü", &[(1, "a", "bz'ü")]);
+        is_read_as(r"a=\  1", &[(1, "a", "  1")]);
+        is_read_as("ä=ö", &[(1, "ä", "ö")]);
+    }
+
+    #[test]
+    fn a_malformed_escape_is_reported_with_its_line() {
+        for text in [
+            r"\u12",
+            r"\u12g4",
+            r"\u",
+            r"\u+123",
+            r"\uD83D",
+            r"\uDE00\uD83D",
+        ] {
+            let (entries, faults) = file(format!("a=1\nb={text}\nc=2").as_bytes());
+            assert_eq!(entries.len(), 2, "{text}");
+            assert_eq!(faults.len(), 1, "{text}");
+            assert_eq!(faults[0].place, Place::Line(2), "{text}");
+            assert!(matches!(faults[0].problem, Problem::Text(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_means_nothing_and_other_encodings_are_refused() {
+        is_read_as("\u{feff}a=1", &[(1, "a", "1")]);
+        let utf_16 = |units: &[u8]| file(units).1;
+        for bytes in [
+            &b"\xff\xfea\0=\01\0"[..],
+            b"\xfe\xff\0a\0=\01",
+            b"a\0=\01\0",
+            b"\0a\0=\01",
+        ] {
+            let faults = utf_16(bytes);
+            assert_eq!(faults.len(), 1);
+            assert!(faults[0].to_string().contains("UTF-16; save it as UTF-8"));
+        }
+        let faults = file(b"a=1\r\nb=2\rc=\xe4\n").1;
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].place, Place::Line(3));
+        assert!(
+            faults[0].to_string().contains("not valid UTF-8"),
+            "{faults:?}"
+        );
+        assert_eq!(
+            pairs(list("\u{feff}a=1")),
+            [(1, "a".to_owned(), "1".to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_list_has_no_escapes() {
+        let expected = [(1, "a", r"1\n\u0041\"), (2, "b", "x=y"), (3, "c", "z")];
+        let expected = expected.map(|(number, key, value)| (number, key.into(), value.into()));
+        assert_eq!(
+            pairs(list("a=1\\n\\u0041\\; b = x=y ;\r\n;\n# no=1\nc=z")),
+            expected
+        );
+    }
+
+    #[test]
+    fn an_entry_without_an_equals_sign_is_reported_by_its_number() {
+        let (entries, faults) = list("a=1;geheim\nb=2");
+        assert_eq!(entries.len(), 2);
+        assert_eq!(faults, [fault(Place::Entry(2), Problem::Form)]);
+    }
+
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB/+==\nAA==\n-----END CERTIFICATE-----";
+
+    #[test]
+    fn a_pem_text_in_a_list_keeps_its_lines() {
+        let chain = format!("{PEM}\n{PEM}");
+        let found = pairs(list(&format!("a=1;ssl.ca.pem={chain}\nb=2")));
+        assert_eq!(found[1], (2, "ssl.ca.pem".to_owned(), chain.clone()));
+        assert_eq!(found[2], (3, "b".to_owned(), "2".to_owned()));
+        let found = pairs(list(&format!(
+            "ssl.ca.pem={};b=2",
+            chain.replace('\n', "\r\n")
+        )));
+        assert_eq!(found[0].2, chain);
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn a_pem_text_in_a_file_is_escaped_or_continued() {
+        let escaped = PEM.replace('\n', "\\n");
+        let continued = PEM.replace('\n', "\\n\\\n  ");
+        for text in [escaped, continued] {
+            assert_eq!(
+                pairs(file(format!("ssl.ca.pem={text}").as_bytes()))[0].2,
+                PEM
+            );
+        }
+        let (entries, faults) = file(format!("a=1\nssl.key.pem={PEM}\nlinger.ms=2").as_bytes());
+        assert_eq!(entries.len(), 2);
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].place, Place::Line(2));
+        assert!(!faults[0].to_string().contains("MIIB"));
+    }
+}
