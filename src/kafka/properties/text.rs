@@ -31,16 +31,19 @@ pub(super) fn file(bytes: &[u8]) -> Entries {
     let mut lines = (1..).zip(text.split('\n')).peekable();
     while let Some((number, line)) = lines.next() {
         let mut logical = line.trim_start_matches(BLANKS).to_owned();
-        if logical.is_empty() || logical.starts_with(['#', '!']) {
+        if logical.starts_with(['#', '!']) {
             continue;
         }
-        let backslashes = |text: &str| text.len() - text.trim_end_matches('\\').len();
-        while backslashes(&logical) % 2 == 1 {
+        while count_of_last_backslashes(&logical) % 2 == 1 {
             logical.pop();
-            match lines.next() {
+            // A line that is empty but for its backslash continues nothing.
+            match lines.next_if(|_| !logical.is_empty()) {
                 Some((_, next)) => logical.push_str(next.trim_start_matches(BLANKS)),
                 None => break,
             }
+        }
+        if logical.is_empty() {
+            continue;
         }
         let place = Place::Line(number);
         let (key, value) = split(&logical);
@@ -135,6 +138,10 @@ fn decode(bytes: &[u8]) -> Result<&str, PropertyError> {
 /// The text with every kind of line end as a line feed.
 fn line_feeds(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+fn count_of_last_backslashes(text: &str) -> usize {
+    text.len() - text.trim_end_matches('\\').len()
 }
 
 /// Splits a line at the first `=`, `:` or blank that is not escaped. Blanks around it do not count.
@@ -238,6 +245,7 @@ mod tests {
         is_read_as("# c\\\na=1", &[(2, "a", "1")]);
         is_read_as("a\\\n=1", &[(1, "a", "1")]);
         is_read_as("a=1\\", &[(1, "a", "1")]);
+        is_read_as("\\\n# c=1\n \\\n\na=1", &[(5, "a", "1")]);
         is_read_as("a=1\\\n", &[(1, "a", "1")]);
     }
 
