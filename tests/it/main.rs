@@ -21,6 +21,7 @@ mod leaks;
 mod limits;
 mod metrics;
 mod partitions;
+mod properties;
 mod readme;
 mod reject;
 mod resend;

@@ -36,8 +36,11 @@ pub struct PropertyError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Not of the form `key=value`.
-    #[error("not of the form key=value; put a value that contains ; into a file")]
-    Form,
+    #[error("{}", form(.name.as_deref()))]
+    Form {
+        /// The name that it begins with, if librdkafka knows it.
+        name: Option<String>,
+    },
     /// The name has characters that no name has, so it may be something else.
     #[error("not the name of a property; write name=value")]
     Name,
@@ -98,6 +101,13 @@ pub enum Problem {
     /// Each is valid, but no client can be created with all of them.
     #[error("librdkafka cannot use these properties: {0}")]
     Unusable(String),
+}
+
+fn form(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{name} has no = behind it; write {name}=…"),
+        None => "not of the form key=value; put a value that contains ; into a file".to_owned(),
+    }
 }
 
 fn unknown(name: Option<&str>, nearest: Option<&str>) -> String {

@@ -1,6 +1,7 @@
 //! The librdkafka properties that an operator may set, checked before a client is made from them.
 
 mod errors;
+mod foreign;
 mod tables;
 mod text;
 mod together;
@@ -177,11 +178,15 @@ impl Checked<'_> {
             let name = None;
             return Err(Problem::Unknown { name, nearest });
         }
+        let is_name = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+        if key.is_empty() || !key.chars().all(is_name) {
+            return Err(Problem::Name);
+        }
         if let Some(reason) = tables::missing_mechanism(&key) {
             return Err(Problem::Unsupported { name: key, reason });
         }
         if tables::refused(&key).is_none()
-            && let Some(instead) = tables::instead_of(&key)
+            && let Some(instead) = foreign::instead_of(&key)
         {
             if key.contains("jaas") {
                 // It stands for them, so they are not missing too.
@@ -195,10 +200,6 @@ impl Checked<'_> {
             return Err(Problem::Foreign { name: key, instead });
         }
         if is_unknown {
-            let is_name = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
-            if key.is_empty() || !key.chars().all(is_name) {
-                return Err(Problem::Name);
-            }
             let name = Some(key);
             return Err(Problem::Unknown { name, nearest });
         }
@@ -246,12 +247,14 @@ impl Checked<'_> {
                     reason,
                 });
             }
-            if !tables::MECHANISMS
-                .split([',', ' '])
-                .any(|known| known == value && known != "or")
-            {
+            if !tables::is_mechanism(value) {
                 return Err(wrong(format!("write {}", tables::MECHANISMS)));
             }
+        }
+        if value.starts_with("${") && value.ends_with('}') {
+            return Err(wrong(
+                "placeholders are not resolved; write the value".to_owned(),
+            ));
         }
         if value.contains('\0') {
             return Err(wrong("it has a NUL character".to_owned()));
@@ -284,6 +287,14 @@ fn check_pem(set: &Set) -> Result<(), String> {
     Err(instead.to_owned())
 }
 
+/// Whether a list was separated by something else than the format has.
+fn holds_property(value: &str) -> bool {
+    let value = value.replace("\\n", ";");
+    let pieces = value.split([';', ',', ' ']).skip(1);
+    let mut names = pieces.filter_map(|piece| piece.split_once('='));
+    names.any(|(name, _)| tables::is_known(name))
+}
+
 /// Checks a value that is neither a secret nor a PEM text.
 fn check_text(name: &str, value: &str) -> Result<(), String> {
     let quoted =
@@ -294,6 +305,9 @@ fn check_text(name: &str, value: &str) -> Result<(), String> {
             "it is the path of a file; a PEM text belongs to ….pem"
         }
         _ if value.contains(char::is_control) => "it has a control character",
+        _ if holds_property(value) => {
+            "another property stands in it; write each on a line of its own, or in the variable separated by ;"
+        }
         _ => return Ok(()),
     };
     Err(instead.to_owned())

@@ -260,6 +260,10 @@ fn a_value_that_librdkafka_misreads_is_refused_with_what_to_write() {
         ("sasl.mechanism=PLAIN,SCRAM-SHA-512", "write PLAIN, "),
         ("client.id=a\u{1}b", "control character"),
         ("sasl.password=a\0b", "NUL"),
+        ("sasl.password=${geheim}", "placeholders are not resolved"),
+        ("client.id=a,linger.ms=5", "another property stands in it"),
+        ("client.id=a linger.ms=5", "another property stands in it"),
+        ("client.id=a\\nlinger.ms=5", "another property stands in it"),
         ("dr_msg_cb=geheim", "only a program"),
     ] {
         let (name, _) = property.split_once('=').expect("a pair");
@@ -272,6 +276,9 @@ fn a_value_that_librdkafka_misreads_is_refused_with_what_to_write() {
         assert!(message.contains(instead), "{property}: {message}");
         assert!(!message.contains("geheim"), "{message}");
     }
+    assert!(one(&file("client.id=a;linger.ms=5")).contains("another property"));
+    assert_eq!(file("client.id=a;b=c,d=e"), NONE);
+    assert!(one(&file("a\0b=1")).contains("not the name of a property"));
     let message = file("sasl.password=\\ geheim");
     assert!(one(&message).contains("drops the blanks"), "{message:?}");
 }

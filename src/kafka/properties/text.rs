@@ -5,6 +5,7 @@
 use std::iter::Peekable;
 
 use super::errors::{Place, Problem, PropertyError};
+use super::tables::is_known;
 
 /// A property as it was written.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +82,9 @@ pub(super) fn list(text: &str) -> Entries {
         number += 1;
         let place = Place::Entry(number);
         let Some((key, value)) = piece.split_once('=') else {
-            faults.push(fault(place, Problem::Form));
+            let name = piece.split([':', ' ', '\t']).next().unwrap_or_default();
+            let name = is_known(name).then(|| name.to_owned());
+            faults.push(fault(place, Problem::Form { name }));
             continue;
         };
         let mut value = value.trim().to_owned();
@@ -316,9 +319,16 @@ mod tests {
 
     #[test]
     fn an_entry_without_an_equals_sign_is_reported_by_its_number() {
-        let (entries, faults) = list("a=1;geheim\nb=2");
+        let (entries, faults) = list("a=1;geheim\nb=2;linger.ms: 5");
         assert_eq!(entries.len(), 2);
-        assert_eq!(faults, [fault(Place::Entry(2), Problem::Form)]);
+        let form = |name: Option<&str>| Problem::Form {
+            name: name.map(str::to_owned),
+        };
+        let expected = [(2, form(None)), (4, form(Some("linger.ms")))];
+        assert_eq!(
+            faults,
+            expected.map(|(number, problem)| fault(Place::Entry(number), problem))
+        );
     }
 
     const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB/+==\nAA==\n-----END CERTIFICATE-----";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Set;
 use super::errors::{Problem, PropertyError};
-use super::tables::MECHANISMS;
+use super::tables::{MECHANISMS, is_mechanism};
 
 /// The faults of properties that are valid by themselves.
 pub(super) fn faults(set: &BTreeMap<String, Set>) -> Vec<PropertyError> {
@@ -28,7 +28,9 @@ pub(super) fn faults(set: &BTreeMap<String, Set>) -> Vec<PropertyError> {
                 format!("security.protocol={name} needs sasl.mechanism; write {MECHANISMS}");
             report(protocol, problem);
         }
-        if !has("sasl.username") || !has("sasl.password") {
+        let is_other = |set: &Set| !set.value.is_empty() && !is_mechanism(&set.value);
+        let has_other_mechanism = set.get("sasl.mechanism").is_some_and(is_other);
+        if !has_other_mechanism && (!has("sasl.username") || !has("sasl.password")) {
             let problem = format!("security.protocol={name} needs sasl.username and sasl.password");
             report(protocol, problem);
         }
