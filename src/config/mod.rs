@@ -122,8 +122,8 @@ impl KafkaArgs {
             }
         }
         let settings = faults.finish(settings)?;
-        if let Some(warning) = settings.properties.warning() {
-            tracing::warn!("{warning}");
+        for warning in settings.properties.warnings() {
+            tracing::warn!("Kafka properties: {warning}");
         }
         Ok(settings)
     }

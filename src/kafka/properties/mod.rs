@@ -8,7 +8,7 @@ mod together;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::{fmt, fs};
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaResult;
@@ -90,9 +90,21 @@ impl Properties {
         protocol.map_or("plaintext".to_owned(), |set| set.value.to_ascii_lowercase())
     }
 
-    /// A warning if credentials or certificates are set that have no effect.
-    pub fn warning(&self) -> Option<String> {
+    /// What has no effect, or another one than the operator may think.
+    pub fn warnings(&self) -> Vec<String> {
+        const TIMEOUT: &str = "socket.timeout.ms";
+        let ours = client_config::of_producer(self.client(), Ordering::Relaxed);
+        let raised = match (self.0.get(TIMEOUT), ours.get(TIMEOUT)) {
+            (Some(set), Some(ours)) if set.value != ours => Some(format!(
+                "{TIMEOUT} is raised to {ours}, so that a request can wait for those before it, \
+                 each for request.timeout.ms"
+            )),
+            _ => None,
+        };
         together::warning(&self.0)
+            .into_iter()
+            .chain(raised)
+            .collect()
     }
 
     /// Creates a producer without brokers, to check that these properties are compatible with each
@@ -110,9 +122,17 @@ impl Properties {
                 let message = error.to_string();
                 let named = self.0.iter().filter(|(name, _)| message.contains(*name));
                 let named = named.max_by_key(|(name, _)| name.len());
+                let file = named.filter(|(name, _)| name.ends_with(".location"));
+                let problem = match file.map(|(name, set)| (name, fs::metadata(&set.value))) {
+                    Some((name, Err(error))) => Problem::Value {
+                        name: name.clone(),
+                        instead: format!("its file cannot be found: {error}"),
+                    },
+                    _ => Problem::Unusable(message.clone()),
+                };
                 Err(PropertyError {
                     place: named.map_or(first.place, |(_, set)| set.place),
-                    problem: Problem::Unusable(message),
+                    problem,
                 })
             }
         }
