@@ -7,7 +7,8 @@ use std::net::Ipv6Addr;
 /// The port that librdkafka uses without one.
 const DEFAULT_PORT: u16 = 9092;
 
-const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+/// The security protocols.
+pub(super) const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
 
 /// An entry of the list that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

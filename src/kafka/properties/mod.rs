@@ -194,7 +194,10 @@ impl Checked<'_> {
         self.may_be_secret = true;
         let is_unknown = read(&name, "") == Err(Misread::Unknown);
         let nearest = tables::nearest(&key);
-        if is_unknown && may_be_secret && nearest.is_none() && !key.contains('.') {
+        let instead = foreign::instead_of(&key);
+        let is_name_of_a_client =
+            !is_unknown || nearest.is_some() || (instead.is_some() && key.contains('.'));
+        if may_be_secret && !is_name_of_a_client {
             let name = None;
             return Err(Problem::Unknown { name, nearest });
         }
@@ -205,9 +208,7 @@ impl Checked<'_> {
         if let Some(reason) = tables::missing_mechanism(&key) {
             return Err(Problem::Unsupported { name: key, reason });
         }
-        if tables::refused(&key).is_none()
-            && let Some(instead) = foreign::instead_of(&key)
-        {
+        if let (Some(instead), None) = (instead, tables::refused(&key)) {
             if key.contains("jaas") {
                 // It stands for them, so they are not missing too.
                 for name in ["sasl.username", "sasl.password"] {

@@ -106,7 +106,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let name = plain(name);
     let distance = |known: &str| strsim::damerau_levenshtein(known, &name);
     let nearest = NAMES.lines().min_by_key(|known| distance(known))?;
-    (distance(nearest) <= (name.len() / 4).max(2)).then_some(nearest)
+    (distance(nearest) <= (name.len() / 4).max(1)).then_some(nearest)
 }
 
 /// Whether the value may be a secret. It may then hold any character.

@@ -213,6 +213,9 @@ fn the_rest_of_a_secret_with_a_semicolon_is_not_shown() {
         "sasl.password=x;geheim",
         "sasl.password=x;geheim=y",
         "sasl.password=x;y=z;geheim=y",
+        "sasl.password=x;ge.geheim=y",
+        "sasl.password=x;geheim topic=y",
+        "sasl.password=x;geheimtopic=y",
         "ssl.key.password=x;geheim=y",
         "sasl.passwort=x;geheim=y",
         "sasl.jaas.config=x y='z;geheim=w';",
@@ -374,6 +377,8 @@ fn properties_that_need_or_contradict_each_other_are_refused() {
         let message = one(&messages);
         assert!(message.starts_with(expected), "{message}");
     }
+    let messages = list("security.protocol=geheim;sasl.username=u;sasl.password=p");
+    assert!(!one(&messages).contains("geheim"), "{messages:?}");
     // The jaas.config stands for both.
     let messages = list("security.protocol=sasl_ssl;sasl.mechanism=PLAIN;sasl.jaas.config=x");
     assert!(one(&messages).contains("sasl.jaas.config"));

@@ -285,10 +285,10 @@ mod tests {
         is_read_as("\u{feff}a=1", &[(1, "a", "1")]);
         let utf_16 = |units: &[u8]| file(units).1;
         for bytes in [
-            &b"\xff\xfea\0=\01\0"[..],
-            b"\xfe\xff\0a\0=\01",
-            b"a\0=\01\0",
-            b"\0a\0=\01",
+            &b"\xff\xfea\0=\0x\0"[..],
+            b"\xfe\xff\0a\0=\0x",
+            b"a\0=\0x\0",
+            b"\0a\0=\0x",
         ] {
             let faults = utf_16(bytes);
             assert_eq!(faults.len(), 1);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::brokers::PROTOCOLS;
 use super::Set;
 use super::errors::{Problem, PropertyError};
 use super::tables::{MECHANISMS, is_mechanism};
@@ -15,6 +16,9 @@ pub(super) fn faults(set: &BTreeMap<String, Set>) -> Vec<PropertyError> {
         return faults;
     };
     let name = protocol.value.to_ascii_lowercase();
+    if !PROTOCOLS.contains(&name.as_str()) {
+        return faults;
+    }
     let mut report = |at: &Set, problem: String| {
         let problem = Problem::Together(problem);
         faults.push(PropertyError {
