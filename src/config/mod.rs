@@ -100,27 +100,22 @@ impl KafkaArgs {
     /// All invalid settings.
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
         const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
+        let brokers = self.kafka_brokers.as_deref();
+        let settings = self.settings_with(brokers.unwrap_or_default(), topics);
+        let properties = settings.as_ref().map(|settings| &settings.properties);
+        let protocol = properties.map(Properties::security_protocol).ok();
         let mut faults = Faults::default();
-        let settings =
-            self.settings_with(self.kafka_brokers.as_deref().unwrap_or_default(), topics);
-        let settings = faults.take(settings);
-        match &self.kafka_brokers {
+        match brokers.map(|brokers| check_brokers(brokers, protocol.as_deref())) {
             None => faults.add(invalid(
                 BROKERS,
                 format!("{NOT_SET}; write the brokers as host:port,host:port"),
             )),
-            Some(brokers) => {
-                let properties = settings.as_ref().map(|settings| &settings.properties);
-                let protocol = properties.map(Properties::security_protocol);
-                let errors = check_brokers(brokers, protocol.as_deref()).err();
-                faults.add(
-                    errors
-                        .into_iter()
-                        .flatten()
-                        .map(|error| invalid(BROKERS, error)),
-                );
+            Some(Err(errors)) => {
+                faults.add(errors.iter().map(|error| invalid(BROKERS, error)));
             }
+            Some(Ok(())) => {}
         }
+        let settings = faults.take(settings);
         let settings = faults.finish(settings)?;
         for warning in settings.properties.warnings() {
             tracing::warn!("Kafka properties: {warning}");
