@@ -101,9 +101,8 @@ impl KafkaArgs {
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
         const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
         let brokers = self.kafka_brokers.as_deref();
-        let settings = self.settings_with(brokers.unwrap_or_default(), topics);
-        let properties = settings.as_ref().map(|settings| &settings.properties);
-        let protocol = properties.map(Properties::security_protocol).ok();
+        let properties = self.properties(brokers.unwrap_or_default());
+        let protocol = properties.as_ref().map(Properties::security_protocol).ok();
         let mut faults = Faults::default();
         match brokers.map(|brokers| check_brokers(brokers, protocol.as_deref())) {
             None => faults.add(invalid(
@@ -115,6 +114,7 @@ impl KafkaArgs {
             }
             Some(Ok(())) => {}
         }
+        let settings = self.with_properties(brokers.unwrap_or_default(), properties, topics);
         let settings = faults.take(settings);
         let settings = faults.finish(settings)?;
         for warning in settings.properties.warnings() {
@@ -133,6 +133,15 @@ impl KafkaArgs {
         brokers: &str,
         topics: Option<&TopicArgs>,
     ) -> Result<KafkaSettings, ConfigErrors> {
+        self.with_properties(brokers, self.properties(brokers), topics)
+    }
+
+    fn with_properties(
+        &self,
+        brokers: &str,
+        properties: Result<Properties, ConfigErrors>,
+        topics: Option<&TopicArgs>,
+    ) -> Result<KafkaSettings, ConfigErrors> {
         const TOPIC: &str = "ZIM2KAFKA_TOPIC";
         const DEAD_LETTER_TOPIC: &str = "ZIM2KAFKA_DEAD_LETTER_TOPIC";
         let mut faults = Faults::default();
@@ -145,7 +154,7 @@ impl KafkaArgs {
                 "is the same as ZIM2KAFKA_TOPIC; write another topic, such as zim.dead-letter",
             ));
         }
-        let properties = faults.take(self.properties(brokers));
+        let properties = faults.take(properties);
         faults.finish(properties.map(|properties| KafkaSettings {
             brokers: brokers.to_owned(),
             properties,
@@ -165,11 +174,12 @@ impl KafkaArgs {
     /// The properties of the variable and of the file.
     fn properties(&self, brokers: &str) -> Result<Properties, ConfigErrors> {
         const FILE: &str = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE";
-        let list = variable(KAFKA_PROPERTIES)?;
         let path = self.kafka_properties_file.as_deref();
-        let file = path.map(|path| read(FILE, path)).transpose()?;
+        let mut faults = Faults::default();
+        let list = faults.take(variable(KAFKA_PROPERTIES)).flatten();
+        let file = path.and_then(|path| faults.take(read(FILE, path)));
         let parsed = Properties::parse(list.as_deref(), file.as_deref(), brokers);
-        parsed.map_err(|errors| {
+        let parsed = parsed.map_err(|errors| -> ConfigErrors {
             let named = errors.iter().map(|error| match (error.place, path) {
                 (Place::Line(_), Some(path)) => {
                     invalid(FILE, format!("{}, {error}", path.display()))
@@ -177,7 +187,9 @@ impl KafkaArgs {
                 _ => invalid(KAFKA_PROPERTIES, error),
             });
             named.collect()
-        })
+        });
+        let parsed = faults.take(parsed);
+        faults.finish(parsed)
     }
 }
 

@@ -267,6 +267,13 @@ fn every_broker_that_librdkafka_would_ignore_is_named() {
         (BROKERS, "c:1"),
         (LIST, "bootstrap.servers=C:1;acks=all"),
     ]));
-    let ended = serve(&[(BROKERS, "c:1,tcp://d"), (LIST, "acks=0;linger.ms=1s")]);
-    assert_eq!(errors(&ended).len(), 3, "{ended:?}");
+    let ended = serve(&[
+        (BROKERS, "c:1,tcp://d"),
+        (LIST, "acks=0;linger.ms=1s"),
+        (FILE, "/no/such/file"),
+        ("ZIM2KAFKA_TOPIC", "a b"),
+    ]);
+    assert_eq!(errors(&ended).len(), 5, "{ended:?}");
+    let ended = serve(&[(BROKERS, "ssl://c:1"), ("ZIM2KAFKA_TOPIC", "a b")]);
+    assert_eq!(errors(&ended).len(), 2, "{ended:?}");
 }
