@@ -226,6 +226,26 @@ fn credentials_without_a_security_protocol_are_warned_of() {
 }
 
 #[test]
+fn the_embedded_kafka_has_no_other_security_protocol() {
+    for arguments in [&["demo", "--count=1"][..], &["serve", "--embedded-kafka"]] {
+        let variables = [
+            (LIST, "security.protocol=SSL"),
+            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=abc"),
+            ("ZIM2KAFKA_LISTEN", "127.0.0.1:0"),
+            ("ZIM2KAFKA_ADMIN_LISTEN", "127.0.0.1:0"),
+        ];
+        let ended = run(arguments, &variables);
+        let [error] = errors(&ended)[..] else {
+            panic!("one error: {ended:?}");
+        };
+        assert!(
+            error.contains("no security.protocol=ssl; leave it out"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn every_broker_that_librdkafka_would_ignore_is_named() {
     for (brokers, properties, expected) in [
         (

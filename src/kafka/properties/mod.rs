@@ -272,7 +272,8 @@ impl Checked<'_> {
                 return Err(wrong(format!("write {}", tables::MECHANISMS)));
             }
         }
-        if value.starts_with("${") && value.ends_with('}') {
+        let is_in = |(begin, end): (&str, &str)| value.starts_with(begin) && value.ends_with(end);
+        if [("${", "}"), ("{{", "}}")].into_iter().any(is_in) {
             return Err(wrong(
                 "placeholders are not resolved; write the value".to_owned(),
             ));

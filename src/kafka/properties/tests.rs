@@ -264,6 +264,10 @@ fn a_value_that_librdkafka_misreads_is_refused_with_what_to_write() {
         ("client.id=a\u{1}b", "control character"),
         ("sasl.password=a\0b", "NUL"),
         ("sasl.password=${geheim}", "placeholders are not resolved"),
+        (
+            "sasl.username={{ geheim }}",
+            "placeholders are not resolved",
+        ),
         ("client.id=a,linger.ms=5", "another property stands in it"),
         ("client.id=a linger.ms=5", "another property stands in it"),
         ("client.id=a\\nlinger.ms=5", "another property stands in it"),
