@@ -111,7 +111,10 @@ fn every_fault_of_a_java_clients_file_is_named_with_its_line() {
         ),
         (12, "acks cannot be set: "),
         (14, "linger.mss is not a property of librdkafka 2."),
-        (15, "a \\u is not followed by four hexadecimal digits"),
+        (
+            15,
+            "the value of client.id is not valid; a \\u is not followed by four hexadecimal digits",
+        ),
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
     for (error, (line, part)) in errors.iter().zip(expected) {

@@ -54,16 +54,26 @@ pub(super) fn file(bytes: &[u8]) -> Entries {
             skip_pem(&mut lines);
             continue;
         }
-        match (unescape(key), unescape(value)) {
+        let (key, value) = (unescape(key), unescape(value));
+        let named = |problem: &'static str| match &key {
+            Ok(name) if is_known(name) => Problem::Value {
+                name: name.clone(),
+                instead: problem.to_owned(),
+            },
+            _ => Problem::Text(problem),
+        };
+        match (&key, value) {
             (Ok(_), Ok(value)) if is_open_pem(&value) => {
                 let problem = "the PEM text ends with its line; write \\n\\ at the end of each of its lines but the last";
-                faults.push(fault(place, Problem::Text(problem)));
+                faults.push(fault(place, named(problem)));
                 skip_pem(&mut lines);
             }
-            (Ok(key), Ok(value)) => entries.push(Entry { place, key, value }),
-            (Err(problem), _) | (_, Err(problem)) => {
-                faults.push(fault(place, Problem::Text(problem)));
+            (Ok(key), Ok(value)) => {
+                let key = key.clone();
+                entries.push(Entry { place, key, value });
             }
+            (Err(problem), _) => faults.push(fault(place, Problem::Text(problem))),
+            (_, Err(problem)) => faults.push(fault(place, named(problem))),
         }
     }
     (entries, faults)
@@ -73,10 +83,13 @@ pub(super) fn file(bytes: &[u8]) -> Entries {
 /// more than one line.
 pub(super) fn list(text: &str) -> Entries {
     let (mut entries, mut faults) = (Vec::new(), Vec::new());
-    let pieces = text.trim_start_matches('\u{feff}').split(['\n', '\r', ';']);
-    let pieces = pieces.map(str::trim);
-    let is_entry = |piece: &&str| !piece.is_empty() && !piece.starts_with(['#', '!']);
-    let mut pieces = pieces.filter(is_entry).peekable();
+    let lines = text.trim_start_matches('\u{feff}').split(['\n', '\r']);
+    let lines = lines
+        .map(str::trim)
+        .filter(|line| !line.starts_with(['#', '!']));
+    // A `#` behind a `;` may be a part of a password.
+    let pieces = lines.flat_map(|line| line.split(';')).map(str::trim);
+    let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
     let mut number = 0;
     while let Some(piece) = pieces.next() {
         number += 1;
@@ -319,7 +332,7 @@ mod tests {
 
     #[test]
     fn an_entry_without_an_equals_sign_is_reported_by_its_number() {
-        let (entries, faults) = list("a=1;geheim\nb=2;linger.ms: 5");
+        let (entries, faults) = list("a=1;#geheim\nb=2;linger.ms: 5");
         assert_eq!(entries.len(), 2);
         let form = |name: Option<&str>| Problem::Form {
             name: name.map(str::to_owned),
