@@ -101,10 +101,23 @@ impl Properties {
             )),
             _ => None,
         };
-        together::warning(&self.0)
-            .into_iter()
-            .chain(raised)
-            .collect()
+        let secrets = self
+            .0
+            .iter()
+            .filter(|(name, _)| is_secret(name) && !is_pem(name));
+        let odd = secrets.filter_map(|(name, set)| {
+            let value = set.value.as_str();
+            let end = match value {
+                _ if is_quoted(value) => "quotes around it",
+                _ if value.ends_with(char::is_whitespace) => "a blank at its end",
+                _ => return None,
+            };
+            Some(format!(
+                "the value of {name} has {end}, taken as a part of it"
+            ))
+        });
+        let unused = together::warning(&self.0).into_iter();
+        unused.chain(raised).chain(odd).collect()
     }
 
     /// Creates a producer without brokers, to check that these properties are compatible with each
@@ -317,12 +330,16 @@ fn holds_property(value: &str) -> bool {
     names.any(|(name, _)| tables::is_known(name))
 }
 
+fn is_quoted(value: &str) -> bool {
+    ['"', '\'']
+        .into_iter()
+        .any(|quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote))
+}
+
 /// Checks a value that is neither a secret nor a PEM text.
 fn check_text(name: &str, value: &str) -> Result<(), String> {
-    let quoted =
-        |quote: char| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
     let instead = match value {
-        _ if quoted('"') || quoted('\'') => "write it without quotes",
+        _ if is_quoted(value) => "write it without quotes",
         _ if text::is_pem(value) && name.ends_with(".location") => {
             "it is the path of a file; a PEM text belongs to ….pem"
         }

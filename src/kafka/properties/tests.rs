@@ -400,6 +400,11 @@ fn what_has_no_effect_or_another_one_is_warned_of() {
         one(&found).ends_with("write security.protocol=ssl"),
         "{found:?}"
     );
+    let found = warnings("ssl.key.password='geheim'");
+    let quotes = "the value of ssl.key.password has quotes around it, taken as a part of it";
+    assert_eq!(one(&found), quotes);
+    let parsed = Properties::parse(None, Some(b"ssl.key.password=geheim "), "").expect("valid");
+    assert!(one(&parsed.warnings()).contains("has a blank at its end"));
     let found = warnings("socket.timeout.ms=10000;request.timeout.ms=2000");
     assert!(
         one(&found).starts_with("socket.timeout.ms is raised to 12000"),
