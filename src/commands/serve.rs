@@ -114,6 +114,12 @@ pub(super) fn embed(
     settings: &mut KafkaSettings,
     serve: &ServeArgs,
 ) -> Result<EmbeddedKafka, Failure> {
+    let protocol = settings.properties.security_protocol();
+    if protocol != "plaintext" {
+        return Err(Failure::Usage(format!(
+            "Kafka properties: the embedded Kafka has no security.protocol={protocol}; leave it out"
+        )));
+    }
     let topics: Vec<&str> = settings.routes.topics().collect();
     let kafka = EmbeddedKafka::start(&topics, serve.topics.topic_partitions)?;
     kafka.brokers().clone_into(&mut settings.brokers);

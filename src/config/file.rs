@@ -31,6 +31,20 @@ pub(super) struct Opened {
     pub(super) special: Option<&'static str>,
 }
 
+/// Reads a file that is text.
+///
+/// # Errors
+///
+/// If it cannot be read or is not UTF-8.
+pub(super) fn read_text(
+    variable: &'static str,
+    path: &Path,
+) -> Result<Zeroizing<String>, ConfigError> {
+    let Opened { content, .. } = open(variable, path)?;
+    let text = text(&content).map_err(|problem| at(variable, path, problem))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
 /// The text of a file.
 ///
 /// # Errors

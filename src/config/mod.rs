@@ -101,27 +101,22 @@ impl KafkaArgs {
     /// All invalid settings.
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
         const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
+        let brokers = self.kafka_brokers.as_deref();
+        let properties = self.properties(brokers.unwrap_or_default());
+        let protocol = properties.as_ref().map(Properties::security_protocol).ok();
         let mut faults = Faults::default();
-        let settings =
-            self.settings_with(self.kafka_brokers.as_deref().unwrap_or_default(), topics);
-        let settings = faults.take(settings);
-        match &self.kafka_brokers {
+        match brokers.map(|brokers| check_brokers(brokers, protocol.as_deref())) {
             None => faults.add(invalid(
                 BROKERS,
                 format!("{NOT_SET}; write the brokers as host:port,host:port"),
             )),
-            Some(brokers) => {
-                let properties = settings.as_ref().map(|settings| &settings.properties);
-                let protocol = properties.map(Properties::security_protocol);
-                let errors = check_brokers(brokers, protocol.as_deref()).err();
-                faults.add(
-                    errors
-                        .into_iter()
-                        .flatten()
-                        .map(|error| invalid(BROKERS, error)),
-                );
+            Some(Err(errors)) => {
+                faults.add(errors.iter().map(|error| invalid(BROKERS, error)));
             }
+            Some(Ok(())) => {}
         }
+        let settings = self.with_properties(brokers.unwrap_or_default(), properties, topics);
+        let settings = faults.take(settings);
         let settings = faults.finish(settings)?;
         for warning in settings.properties.warnings() {
             tracing::warn!("Kafka properties: {warning}");
@@ -139,6 +134,15 @@ impl KafkaArgs {
         brokers: &str,
         topics: Option<&TopicArgs>,
     ) -> Result<KafkaSettings, ConfigErrors> {
+        self.with_properties(brokers, self.properties(brokers), topics)
+    }
+
+    fn with_properties(
+        &self,
+        brokers: &str,
+        properties: Result<Properties, ConfigErrors>,
+        topics: Option<&TopicArgs>,
+    ) -> Result<KafkaSettings, ConfigErrors> {
         const TOPIC: &str = "ZIM2KAFKA_TOPIC";
         const DEAD_LETTER_TOPIC: &str = "ZIM2KAFKA_DEAD_LETTER_TOPIC";
         let mut faults = Faults::default();
@@ -151,7 +155,7 @@ impl KafkaArgs {
                 "is the same as ZIM2KAFKA_TOPIC; write another topic, such as zim.dead-letter",
             ));
         }
-        let properties = faults.take(self.properties(brokers));
+        let properties = faults.take(properties);
         faults.finish(properties.map(|properties| KafkaSettings {
             brokers: brokers.to_owned(),
             properties,
@@ -171,13 +175,14 @@ impl KafkaArgs {
     /// The properties of the variable and of the file.
     fn properties(&self, brokers: &str) -> Result<Properties, ConfigErrors> {
         const FILE: &str = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE";
-        let list = variable(KAFKA_PROPERTIES)?;
         let path = self.kafka_properties_file.as_deref();
-        let file = path.map(|path| file::open(FILE, path)).transpose()?;
-        let brokers = brokers.to_owned();
+        let mut faults = Faults::default();
+        let list = faults.take(variable(KAFKA_PROPERTIES)).flatten();
+        let file = path.and_then(|path| faults.take(file::read_text(FILE, path)));
+        let owned = brokers.to_owned();
         let parse = move || {
-            let file = file.as_ref().map(|file| file.content.as_slice());
-            Properties::parse(list.as_deref(), file, &brokers)
+            let file = file.as_ref().map(|text| text.as_str());
+            Properties::parse(list.as_deref(), file, &owned)
         };
         // librdkafka reads the files that properties name.
         let Ok(Some(parsed)) = file::within(file::START_TIMEOUT, parse) else {
@@ -187,7 +192,7 @@ impl KafkaArgs {
             );
             return Err(invalid(path.map_or(KAFKA_PROPERTIES, |_| FILE), problem).into());
         };
-        parsed.map_err(|errors| {
+        let parsed = parsed.map_err(|errors| -> ConfigErrors {
             let named = errors.iter().map(|error| match (error.place, path) {
                 (Place::Line(_), Some(path)) => {
                     invalid(FILE, format!("{}, {error}", path.display()))
@@ -195,7 +200,9 @@ impl KafkaArgs {
                 _ => invalid(KAFKA_PROPERTIES, error),
             });
             named.collect()
-        })
+        });
+        let parsed = faults.take(parsed);
+        faults.finish(parsed)
     }
 }
 

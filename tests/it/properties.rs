@@ -111,7 +111,10 @@ fn every_fault_of_a_java_clients_file_is_named_with_its_line() {
         ),
         (12, "acks cannot be set: "),
         (14, "linger.mss is not a property of librdkafka 2."),
-        (15, "a \\u is not followed by four hexadecimal digits"),
+        (
+            15,
+            "the value of client.id is not valid; a \\u is not followed by four hexadecimal digits",
+        ),
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
     for (error, (line, part)) in errors.iter().zip(expected) {
@@ -226,6 +229,26 @@ fn credentials_without_a_security_protocol_are_warned_of() {
 }
 
 #[test]
+fn the_embedded_kafka_has_no_other_security_protocol() {
+    for arguments in [&["demo", "--count=1"][..], &["serve", "--embedded-kafka"]] {
+        let variables = [
+            (LIST, "security.protocol=SSL"),
+            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=abc"),
+            ("ZIM2KAFKA_LISTEN", "127.0.0.1:0"),
+            ("ZIM2KAFKA_ADMIN_LISTEN", "127.0.0.1:0"),
+        ];
+        let ended = run(arguments, &variables);
+        let [error] = errors(&ended)[..] else {
+            panic!("one error: {ended:?}");
+        };
+        assert!(
+            error.contains("no security.protocol=ssl; leave it out"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn every_broker_that_librdkafka_would_ignore_is_named() {
     for (brokers, properties, expected) in [
         (
@@ -267,6 +290,13 @@ fn every_broker_that_librdkafka_would_ignore_is_named() {
         (BROKERS, "c:1"),
         (LIST, "bootstrap.servers=C:1;acks=all"),
     ]));
-    let ended = serve(&[(BROKERS, "c:1,tcp://d"), (LIST, "acks=0;linger.ms=1s")]);
-    assert_eq!(errors(&ended).len(), 3, "{ended:?}");
+    let ended = serve(&[
+        (BROKERS, "c:1,tcp://d"),
+        (LIST, "acks=0;linger.ms=1s"),
+        (FILE, "/no/such/file"),
+        ("ZIM2KAFKA_TOPIC", "a b"),
+    ]);
+    assert_eq!(errors(&ended).len(), 5, "{ended:?}");
+    let ended = serve(&[(BROKERS, "ssl://c:1"), ("ZIM2KAFKA_TOPIC", "a b")]);
+    assert_eq!(errors(&ended).len(), 2, "{ended:?}");
 }

@@ -40,7 +40,7 @@ impl Properties {
     /// Every fault, in the order of their places.
     pub fn parse(
         list: Option<&str>,
-        file: Option<&[u8]>,
+        file: Option<&str>,
         brokers: &str,
     ) -> Result<Self, Vec<PropertyError>> {
         let (mut entries, mut faults) = list.map(text::list).unwrap_or_default();
@@ -101,10 +101,23 @@ impl Properties {
             )),
             _ => None,
         };
-        together::warning(&self.0)
-            .into_iter()
-            .chain(raised)
-            .collect()
+        let secrets = self
+            .0
+            .iter()
+            .filter(|(name, _)| is_secret(name) && !is_pem(name));
+        let odd = secrets.filter_map(|(name, set)| {
+            let value = set.value.as_str();
+            let end = match value {
+                _ if is_quoted(value) => "quotes around it",
+                _ if value.ends_with(char::is_whitespace) => "a blank at its end",
+                _ => return None,
+            };
+            Some(format!(
+                "the value of {name} has {end}, taken as a part of it"
+            ))
+        });
+        let unused = together::warning(&self.0).into_iter();
+        unused.chain(raised).chain(odd).collect()
     }
 
     /// Creates a producer without brokers, to check that these properties are compatible with each
@@ -272,7 +285,8 @@ impl Checked<'_> {
                 return Err(wrong(format!("write {}", tables::MECHANISMS)));
             }
         }
-        if value.starts_with("${") && value.ends_with('}') {
+        let is_in = |(begin, end): (&str, &str)| value.starts_with(begin) && value.ends_with(end);
+        if [("${", "}"), ("{{", "}}")].into_iter().any(is_in) {
             return Err(wrong(
                 "placeholders are not resolved; write the value".to_owned(),
             ));
@@ -316,12 +330,16 @@ fn holds_property(value: &str) -> bool {
     names.any(|(name, _)| tables::is_known(name))
 }
 
+fn is_quoted(value: &str) -> bool {
+    ['"', '\'']
+        .into_iter()
+        .any(|quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote))
+}
+
 /// Checks a value that is neither a secret nor a PEM text.
 fn check_text(name: &str, value: &str) -> Result<(), String> {
-    let quoted =
-        |quote: char| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
     let instead = match value {
-        _ if quoted('"') || quoted('\'') => "write it without quotes",
+        _ if is_quoted(value) => "write it without quotes",
         _ if text::is_pem(value) && name.ends_with(".location") => {
             "it is the path of a file; a PEM text belongs to ….pem"
         }

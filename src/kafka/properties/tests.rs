@@ -7,7 +7,7 @@ fn list(text: &str) -> Vec<String> {
 }
 
 fn file(text: &str) -> Vec<String> {
-    messages(Properties::parse(None, Some(text.as_bytes()), "b:9092"))
+    messages(Properties::parse(None, Some(text), "b:9092"))
 }
 
 fn messages(parsed: Result<Properties, Vec<PropertyError>>) -> Vec<String> {
@@ -33,7 +33,7 @@ fn value<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
 #[test]
 fn properties_are_parsed_from_the_file_and_from_the_list() {
     let list = "linger.ms=7; compression.type = zstd\n";
-    let parsed = Properties::parse(Some(list), Some(b"# ours\nclient.id : a\\:b\r\n!no\n"), "");
+    let parsed = Properties::parse(Some(list), Some("# ours\nclient.id : a\\:b\r\n!no\n"), "");
     let parsed = parsed.expect("valid");
     assert_eq!(value(&parsed, "linger.ms"), Some("7"));
     assert_eq!(value(&parsed, "compression.type"), Some("zstd"));
@@ -45,7 +45,7 @@ fn properties_are_parsed_from_the_file_and_from_the_list() {
 fn a_secret_keeps_every_character_and_other_values_lose_blanks_at_their_ends() {
     let parsed = Properties::parse_list("sasl.password=a=b==").expect("valid");
     assert_eq!(value(&parsed, "sasl.password"), Some("a=b=="));
-    let parsed = Properties::parse(None, Some(b"sasl.password=\"a;b\" \nlinger.ms=7 \t"), "");
+    let parsed = Properties::parse(None, Some("sasl.password=\"a;b\" \nlinger.ms=7 \t"), "");
     let parsed = parsed.expect("valid");
     assert_eq!(value(&parsed, "sasl.password"), Some("\"a;b\" "));
     assert_eq!(value(&parsed, "linger.ms"), Some("7"));
@@ -264,6 +264,10 @@ fn a_value_that_librdkafka_misreads_is_refused_with_what_to_write() {
         ("client.id=a\u{1}b", "control character"),
         ("sasl.password=a\0b", "NUL"),
         ("sasl.password=${geheim}", "placeholders are not resolved"),
+        (
+            "sasl.username={{ geheim }}",
+            "placeholders are not resolved",
+        ),
         ("client.id=a,linger.ms=5", "another property stands in it"),
         ("client.id=a linger.ms=5", "another property stands in it"),
         ("client.id=a\\nlinger.ms=5", "another property stands in it"),
@@ -321,7 +325,7 @@ fn a_mechanism_that_this_build_does_not_have_is_refused() {
 
 #[test]
 fn a_property_that_is_set_twice_is_refused_with_both_places() {
-    let both = Properties::parse(Some("a.b=1;linger.ms=1"), Some(b"\nlinger.ms=1"), "");
+    let both = Properties::parse(Some("a.b=1;linger.ms=1"), Some("\nlinger.ms=1"), "");
     let twice = "line 2: linger.ms is set in entry 2 of ZIM2KAFKA_KAFKA_PROPERTIES already; keep one of the two";
     assert_eq!(messages(both).last().expect("a fault"), twice);
     let twice = "line 3: linger.ms is set in line 1 already; keep one of the two";
@@ -337,7 +341,7 @@ fn every_fault_is_reported_in_the_order_of_the_places() {
         "acks=1;x;linger.ms=1s",
         "linger.ms=1\nsasl.jaas.config=x\na=\\u1\nb.c=2",
     );
-    let parsed = Properties::parse(Some(list), Some(file.as_bytes()), "");
+    let parsed = Properties::parse(Some(list), Some(&file), "");
     let faults = parsed.expect_err("faults");
     let places: Vec<_> = faults.iter().map(|fault| fault.place).collect();
     let expected = [1, 2, 3].map(Place::Entry).into_iter();
@@ -396,6 +400,11 @@ fn what_has_no_effect_or_another_one_is_warned_of() {
         one(&found).ends_with("write security.protocol=ssl"),
         "{found:?}"
     );
+    let found = warnings("ssl.key.password='geheim'");
+    let quotes = "the value of ssl.key.password has quotes around it, taken as a part of it";
+    assert_eq!(one(&found), quotes);
+    let parsed = Properties::parse(None, Some("ssl.key.password=geheim "), "").expect("valid");
+    assert!(one(&parsed.warnings()).contains("has a blank at its end"));
     let found = warnings("socket.timeout.ms=10000;request.timeout.ms=2000");
     assert!(
         one(&found).starts_with("socket.timeout.ms is raised to 12000"),

@@ -23,12 +23,9 @@ const PEM_BEGIN: &str = "-----BEGIN ";
 const PEM_END: &str = "-----END ";
 
 /// Reads a file in Java's format: comments, continued lines and escapes.
-pub(super) fn file(bytes: &[u8]) -> Entries {
+pub(super) fn file(text: &str) -> Entries {
     let (mut entries, mut faults) = (Vec::new(), Vec::new());
-    let text = match decode(bytes) {
-        Ok(text) => line_feeds(text),
-        Err(fault) => return (entries, vec![fault]),
-    };
+    let text = line_feeds(text);
     let mut lines = (1..).zip(text.split('\n')).peekable();
     while let Some((number, line)) = lines.next() {
         let mut logical = line.trim_start_matches(BLANKS).to_owned();
@@ -54,16 +51,26 @@ pub(super) fn file(bytes: &[u8]) -> Entries {
             skip_pem(&mut lines);
             continue;
         }
-        match (unescape(key), unescape(value)) {
+        let (key, value) = (unescape(key), unescape(value));
+        let named = |problem: &'static str| match &key {
+            Ok(name) if is_known(name) => Problem::Value {
+                name: name.clone(),
+                instead: problem.to_owned(),
+            },
+            _ => Problem::Text(problem),
+        };
+        match (&key, value) {
             (Ok(_), Ok(value)) if is_open_pem(&value) => {
                 let problem = "the PEM text ends with its line; write \\n\\ at the end of each of its lines but the last";
-                faults.push(fault(place, Problem::Text(problem)));
+                faults.push(fault(place, named(problem)));
                 skip_pem(&mut lines);
             }
-            (Ok(key), Ok(value)) => entries.push(Entry { place, key, value }),
-            (Err(problem), _) | (_, Err(problem)) => {
-                faults.push(fault(place, Problem::Text(problem)));
+            (Ok(key), Ok(value)) => {
+                let key = key.clone();
+                entries.push(Entry { place, key, value });
             }
+            (Err(problem), _) => faults.push(fault(place, Problem::Text(problem))),
+            (_, Err(problem)) => faults.push(fault(place, named(problem))),
         }
     }
     (entries, faults)
@@ -73,10 +80,13 @@ pub(super) fn file(bytes: &[u8]) -> Entries {
 /// more than one line.
 pub(super) fn list(text: &str) -> Entries {
     let (mut entries, mut faults) = (Vec::new(), Vec::new());
-    let pieces = text.trim_start_matches('\u{feff}').split(['\n', '\r', ';']);
-    let pieces = pieces.map(str::trim);
-    let is_entry = |piece: &&str| !piece.is_empty() && !piece.starts_with(['#', '!']);
-    let mut pieces = pieces.filter(is_entry).peekable();
+    let lines = text.trim_start_matches('\u{feff}').split(['\n', '\r']);
+    let lines = lines
+        .map(str::trim)
+        .filter(|line| !line.starts_with(['#', '!']));
+    // A `#` behind a `;` may be a part of a password.
+    let pieces = lines.flat_map(|line| line.split(';')).map(str::trim);
+    let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
     let mut number = 0;
     while let Some(piece) = pieces.next() {
         number += 1;
@@ -118,24 +128,6 @@ pub(super) fn is_pem(text: &str) -> bool {
 
 fn fault(place: Place, problem: Problem) -> PropertyError {
     PropertyError { place, problem }
-}
-
-fn decode(bytes: &[u8]) -> Result<&str, PropertyError> {
-    let refused = |line, problem| Err(fault(Place::Line(line), Problem::Text(problem)));
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    let head = bytes.get(..2).unwrap_or(bytes);
-    if [&[0xff, 0xfe][..], &[0xfe, 0xff]].contains(&head) || head.contains(&0) {
-        return refused(1, "the file is UTF-16; save it as UTF-8");
-    }
-    str::from_utf8(bytes).or_else(|error| {
-        let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let valid = line_feeds(&String::from_utf8_lossy(valid));
-        let line = valid.split('\n').count();
-        refused(
-            line,
-            "not valid UTF-8; save the file as UTF-8, or write \\u00e4 for ä",
-        )
-    })
 }
 
 /// The text with every kind of line end as a line feed.
@@ -210,7 +202,7 @@ mod tests {
             (*number, (*key).to_owned(), (*value).to_owned())
         };
         let expected: Vec<_> = expected.iter().map(own).collect();
-        assert_eq!(pairs(file(text.as_bytes())), expected, "{text:?}");
+        assert_eq!(pairs(file(text)), expected, "{text:?}");
     }
 
     #[test]
@@ -272,39 +264,12 @@ mod tests {
             r"\uD83D",
             r"\uDE00\uD83D",
         ] {
-            let (entries, faults) = file(format!("a=1\nb={text}\nc=2").as_bytes());
+            let (entries, faults) = file(&format!("a=1\nb={text}\nc=2"));
             assert_eq!(entries.len(), 2, "{text}");
             assert_eq!(faults.len(), 1, "{text}");
             assert_eq!(faults[0].place, Place::Line(2), "{text}");
             assert!(matches!(faults[0].problem, Problem::Text(_)), "{text}");
         }
-    }
-
-    #[test]
-    fn a_byte_order_mark_means_nothing_and_other_encodings_are_refused() {
-        is_read_as("\u{feff}a=1", &[(1, "a", "1")]);
-        let utf_16 = |units: &[u8]| file(units).1;
-        for bytes in [
-            &b"\xff\xfea\0=\0x\0"[..],
-            b"\xfe\xff\0a\0=\0x",
-            b"a\0=\0x\0",
-            b"\0a\0=\0x",
-        ] {
-            let faults = utf_16(bytes);
-            assert_eq!(faults.len(), 1);
-            assert!(faults[0].to_string().contains("UTF-16; save it as UTF-8"));
-        }
-        let faults = file(b"a=1\r\nb=2\rc=\xe4\n").1;
-        assert_eq!(faults.len(), 1);
-        assert_eq!(faults[0].place, Place::Line(3));
-        assert!(
-            faults[0].to_string().contains("not valid UTF-8"),
-            "{faults:?}"
-        );
-        assert_eq!(
-            pairs(list("\u{feff}a=1")),
-            [(1, "a".to_owned(), "1".to_owned())]
-        );
     }
 
     #[test]
@@ -319,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_entry_without_an_equals_sign_is_reported_by_its_number() {
-        let (entries, faults) = list("a=1;geheim\nb=2;linger.ms: 5");
+        let (entries, faults) = list("a=1;#geheim\nb=2;linger.ms: 5");
         assert_eq!(entries.len(), 2);
         let form = |name: Option<&str>| Problem::Form {
             name: name.map(str::to_owned),
@@ -352,12 +317,9 @@ mod tests {
         let escaped = PEM.replace('\n', "\\n");
         let continued = PEM.replace('\n', "\\n\\\n  ");
         for text in [escaped, continued] {
-            assert_eq!(
-                pairs(file(format!("ssl.ca.pem={text}").as_bytes()))[0].2,
-                PEM
-            );
+            assert_eq!(pairs(file(&format!("ssl.ca.pem={text}")))[0].2, PEM);
         }
-        let (entries, faults) = file(format!("a=1\nssl.key.pem={PEM}\nlinger.ms=2").as_bytes());
+        let (entries, faults) = file(&format!("a=1\nssl.key.pem={PEM}\nlinger.ms=2"));
         assert_eq!(entries.len(), 2);
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].place, Place::Line(2));
