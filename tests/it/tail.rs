@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::support::app::callback;
-use crate::support::kafka::{Kafka, kafka, publish};
+use crate::support::kafka::{Cluster, kafka, publish};
 use crate::support::process::{Process, Service, zim2kafka};
 
-fn tail(kafka: &Kafka, topic: &str, more: &[&str]) -> Process {
-    let arguments = ["tail", "--kafka-brokers", kafka.brokers(), "--topic", topic];
+fn tail(brokers: &str, topic: &str, more: &[&str]) -> Process {
+    let arguments = ["tail", "--kafka-brokers", brokers, "--topic", topic];
     Process::start(zim2kafka(&[&arguments, more].concat(), &[]))
 }
 
@@ -57,7 +57,7 @@ fn partitions_that_are_added_are_read_from_their_beginning_and_warned_of() {
     service.process.logs(changed);
 
     (0..5).for_each(|group| post(&service, group));
-    let mut tail = tail(kafka, &topic, &["--from-beginning", "--count=30"]);
+    let mut tail = tail(kafka.brokers(), &topic, &["--from-beginning", "--count=30"]);
     tail.wait_until("five records", |tail| tail.stdout().lines().count() == 5);
     kafka.add_partitions(&topic, 6);
     kafka.add_partitions(&dead, 2);
@@ -100,7 +100,7 @@ fn a_topic_that_is_missing_is_waited_for_and_read_from_its_beginning() {
     let Some(kafka) = kafka() else { return };
     let topic = kafka.unique_topic("comes-and-goes");
     let put = |key: &str| publish(&kafka.client(), &topic, key).expect("Kafka takes it");
-    let mut tail = tail(kafka, &topic, &["--count=7"]);
+    let mut tail = tail(kafka.brokers(), &topic, &["--count=7"]);
     tail.logs("the topic does not exist; waiting for it");
     kafka.create_topic(&topic, 1, &[]);
     ["a", "b", "c"].into_iter().for_each(put);
@@ -124,4 +124,30 @@ fn a_topic_that_is_missing_is_waited_for_and_read_from_its_beginning() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let offsets = places(&ended.stdout).into_iter().map(|(_, offset)| offset);
     assert!(offsets.eq([0, 1, 2, 0, 1, 2, 0]), "{ended:?}");
+}
+
+#[test]
+fn records_that_are_deleted_before_they_are_read_are_reported() {
+    let Some(cluster) = Cluster::exclusive(1) else {
+        return;
+    };
+    let topic = cluster.unique_topic("expires");
+    cluster.create_topic(&topic, 1, &[]);
+    let put = |key: &str| publish(&cluster.client(), &topic, key).expect("Kafka takes it");
+    put("a");
+    let mut tail = tail(
+        &cluster.proxied(),
+        &topic,
+        &["--from-beginning", "--count=2"],
+    );
+    tail.prints("\n");
+    cluster.proxy(1).refuse();
+    ["b", "c", "d", "e"].into_iter().for_each(put);
+    cluster.delete_records(&topic, 0, 4);
+    cluster.proxy(1).pass();
+    let ended = tail.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(places(&ended.stdout), [(0, 0), (0, 4)]);
+    let line = "partition 0 has lost its records from offset 1 on before they were read, probably by retention; reading on from offset 4";
+    assert!(ended.stderr.contains(line), "{ended:?}");
 }

@@ -10,6 +10,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataPartition;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Kafka, PATIENCE, patiently, wait_for};
 
@@ -85,6 +86,19 @@ impl Kafka {
             let led = found.iter().filter(|partition| partition.leader.is_some());
             led.count() == partitions
         });
+    }
+
+    /// Deletes the records of a partition before this offset, as retention does.
+    pub(crate) fn delete_records(&self, name: &str, partition: i32, before: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(name, partition, Offset::Offset(before))
+            .expect("an offset");
+        let deleted = wait_for(self.admin().delete_records(&offsets, &AdminOptions::new()));
+        let deleted = deleted.expect("the cluster answers");
+        for partition in deleted.elements() {
+            assert_eq!(partition.error(), Ok(()), "{name}");
+        }
     }
 
     /// Sets the settings of a topic, and all others to the defaults.
