@@ -17,8 +17,13 @@ use super::SIGNED;
 /// users. Empty fields, as in `a=1&&b=2`, count too.
 pub const MAX_FORM_FIELDS: usize = 1000;
 
-/// The most bytes of a signed field as it is sent: the longest nonce, each character encoded. Longer
-/// ones are unusable.
+/// The most characters of an appid in a form. ZEGOCLOUD's have ten digits. A longer one is unusable.
+const MAX_APPID_CHARACTERS: usize = 32;
+
+/// The most bytes of an appid as it is sent: four bytes of UTF-8 for each character, all encoded.
+const MAX_APPID_BYTES: usize = 3 * 4 * MAX_APPID_CHARACTERS;
+
+/// The most bytes of another signed field as it is sent: the longest nonce, all encoded.
 const MAX_SIGNED_BYTES: usize = 3 * 64;
 
 /// The digits of an index, as in `name[007]`. With more they are part of the name.
@@ -107,15 +112,29 @@ fn decoded_in<'b>(name: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     buffer.get(..length)
 }
 
-/// The text of a signed field, if its value is usable.
+/// The text of an appid, if its value is usable.
+pub(super) fn appid_text(value: Option<&[u8]>) -> Option<Cow<'_, str>> {
+    let text = text(value.filter(|value| value.len() <= MAX_APPID_BYTES)?);
+    text.chars()
+        .nth(MAX_APPID_CHARACTERS)
+        .is_none()
+        .then_some(text)
+}
+
+/// The text of another signed field, if its value is usable.
 pub(super) fn signed_text(value: Option<&[u8]>) -> Option<Cow<'_, str>> {
-    let value = value.filter(|value| value.len() <= MAX_SIGNED_BYTES)?;
-    if !value.contains(&b'+') {
-        return Some(percent_decode(value).decode_utf8_lossy());
+    value
+        .filter(|value| value.len() <= MAX_SIGNED_BYTES)
+        .map(text)
+}
+
+fn text(encoded: &[u8]) -> Cow<'_, str> {
+    if !encoded.contains(&b'+') {
+        return percent_decode(encoded).decode_utf8_lossy();
     }
-    let value = with_spaces(value);
-    let text = percent_decode(&value).decode_utf8_lossy();
-    Some(Cow::Owned(text.into_owned()))
+    let encoded = with_spaces(encoded);
+    let text = percent_decode(&encoded).decode_utf8_lossy();
+    Cow::Owned(text.into_owned())
 }
 
 /// With a space for each plus, as encoders of form fields mean it.
