@@ -348,10 +348,10 @@ async fn refused_callbacks_are_counted_by_outcome_and_other_requests_are_not() {
     let counted: f64 = app.outcomes().await.values().sum();
     assert_eq!(counted, 5.0, "only callbacks count");
     app.shows(&[
-        ("zim2kafka_callbacks_total{outcome=\"malformed\"}", 1.0),
+        ("zim2kafka_callbacks_total{outcome=\"malformed\"}", 2.0),
         ("zim2kafka_callbacks_total{outcome=\"unauthorized\"}", 1.0),
         ("zim2kafka_callbacks_total{outcome=\"passed\"}", 1.0),
-        ("zim2kafka_callbacks_total{outcome=\"too_large\"}", 2.0),
+        ("zim2kafka_callbacks_total{outcome=\"too_large\"}", 1.0),
         ("zim2kafka_kafka_deliveries_total{result=\"acked\"}", 0.0),
         ("zim2kafka_callbacks_in_flight", 0.0),
     ])
