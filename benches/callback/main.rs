@@ -17,6 +17,7 @@
 mod support;
 
 mod distance;
+mod forms;
 mod growth;
 mod load;
 mod process;
@@ -82,6 +83,8 @@ enum Role {
     },
     /// Measure the cost of each stage of a callback alone
     Stages,
+    /// Measure what a form costs before authentication, beside JSON of its size
+    Forms,
     /// Measure how the cost grows
     Growth,
     /// Measure callbacks while Kafka is a round trip away
@@ -116,6 +119,7 @@ fn main() {
             );
         }
         Some(Role::Stages) => stages::measure(&arguments.load()),
+        Some(Role::Forms) => forms::measure(),
         Some(Role::Growth) => growth::measure(&arguments.load()),
         Some(Role::Distance(selection)) => {
             let load = Load {

@@ -215,7 +215,7 @@ impl<'a> Json<'a> {
         let [appid, timestamp, nonce, signature] = signed;
         Ok(UnverifiedCallback {
             raw: self.raw,
-            appid: appid.value("appid")?.and_then(form::signed_text),
+            appid: appid.value("appid")?.and_then(form::appid_text),
             timestamp: timestamp.value("timestamp")?.and_then(form::signed_text),
             nonce: nonce.value("nonce")?.and_then(form::signed_text),
             signature: signature.value("signature")?.and_then(form::signed_text),

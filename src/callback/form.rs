@@ -17,8 +17,14 @@ use super::SIGNED;
 /// users. Empty fields, as in `a=1&&b=2`, count too.
 pub const MAX_FORM_FIELDS: usize = 1000;
 
-/// The most bytes of a signed field, encoded. Longer ones are unusable.
-const MAX_SIGNED_BYTES: usize = 4096;
+/// The most characters of an appid in a form. ZEGOCLOUD's have ten digits. A longer one is unusable.
+const MAX_APPID_CHARACTERS: usize = 32;
+
+/// The most bytes of an appid as it is sent: four bytes of UTF-8 for each character, all encoded.
+const MAX_APPID_BYTES: usize = 3 * 4 * MAX_APPID_CHARACTERS;
+
+/// The most bytes of another signed field as it is sent: the longest nonce, all encoded.
+const MAX_SIGNED_BYTES: usize = 3 * 64;
 
 /// The digits of an index, as in `name[007]`. With more they are part of the name.
 const MAX_INDEX_DIGITS: usize = 19;
@@ -76,24 +82,19 @@ fn signed_field(field: &[u8]) -> Option<SignedField<'_>> {
         Some(end) => (field.get(..end)?, field.get(end + 1..)?),
         None => (field, &[][..]),
     };
-    // Most names end here, at their first character. No name that counts contains a plus, so a plus
-    // need not be replaced.
-    let place = (SIGNED.iter()).position(|signed| {
-        let mut decoded = percent_decode(name);
-        (signed.bytes()).all(|byte| {
-            decoded
-                .next()
-                .is_some_and(|it| it.eq_ignore_ascii_case(&byte))
-        })
+    // Most names end here.
+    let first = name.first().filter(|byte| b"%aAnNsStT".contains(byte))?;
+    let mut buffer = [0; MAX_SIGNED_NAME_BYTES];
+    let name = match *first != b'%' && memchr(b'%', name).is_none() {
+        true => name,
+        false => decoded_in(name, &mut buffer)?,
+    };
+    // No name that counts contains a plus, so a plus need not be replaced.
+    let (place, signed) = (SIGNED.iter().enumerate()).find(|(_, signed)| {
+        let begin = name.get(..signed.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(signed.as_bytes()))
     })?;
-    let mut decoded = [0; MAX_SIGNED_NAME_BYTES];
-    let mut length = 0;
-    for byte in percent_decode(name) {
-        *decoded.get_mut(length)? = byte;
-        length += 1;
-    }
-    let (base, spelling) = split(str::from_utf8(decoded.get(..length)?).ok()?);
-    let signed = SIGNED.get(place)?;
+    let (base, spelling) = split(str::from_utf8(name).ok()?);
     base.eq_ignore_ascii_case(signed).then_some(SignedField {
         place,
         is_exact: base == *signed,
@@ -101,15 +102,39 @@ fn signed_field(field: &[u8]) -> Option<SignedField<'_>> {
     })
 }
 
-/// The text of a signed field, if its value is usable.
-pub(super) fn signed_text(value: Option<&[u8]>) -> Option<Cow<'_, str>> {
-    let value = value.filter(|value| value.len() <= MAX_SIGNED_BYTES)?;
-    if !value.contains(&b'+') {
-        return Some(percent_decode(value).decode_utf8_lossy());
+/// The decoded name; `None` if it is too long for the buffer.
+fn decoded_in<'b>(name: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let mut length = 0;
+    for byte in percent_decode(name) {
+        *buffer.get_mut(length)? = byte;
+        length += 1;
     }
-    let value = with_spaces(value);
-    let text = percent_decode(&value).decode_utf8_lossy();
-    Some(Cow::Owned(text.into_owned()))
+    buffer.get(..length)
+}
+
+/// The text of an appid, if its value is usable.
+pub(super) fn appid_text(value: Option<&[u8]>) -> Option<Cow<'_, str>> {
+    let text = text(value.filter(|value| value.len() <= MAX_APPID_BYTES)?);
+    text.chars()
+        .nth(MAX_APPID_CHARACTERS)
+        .is_none()
+        .then_some(text)
+}
+
+/// The text of another signed field, if its value is usable.
+pub(super) fn signed_text(value: Option<&[u8]>) -> Option<Cow<'_, str>> {
+    value
+        .filter(|value| value.len() <= MAX_SIGNED_BYTES)
+        .map(text)
+}
+
+fn text(encoded: &[u8]) -> Cow<'_, str> {
+    if !encoded.contains(&b'+') {
+        return percent_decode(encoded).decode_utf8_lossy();
+    }
+    let encoded = with_spaces(encoded);
+    let text = percent_decode(&encoded).decode_utf8_lossy();
+    Cow::Owned(text.into_owned())
 }
 
 /// With a space for each plus, as encoders of form fields mean it.

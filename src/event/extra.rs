@@ -20,6 +20,9 @@ const MAX_DEPTH: usize = 64;
 /// Numbers with at most this many characters and no exponent are in the range of a double.
 const SURELY_FINITE_CHARACTERS: usize = 308;
 
+/// A longer number becomes a string. Jackson reads no longer ones.
+const MAX_NUMBER_CHARACTERS: usize = 1000;
+
 /// The other fields of a callback.
 #[derive(Debug, Default)]
 pub(super) struct Extra<'a>(Vec<(&'a str, Cow<'a, RawValue>)>);
@@ -70,8 +73,8 @@ impl Serialize for Extra<'_> {
 }
 
 /// The value with the same meaning for every parser. With a lone surrogate, U+FFFD replaces it. A
-/// value that is nested too deep, or with a number that no double represents, becomes a string that
-/// is its JSON text.
+/// value that is nested too deep, or with a number that is too long or that no double represents,
+/// becomes a string that is its JSON text.
 fn readable(value: &RawValue) -> Cow<'_, RawValue> {
     let text = value.get();
     let readable = match Obstacles::of(text) {
@@ -89,7 +92,7 @@ fn readable(value: &RawValue) -> Cow<'_, RawValue> {
 /// What a parser may refuse in a JSON value.
 #[derive(Debug, Default, PartialEq)]
 struct Obstacles {
-    /// It is too deep, or contains a number that no double represents.
+    /// It is too deep, or contains a number that is too long or that no double represents.
     is_text_only: bool,
     /// Where escapes of lone surrogates begin.
     lone_surrogates: Vec<usize>,
@@ -119,7 +122,8 @@ impl Obstacles {
                             matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
                         })
                         .count();
-                    found.is_text_only |= !is_finite(text.get(at..at + length).unwrap_or_default());
+                    found.is_text_only |=
+                        !is_readable(text.get(at..at + length).unwrap_or_default());
                     at += length;
                     continue;
                 }
@@ -134,12 +138,15 @@ impl Obstacles {
     }
 }
 
-/// Whether a double represents a number, and `serde_json` takes it: close to the largest double,
-/// its result may be infinite where the exact one is not.
-fn is_finite(number: &str) -> bool {
-    let is_short = number.len() <= SURELY_FINITE_CHARACTERS;
-    is_short && !number.contains(['e', 'E'])
-        || number.parse().is_ok_and(f64::is_finite) && serde_json::from_str::<f64>(number).is_ok()
+/// Whether a number is short enough, a double represents it, and `serde_json` takes it: close to the
+/// largest double, its result may be infinite where the exact one is not.
+fn is_readable(number: &str) -> bool {
+    if number.len() <= SURELY_FINITE_CHARACTERS && !number.contains(['e', 'E']) {
+        return true;
+    }
+    number.len() <= MAX_NUMBER_CHARACTERS
+        && number.parse().is_ok_and(f64::is_finite)
+        && serde_json::from_str::<f64>(number).is_ok()
 }
 
 /// The place behind the string that has begun before `at`. Adds the lone surrogates in it.

@@ -231,14 +231,22 @@ fn a_signed_field_is_found_however_its_name_and_value_are_written() {
         "nonce[]=a".to_owned(),
         "nonce[7]=a".to_owned(),
         format!("%6e%6f%6e%63%65%5b{longest}%5d=a"),
-        format!("nonce={}", "1".repeat(4097)),
+        format!("nonce={}", "1".repeat(193)),
+        format!("nonce={}", "%31".repeat(65)),
+        format!("nonce={}", "%31".repeat(100_000)),
     ] {
         let seen = decode(format!("appid=1&{field}")).expect("a form");
         assert_eq!((seen.nonce, seen.fields), (None, Vec::new()), "{field}");
     }
-    let most = "1".repeat(4096);
-    let seen = decode(format!("appid={most}&nonce=a")).expect("a form");
-    assert_eq!(seen.appid, Some(most));
+    let nonce = "%61".repeat(64);
+    for (character, encoded) in [("a", "a"), ("a", "%61"), ("\u{1f600}", "%F0%9F%98%80")] {
+        for (count, is_usable) in [(32, true), (33, false)] {
+            let body = format!("nonce={nonce}&appid={}", encoded.repeat(count));
+            let seen = decode(body).expect("a form");
+            assert_eq!(seen.appid, is_usable.then(|| character.repeat(count)));
+            assert_eq!(seen.nonce, Some("a".repeat(64)));
+        }
+    }
     // Other names, which are kept as they are.
     for name in [
         format!("nonce[{}]", "0".repeat(20)),
@@ -401,16 +409,18 @@ proptest! {
 
     #[test]
     fn a_form_means_the_same_as_the_json_object(
-        texts in prop::array::uniform8(prop_oneof![any::<String>(), "[ %+&=\"\\\\]{0,6}"]),
+        // At most 192 bytes as they are sent.
+        signed in prop::array::uniform4(prop_oneof!["(?s).{0,16}", "[ %+&=\"\\\\]{0,6}"]),
+        others in prop::array::uniform4(prop_oneof![any::<String>(), "[ %+&=\"\\\\]{0,6}"]),
         users in prop::collection::vec(any::<String>(), 2..5),
     ) {
         let [appid, timestamp, nonce, signature] = SIGNED;
         let names = [appid, timestamp, nonce, signature, "event", "group_id", "join_type", "note"];
-        let mut object: String = names.iter().zip(&texts)
+        let mut object: String = names.iter().zip(signed.iter().chain(&others))
             .map(|(name, text)| format!("{}:{},", json!(name), json!(text)))
             .collect();
         object = format!("{{{object}\"new_user_ids\":{}}}", json!(users));
-        let singles: Vec<_> = names.iter().zip(&texts)
+        let singles: Vec<_> = names.iter().zip(signed.iter().chain(&others))
             .map(|(name, text)| format!("{name}={}", as_a_field(text)))
             .collect();
         let spelt = |spelling: &dyn Fn(usize) -> String| {
