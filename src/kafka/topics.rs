@@ -16,10 +16,13 @@ use super::consumer::QuietContext;
 use super::rights::may_write;
 use super::{CreateTopics, Error, KafkaSettings, MAX_MESSAGE_BYTES};
 use crate::event::Routes;
-use crate::finding::Finding;
+use crate::finding::{Finding, Level};
 
 /// The time for Kafka's answer to one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause before a topic that was created is described again.
+const CREATED_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long brokers remember a producer unless they are told otherwise: the default of
 /// `producer.id.expiration.ms`.
@@ -74,13 +77,23 @@ impl Topics {
         let mut topic_found = false;
         for (place, name) in self.routes.topics().enumerate() {
             let mut found = self.describe(name).await?;
+            let mut is_created = false;
             if let (Err(TOPIC_MISSING), Some(create)) = (&found, self.create) {
-                findings.push(self.create(name, create).await);
-                found = self.describe(name).await?;
+                let created = self.create(name, create).await;
+                is_created = created.level < Level::Error;
+                findings.push(created);
+                found = match is_created {
+                    true => self.describe_created(name).await?,
+                    false => continue,
+                };
             }
             topic_found |= found.is_ok() && place < self.routes.event_topics().len();
             match found {
                 Ok(topic) => findings.extend(self.judge(name, &topic).await),
+                Err(TOPIC_MISSING) if is_created => findings.push(Finding::error(
+                    name,
+                    "the topic was created, but the brokers do not know it yet; looking again",
+                )),
                 Err(TOPIC_MISSING) => findings.push(Finding::error(
                     name,
                     "the topic does not exist; create it, or set ZIM2KAFKA_CREATE_TOPICS=true",
@@ -148,6 +161,18 @@ impl Topics {
         })
     }
 
+    /// Describes a topic that was just created. Brokers learn of it one by one.
+    async fn describe_created(&self, name: &str) -> Result<Result<Topic, RDKafkaErrorCode>, Error> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let found = self.describe(name).await?;
+            if !matches!(found, Err(TOPIC_MISSING)) || Instant::now() >= deadline {
+                return Ok(found);
+            }
+            tokio::time::sleep(CREATED_RETRY_PAUSE).await;
+        }
+    }
+
     async fn create(&self, name: &str, create: CreateTopics) -> Finding {
         // -1 stands for the broker's default.
         let replication = TopicReplication::Fixed(create.replication.unwrap_or(-1));
@@ -176,10 +201,11 @@ impl Topics {
                     "cannot create the topic: {code}; grant the right Create, or create it yourself"
                 ),
             ),
-            _ => Finding::ok(
-                name,
-                format!("created with {} partitions", create.partitions),
-            ),
+            _ => {
+                let text = format!("created with {} partitions", create.partitions);
+                tracing::info!("{name}: {text}");
+                Finding::ok(name, text)
+            }
         }
     }
 
