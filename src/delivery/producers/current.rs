@@ -120,9 +120,9 @@ impl Current {
             }
         };
         let on_statistics = |statistics: Statistics| {
-            for (topic, partitions) in statistics.partitions {
-                if let Some(queue) = shared.lanes.queue_of_topic(&topic) {
-                    queue.set_partitions(partitions);
+            for topic in statistics.topics {
+                if let Some(queue) = shared.lanes.queue_of_topic(&topic.name) {
+                    queue.note_topic(topic);
                 }
             }
         };
