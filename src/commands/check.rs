@@ -1,9 +1,9 @@
 //! `check`: finds what would weaken or break a promise, before the first callback.
 
-use super::Failure;
+use super::{Failure, blocking};
 use crate::config::{self, ServeArgs};
 use crate::finding::{Finding, Level};
-use crate::kafka::Topics;
+use crate::kafka::{self, Topics, Unreached};
 use crate::spool;
 
 /// The flags of `check`.
@@ -35,15 +35,25 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             "there is none, so an outage of Kafka longer than a minute loses events; set ZIM2KAFKA_SPOOL_DIR",
         )],
     });
-    match Topics::new(&settings)?
-        .inspect(spool.map(|spool| spool.after))
-        .await
-    {
-        Ok(inspection) => {
+    let probed = settings.clone();
+    let reachability = blocking(move || kafka::probe(&probed)).await??;
+    let unreached = reachability.unreached.into_iter();
+    findings.extend(unreached.map(judge_unreached));
+    let inspected = match reachability.is_any_reached {
+        true => Some(
+            Topics::new(&settings)?
+                .inspect(spool.map(|spool| spool.after))
+                .await,
+        ),
+        false => None,
+    };
+    match inspected {
+        None => {}
+        Some(Ok(inspection)) => {
             findings.push(Finding::ok("Kafka", "answers"));
             findings.extend(inspection.findings);
         }
-        Err(error) => findings.push(Finding::error(
+        Some(Err(error)) => findings.push(Finding::error(
             "Kafka",
             format!("does not answer ({error}); check ZIM2KAFKA_KAFKA_BROKERS and the network"),
         )),
@@ -70,4 +80,30 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::Reported);
     }
     Ok(())
+}
+
+/// What to check if a broker cannot be reached.
+fn judge_unreached(unreached: Unreached) -> Finding {
+    let Unreached {
+        is_advertised,
+        step,
+        text,
+    } = unreached;
+    let text = match text.as_str() {
+        "" => "no answer",
+        text => text,
+    };
+    let advice = match step {
+        Some(step) => step.advice(),
+        None => "check ZIM2KAFKA_KAFKA_BROKERS and the network",
+    };
+    Finding::error(
+        "Kafka",
+        match is_advertised {
+            false => format!("does not answer ({text}); {advice}"),
+            true => format!(
+                "a broker does not answer at the address that Kafka advertises ({text}); check its advertised.listeners; {advice}"
+            ),
+        },
+    )
 }

@@ -20,6 +20,7 @@ mod fuzz;
 mod leaks;
 mod limits;
 mod metrics;
+mod outage;
 mod partitions;
 mod readme;
 mod reject;
