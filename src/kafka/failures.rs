@@ -63,6 +63,8 @@ impl Step {
         // The rules that librdkafka has for its hints, of which it forgets some.
         let wants_tls =
             has("closed by peer") && is_closed && !has_tls && state == "APIVERSION_QUERY";
+        // The first bytes of a TLS alert, read as a size.
+        let wants_tls = wants_tls || has("Invalid response size 35251");
         let wants_login =
             is_closed && !protocol.contains("sasl") && state == "UP" && lasted < HINT_TIME;
         if has("Failed to resolve") {
@@ -274,6 +276,12 @@ mod tests {
                 "a:1",
                 Step::Tls,
                 "Disconnected: connection closed by peer: receive 0 after POLLIN",
+            ),
+            (
+                "a:1/bootstrap: Receive failed: Invalid response size 352518912 (0..100000000): increase receive.message.max.bytes (after 2ms in state APIVERSION_QUERY)",
+                "a:1",
+                Step::Tls,
+                "Receive failed: Invalid response size 352518912 (0..100000000): increase receive.message.max.bytes",
             ),
             (
                 "a:1/1: Disconnected: connection closed by peer: receive 0 after POLLIN (after 12ms in state UP, 3 identical error(s) suppressed)",

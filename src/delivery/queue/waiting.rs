@@ -7,7 +7,7 @@ use crate::kafka::TopicStatistics;
 
 /// A failure is taken as the reason why records wait for this long. A record that has failed is
 /// tried again within seconds, and librdkafka reports one of a missing topic after 30 s.
-const FAILURE_CURRENT: Duration = Duration::from_secs(60);
+const FAILURE_CURRENT: Duration = Duration::from_secs(15);
 
 /// A healthy Kafka takes less time for a record.
 const LONG: Duration = Duration::from_secs(2);
