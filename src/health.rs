@@ -1,5 +1,6 @@
 //! Whether the service can do its work: the answer of `/readyz`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,18 +24,18 @@ pub struct Health {
 }
 
 /// Whether an event that arrived now would probably become durable, and why or why not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     /// It would.
     Ready,
-    /// It would, but only the spool or only Kafka works.
-    Degraded(&'static str),
+    /// It would, but only the spool or only Kafka works, or Kafka does not take all events.
+    Degraded(Cow<'static, str>),
     /// It would not.
     NotReady(Unready),
 }
 
 /// Why the service is not ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unready {
     /// It is about to start delivery.
     Starting,
@@ -43,7 +44,7 @@ pub enum Unready {
     /// It stops.
     Stopping,
     /// It runs, and events do not become durable.
-    Failing(&'static str),
+    Failing(Cow<'static, str>),
 }
 
 impl Health {
@@ -103,29 +104,45 @@ impl Health {
 }
 
 fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) -> Readiness {
-    let kafka = match (state.kafka_is_up, topic_found) {
-        (true, true) => Ok(()),
-        (true, false) => Err((
-            "the topic of events has not been found; events go to the spool",
-            "the topic of events has not been found",
-        )),
-        (false, _) => Err((
-            "Kafka cannot be reached; events go to the spool",
-            "Kafka cannot be reached",
-        )),
+    let in_brackets = |reason: &str| match reason {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
     };
     if state.oldest_age >= answer_deadline {
         const LATE: &str = "an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE";
-        return Readiness::NotReady(Unready::Failing(LATE));
+        let reason = match (&state.cause, state.kafka_is_up) {
+            (Some(cause), true) => in_brackets(cause),
+            (None, true) => String::new(),
+            (_, false) => format!(
+                " (Kafka cannot be reached{})",
+                in_brackets(&state.kafka_errors)
+            ),
+        };
+        return Readiness::NotReady(Unready::Failing(format!("{LATE}{reason}").into()));
     }
-    match (state.spool_works, kafka) {
-        (Some(true) | None, Ok(())) => Readiness::Ready,
-        (Some(true), Err((degraded, _))) => Readiness::Degraded(degraded),
-        (Some(false), Ok(())) => Readiness::Degraded("the spool takes no records; Kafka works"),
-        (Some(false), Err(_)) => Readiness::NotReady(Unready::Failing(
-            "the spool takes no records, and Kafka or the topic cannot be reached",
+    let kafka = match (state.kafka_is_up, topic_found) {
+        (true, true) => Ok(()),
+        (true, false) => Err("the topic of events has not been found".to_owned()),
+        (false, _) => Err(format!(
+            "Kafka cannot be reached{}",
+            in_brackets(&state.kafka_errors)
         )),
-        (None, Err((_, reason))) => Readiness::NotReady(Unready::Failing(reason)),
+    };
+    match (state.spool_works, kafka, &state.cause) {
+        (Some(true), Ok(()), Some(cause)) => {
+            Readiness::Degraded(format!("{cause}; events go to the spool").into())
+        }
+        (Some(true) | None, Ok(()), _) => Readiness::Ready,
+        (Some(true), Err(reason), _) => {
+            Readiness::Degraded(format!("{reason}; events go to the spool").into())
+        }
+        (Some(false), Ok(()), _) => {
+            Readiness::Degraded("the spool takes no records; Kafka works".into())
+        }
+        (Some(false), Err(reason), _) => Readiness::NotReady(Unready::Failing(
+            format!("the spool takes no records, and {reason}").into(),
+        )),
+        (None, Err(reason), _) => Readiness::NotReady(Unready::Failing(reason.into())),
     }
 }
 
@@ -165,7 +182,7 @@ impl fmt::Display for Unready {
                 return write!(f, "reading the spool, {records} records so far");
             }
             Self::Stopping => "stopping",
-            Self::Failing(reason) => reason,
+            Self::Failing(reason) => reason.as_ref(),
         })
     }
 }
@@ -177,47 +194,66 @@ mod tests {
     #[test]
     fn the_body_of_readyz_names_the_reason() {
         let deadline = Duration::from_secs(2);
-        let text = |spool_works, kafka_is_up, topic_found, waited| {
+        let text = |spool_works, kafka_is_up, topic_found, waited, cause: Option<&str>| {
             let state = DeliveryState {
                 spool_works,
                 kafka_is_up,
+                kafka_errors: match kafka_is_up {
+                    true => String::new(),
+                    false => "connect: a:1: refused".to_owned(),
+                },
+                cause: cause.map(str::to_owned),
                 oldest_age: Duration::from_secs(waited),
             };
             judge(&state, topic_found, deadline).to_string()
         };
+        let leaderless = Some("the topic t has no leader for the partition 0");
         for (text, expected) in [
-            (text(None, true, true, 0), "ready"),
-            (text(Some(true), true, true, 1), "ready"),
+            (text(None, true, true, 0, None), "ready"),
+            (text(Some(true), true, true, 1, None), "ready"),
             (
-                text(Some(true), false, true, 0),
-                "degraded: Kafka cannot be reached",
+                text(Some(true), false, true, 0, None),
+                "degraded: Kafka cannot be reached (connect: a:1: refused); events go to the spool",
             ),
             (
-                text(Some(true), true, false, 0),
-                "degraded: the topic of events has not been found",
+                text(Some(true), true, false, 0, None),
+                "degraded: the topic of events has not been found; events go to the spool",
             ),
             (
-                text(Some(false), true, true, 0),
-                "degraded: the spool takes no records",
+                text(Some(true), true, true, 0, leaderless),
+                "degraded: the topic t has no leader for the partition 0; events go to the spool",
+            ),
+            (text(None, true, true, 0, leaderless), "ready"),
+            (
+                text(Some(false), true, true, 0, None),
+                "degraded: the spool takes no records; Kafka works",
             ),
             (
-                text(None, false, true, 0),
-                "not ready: Kafka cannot be reached",
+                text(None, false, true, 0, None),
+                "not ready: Kafka cannot be reached (connect: a:1: refused)",
             ),
             (
-                text(None, true, false, 0),
+                text(None, true, false, 0, None),
                 "not ready: the topic of events has not been found",
             ),
             (
-                text(Some(false), false, true, 0),
-                "not ready: the spool takes no records",
+                text(Some(false), false, true, 0, None),
+                "not ready: the spool takes no records, and Kafka cannot be reached (connect: a:1: refused)",
             ),
             (
-                text(Some(true), true, true, 2),
-                "not ready: an event has waited longer",
+                text(Some(true), true, true, 2, None),
+                "not ready: an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE",
+            ),
+            (
+                text(None, true, true, 2, leaderless),
+                "not ready: an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE (the topic t has no leader for the partition 0)",
+            ),
+            (
+                text(None, false, true, 2, None),
+                "not ready: an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE (Kafka cannot be reached (connect: a:1: refused))",
             ),
         ] {
-            assert!(text.starts_with(expected), "{text}: {expected}");
+            assert_eq!(text, expected);
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::MissedTickBehavior;
 
 use crate::delivery::{Delivery, StartError};
 use crate::finding::{Finding, Level};
@@ -84,6 +85,9 @@ pub enum ServerError {
 /// The pause before the topics are inspected again, until no finding is an error.
 const INSPECT_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often it is checked whether records wait for Kafka.
+const OUTAGE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The part of the stop deadline that is left for ending the producers.
 const PRODUCER_STOP_TIME: Duration = Duration::from_millis(700);
 
@@ -133,6 +137,7 @@ pub async fn run(
         admin_port.clone(),
         ConnectionMetrics::unregistered(),
     ));
+    let spool_folder = settings.spool.as_ref().map(|spool| spool.folder.clone());
     let spool = match settings.spool {
         None => None,
         // A stop does not wait for it: the process ends in the middle, which is as safe as a crash.
@@ -156,6 +161,7 @@ pub async fn run(
         Arc::clone(&delivery),
         Arc::clone(&health),
     ));
+    let mut outages = tokio::spawn(log_outages(Arc::clone(&delivery)));
     let intake = Intake::new(settings.intake, Arc::clone(&delivery), Arc::clone(&metrics));
     let intake = Arc::new(intake);
     let tls = settings.certificate.map(|certificate| {
@@ -198,6 +204,7 @@ pub async fn run(
         failed = &mut callbacks => return Err(port_failed("callback port", failed)),
         failed = &mut admin => return Err(port_failed("admin port", failed)),
         panic = panicked(&mut topics) => return Err(ServerError::Part("topic inspection", panic)),
+        panic = panicked(&mut outages) => return Err(ServerError::Part("log of outages", panic)),
         panic = panicked(&mut reload) => return Err(ServerError::Part("reload", panic)),
         damage = delivery.damaged() => return Err(ServerError::Spool(damage)),
     }
@@ -220,13 +227,15 @@ pub async fn run(
     }
     if requests.is_err() || !delivery.is_at_rest() {
         tracing::warn!(
-            "shutdown was not complete within ZIM2KAFKA_STOP_DEADLINE: callbacks without a 2xx answer depend on the sender's retries, and records in the spool are published after the next start. Raise the deadline if this repeats"
+            "shutdown was not complete within ZIM2KAFKA_STOP_DEADLINE: callbacks without a 2xx answer depend on the sender's retries. Raise the deadline if this repeats"
         );
     }
     admin_port.stop();
     topics.abort();
+    outages.abort();
     reload.abort();
-    let stopped = tokio::task::spawn_blocking(move || delivery.stop());
+    let stopping = Arc::clone(&delivery);
+    let stopped = tokio::task::spawn_blocking(move || stopping.stop());
     // librdkafka joins its threads, and one of them may be waiting for a DNS server.
     match tokio::time::timeout(left(deadline + producer_stop_time), stopped).await {
         Ok(stopped) => {
@@ -234,8 +243,27 @@ pub async fn run(
         }
         Err(_) => tracing::warn!("the Kafka client did not end in time; exiting without it"),
     }
+    let records = delivery.records_in_spool();
+    if records > 0
+        && let Some(folder) = spool_folder
+    {
+        tracing::warn!(
+            "{records} records stay in the spool in {}; the next start with this folder publishes them",
+            folder.display()
+        );
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Logs outages of Kafka. A task of its own, because other parts wait for a disk or for Kafka.
+async fn log_outages(delivery: Arc<Delivery>) {
+    let mut interval = tokio::time::interval(OUTAGE_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        delivery.log_outage(Instant::now());
+    }
 }
 
 /// Opens the spool on another thread, because that takes minutes for millions of records.

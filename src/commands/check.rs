@@ -2,10 +2,10 @@
 
 use clap::CommandFactory;
 
-use super::{Cli, Failure, output};
+use super::{Cli, Failure, blocking, output};
 use crate::config::{self, Faults, ServeArgs};
 use crate::finding::{Finding, Level};
-use crate::kafka::{TopicUse, Topics};
+use crate::kafka::{self, TopicUse, Topics, Unreached};
 use crate::spool;
 
 /// The flags of `check`.
@@ -43,12 +43,21 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
         timestamp_tolerance: serve.callback.timestamp_tolerance,
         spool,
     };
-    match Topics::new(&settings)?.inspect(&usage).await {
-        Ok(inspection) => {
+    let probed = settings.clone();
+    let reachability = blocking(move || kafka::probe(&probed)).await??;
+    let unreached = reachability.unreached.into_iter();
+    findings.extend(unreached.map(judge_unreached));
+    let inspected = match reachability.is_any_reached {
+        true => Some(Topics::new(&settings)?.inspect(&usage).await),
+        false => None,
+    };
+    match inspected {
+        None => {}
+        Some(Ok(inspection)) => {
             findings.push(Finding::ok("Kafka", "answers"));
             findings.extend(inspection.findings);
         }
-        Err(error) => findings.push(Finding::error(
+        Some(Err(error)) => findings.push(Finding::error(
             "Kafka",
             format!("does not answer ({error}); check ZIM2KAFKA_KAFKA_BROKERS and the network"),
         )),
@@ -77,4 +86,30 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
         return Err(Failure::Reported);
     }
     Ok(())
+}
+
+/// What to check if a broker cannot be reached.
+fn judge_unreached(unreached: Unreached) -> Finding {
+    let Unreached {
+        is_advertised,
+        step,
+        text,
+    } = unreached;
+    let text = match text.as_str() {
+        "" => "no answer",
+        text => text,
+    };
+    let advice = match step {
+        Some(step) => step.advice(),
+        None => "check ZIM2KAFKA_KAFKA_BROKERS and the network",
+    };
+    Finding::error(
+        "Kafka",
+        match is_advertised {
+            false => format!("does not answer ({text}); {advice}"),
+            true => format!(
+                "a broker does not answer at the address that Kafka advertises ({text}); check its advertised.listeners; {advice}"
+            ),
+        },
+    )
 }

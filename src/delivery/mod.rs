@@ -15,6 +15,7 @@
 mod distance;
 mod files;
 mod lanes;
+mod outage;
 mod producers;
 mod publisher;
 mod queue;
@@ -23,12 +24,13 @@ mod refused;
 mod spooler;
 mod ticket;
 mod wakeup;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
@@ -39,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, Spool};
 pub use files::{FEW_OPEN_FILES, max_kafka_files};
 use lanes::Lanes;
+use outage::Outage;
 use producers::{Producers, Shared};
 use publisher::Publisher;
 use queue::{Disk, Sequence};
@@ -55,16 +58,25 @@ pub struct Delivery {
     publisher: Mutex<Option<Publisher>>,
     reader: Mutex<Option<Reader>>,
     spooler: Mutex<Option<Spooler>>,
+    spool_status: Arc<SpoolStatus>,
+    /// How long Kafka may take before a record goes to the spool; `None` without a spool.
+    spool_after: Option<Duration>,
+    metrics: Arc<Metrics>,
+    outage: Mutex<Outage>,
     damage: Arc<SetOnce<Arc<spool::Error>>>,
 }
 
 /// Facts that decide whether an event that arrives now will probably become durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryState {
     /// Whether the spool takes records; `None` without a spool.
     pub spool_works: Option<bool>,
     /// Whether a connection to a broker is up.
     pub kafka_is_up: bool,
+    /// Why brokers cannot be reached, as far as librdkafka reports it.
+    pub kafka_errors: String,
+    /// Why events have waited for long although a broker is connected, if they have.
+    pub cause: Option<String>,
     /// How long the oldest event that is not durable has waited.
     pub oldest_age: Duration,
 }
@@ -149,7 +161,8 @@ impl Delivery {
             }
         };
         let lanes = Arc::new(Lanes::new(&settings.routes, queue));
-        let has_spool = spool.is_some();
+        let spool_after = spool.as_ref().map(|spool| spool.settings().after);
+        let has_backlog = spool.as_ref().is_some_and(|spool| spool.records().0 > 0);
         let damage = Arc::new(SetOnce::new());
         let on_damage = {
             let damage = Arc::clone(&damage);
@@ -174,7 +187,8 @@ impl Delivery {
             (metrics.spool()).opened(spool.settings().max_bytes, lost);
             let (wakeups, metrics) = (Arc::clone(&wakeups), Arc::clone(metrics));
             let lanes = Arc::clone(&lanes);
-            Spooler::start(spool, wakeups, lanes, metrics, spool_status, on_damage)
+            let status = Arc::clone(&spool_status);
+            Spooler::start(spool, wakeups, lanes, metrics, status, on_damage)
         });
         let spooler =
             (spooler.transpose()).map_err(|error| StartError::Thread("spooler", error))?;
@@ -184,7 +198,7 @@ impl Delivery {
             status: Arc::clone(&status),
             metrics: Arc::clone(metrics),
             wakeups: Arc::clone(&wakeups),
-            has_spool,
+            has_spool: spool_after.is_some(),
             batch_bytes: AtomicUsize::new(usize::MAX),
         });
         let producers = producers.map_err(StartError::Producer)?;
@@ -196,6 +210,10 @@ impl Delivery {
             publisher: Mutex::new(Some(publisher)),
             reader: Mutex::new(reader),
             spooler: Mutex::new(spooler),
+            spool_status,
+            spool_after,
+            metrics: Arc::clone(metrics),
+            outage: Mutex::new(Outage::new(has_backlog, Instant::now())),
             damage,
         })
     }
@@ -225,8 +243,10 @@ impl Delivery {
     pub fn state(&self) -> DeliveryState {
         let ages = (self.lanes.events().iter()).map(|lane| lane.queue.oldest_age());
         DeliveryState {
-            spool_works: self.spooler.lock().as_ref().map(Spooler::is_working),
+            spool_works: self.spool_after.map(|_| self.spool_status.is_working()),
             kafka_is_up: self.status.is_up(),
+            kafka_errors: self.status.errors(),
+            cause: self.cause(),
             oldest_age: ages.max().unwrap_or_default(),
         }
     }

@@ -44,6 +44,11 @@ pub(super) struct SpoolStatus {
 }
 
 impl SpoolStatus {
+    /// Whether the last write succeeded and found space.
+    pub(super) fn is_working(&self) -> bool {
+        self.is_working.load(Ordering::Relaxed)
+    }
+
     /// Whether the files were removed or replaced: the next start will not find them.
     pub(super) fn has_lost_files(&self) -> bool {
         self.has_lost_files.load(Ordering::Relaxed)
@@ -53,7 +58,6 @@ impl SpoolStatus {
 /// The running spooler.
 pub(super) struct Spooler {
     wakeups: Arc<Wakeups>,
-    status: Arc<SpoolStatus>,
     thread: JoinHandle<()>,
 }
 
@@ -77,7 +81,7 @@ impl Spooler {
             wakeups: Arc::clone(&wakeups),
             lanes,
             metrics,
-            status: Arc::clone(&status),
+            status,
             on_damage: Box::new(on_damage),
             last_deletion: Instant::now(),
             delete_retry: None,
@@ -90,16 +94,7 @@ impl Spooler {
         let thread = thread::Builder::new()
             .name("spooler".to_owned())
             .spawn(move || worker.run())?;
-        Ok(Self {
-            wakeups,
-            status,
-            thread,
-        })
-    }
-
-    /// Whether the last write succeeded and found space.
-    pub(super) fn is_working(&self) -> bool {
-        self.status.is_working.load(Ordering::Relaxed)
+        Ok(Self { wakeups, thread })
     }
 
     /// Writes and deletes one last time, and closes the spool.

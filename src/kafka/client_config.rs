@@ -1,6 +1,7 @@
 //! The librdkafka properties of producers.
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
 use super::MAX_MESSAGE_BYTES;
 
@@ -51,6 +52,10 @@ pub(super) fn of_producer(mut client: ClientConfig, ordering: Ordering) -> Clien
         }
     }
     set_socket_timeout(&mut client);
+    // Why a connection fails is partly in librdkafka's log only, up to this level.
+    if (client.log_level as i32) < RDKafkaLogLevel::Info as i32 {
+        client.set_log_level(RDKafkaLogLevel::Info);
+    }
     let (in_flight, gapless) = match ordering {
         Ordering::Relaxed => ("5", "false"),
         Ordering::Strict => ("1", "true"),

@@ -6,7 +6,9 @@ mod client_config;
 mod consumer;
 mod embedded;
 mod events;
+mod failures;
 mod offsets;
+mod probe;
 mod producer;
 mod properties;
 mod rights;
@@ -20,14 +22,16 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use crate::event::Routes;
-pub use broker_status::BrokerStatus;
+pub use broker_status::{BrokerStatus, Connection};
 pub use brokers::{BrokerError, check_brokers};
 pub(crate) use client_config::Ordering;
 pub use consumer::{Consumed, StartFrom, Subscription};
 pub use embedded::EmbeddedKafka;
+pub use failures::Step;
+pub use probe::{Reachability, Unreached, probe};
 pub(crate) use producer::{PARTITION_DEPTH, Producer, Report, Reports, SendError};
 pub use properties::{Place, Problem, Properties, PropertyError, REFUSED};
-pub(crate) use statistics::Statistics;
+pub(crate) use statistics::{Statistics, TopicStatistics};
 pub use topics::{Inspection, TopicUse, Topics};
 
 /// The largest message that a producer hands to Kafka, in bytes. A topic must accept this size.

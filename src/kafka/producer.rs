@@ -19,6 +19,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::client_config::{BATCH_BYTES, Ordering, of_producer};
 use super::events::{Batch, Event, EventQueue};
+use super::failures::why_not_delivered;
 use super::offsets::AckedOffsets;
 use super::statistics::Statistics;
 use super::{BrokerStatus, Error, KafkaSettings};
@@ -57,7 +58,8 @@ pub(crate) enum Report {
     /// Kafka rejected the batch because of another record, or because of its size. It may take this
     /// record.
     Bystander,
-    /// Anything else: the record may be in the topic or not.
+    /// Anything else: the record may be in the topic or not. The text goes on with what is wrong
+    /// after the name of the topic.
     Failed(String),
 }
 
@@ -186,7 +188,10 @@ impl Producer {
                     level,
                     facility,
                     message,
-                } => log(level, &facility, &message),
+                } => {
+                    self.status.take_log(&facility, &message);
+                    log(level, &facility, &message);
+                }
             }
         }
     }
@@ -214,7 +219,7 @@ impl Producer {
             } else if code.is_some_and(is_final) {
                 SendError::Rejected(error.to_string())
             } else {
-                SendError::Failed(error.to_string())
+                SendError::Failed(code.map_or_else(|| error.to_string(), why_not_delivered))
             }
         })
     }
@@ -258,8 +263,15 @@ impl Producer {
             self.status.take_first_round_trip(shortest);
         }
         if !asked.is_empty() {
-            // Attempts to connect that failed before say nothing about Kafka any more.
-            while self.events.poll().is_some() {}
+            // Attempts to connect that failed before say nothing about Kafka as a whole any more.
+            while let Some(event) = self.events.poll() {
+                if let Event::Log {
+                    facility, message, ..
+                } = event
+                {
+                    self.status.take_log(&facility, &message);
+                }
+            }
         }
         let partitions = asked.into_iter().map(|(partitions, _)| partitions);
         partitions.take(topics.len()).collect()
@@ -289,7 +301,7 @@ fn judge(batch: Batch) -> Reports {
     let report = |code: RDKafkaErrorCode, offset: i64| match code {
         RDKafkaErrorCode::NoError if offset >= 0 => Report::Acked,
         // librdkafka's conclusion and not Kafka's answer.
-        RDKafkaErrorCode::NoError => Report::Failed("acknowledged without an offset".to_owned()),
+        RDKafkaErrorCode::NoError => Report::Failed("acknowledges without an offset".to_owned()),
         RDKafkaErrorCode::InvalidDifferentRecord => Report::Bystander,
         _ if is_too_large => Report::Bystander,
         code => {
@@ -297,7 +309,7 @@ fn judge(batch: Batch) -> Reports {
             match is_final(code) {
                 true if is_named => Report::Rejected(reason),
                 true => Report::Suspect(reason),
-                false => Report::Failed(reason),
+                false => Report::Failed(why_not_delivered(code)),
             }
         }
     };

@@ -4,21 +4,36 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 /// What a producer knows of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statistics {
-    /// Brokers with an open connection.
-    pub(crate) brokers_up: usize,
+    /// The name of each broker and the state of its connection.
+    pub(crate) brokers: Vec<(String, String)>,
     /// The shortest time from a request to its response in the last second, of the broker that is
     /// farthest away. `None` without a request.
     pub(crate) round_trip: Option<Duration>,
-    /// Topics that the producer has asked for or written to, with their number of partitions.
-    pub(crate) partitions: Vec<(String, usize)>,
+    /// The topics that the producer has asked for or written to.
+    pub(crate) topics: Vec<TopicStatistics>,
+}
+
+/// What a producer knows of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicStatistics {
+    pub(crate) name: String,
+    /// Its number of partitions; 0 until that is known.
+    pub(crate) partitions: usize,
+    /// The partitions that have no leader.
+    pub(crate) leaderless: Vec<i32>,
 }
 
 impl Statistics {
+    /// How many brokers have an open connection.
+    pub(crate) fn brokers_up(&self) -> usize {
+        let states = self.brokers.iter().map(|(_, state)| state.as_str());
+        states.filter(|state| is_up(state)).count()
+    }
+
     /// Reads the JSON that librdkafka's STATISTICS.md describes. `None` if it is something else.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
@@ -42,27 +57,51 @@ impl Statistics {
         #[derive(Deserialize)]
         struct Topic<'a> {
             #[serde(borrow)]
-            partitions: BTreeMap<&'a str, IgnoredAny>,
+            partitions: BTreeMap<&'a str, Partition>,
+        }
+        #[derive(Deserialize)]
+        struct Partition {
+            /// The number of the leader that Kafka named, negative if it named none.
+            #[serde(default)]
+            leader: i32,
+            /// The broker that librdkafka sends to, negative if there is none.
+            #[serde(default)]
+            broker: i32,
         }
         /// Of records whose partition is not known yet.
         const UNASSIGNED: &str = "-1";
 
         let Json { brokers, topics } = serde_json::from_slice(json).ok()?;
-        let is_up = |broker: &&Broker<'_>| matches!(broker.state, "UP" | "REAUTH");
         let measured = brokers.values().filter(|broker| broker.rtt.cnt > 0);
-        let known = |(name, topic): (&str, Topic<'_>)| {
-            let partitions = topic.partitions.keys().filter(|id| **id != UNASSIGNED);
-            (name.to_owned(), partitions.count())
+        let topic = |(name, topic): (&str, Topic<'_>)| {
+            let partitions = topic.partitions.iter().filter(|(id, _)| **id != UNASSIGNED);
+            let leaderless = partitions
+                .clone()
+                .filter(|(_, known)| known.leader.min(known.broker) < 0);
+            let mut leaderless: Vec<i32> =
+                leaderless.filter_map(|(id, _)| id.parse().ok()).collect();
+            leaderless.sort_unstable();
+            TopicStatistics {
+                name: name.to_owned(),
+                partitions: partitions.count(),
+                leaderless,
+            }
         };
-        let partitions = topics.into_iter().map(known);
         Some(Self {
-            brokers_up: brokers.values().filter(is_up).count(),
             round_trip: measured
                 .map(|broker| Duration::from_micros(broker.rtt.min.unsigned_abs()))
                 .max(),
-            partitions: partitions.filter(|(_, count)| *count > 0).collect(),
+            brokers: (brokers.iter())
+                .map(|(name, broker)| ((*name).to_owned(), broker.state.to_owned()))
+                .collect(),
+            topics: topics.into_iter().map(topic).collect(),
         })
     }
+}
+
+/// Whether a broker with a connection in this state takes requests.
+pub(super) fn is_up(state: &str) -> bool {
+    matches!(state, "UP" | "REAUTH")
 }
 
 #[cfg(test)]
@@ -75,16 +114,20 @@ mod tests {
             "a:1/1":{"state":"UP","rtt":{"min":900,"max":2000,"cnt":3}},
             "b:1/2":{"state":"UP","rtt":{"min":5000,"max":5000,"cnt":1}},
             "c:1/3":{"state":"DOWN","rtt":{"min":0,"max":0,"cnt":0}}},
-            "topics":{"t":{"partitions":{"0":{"partition":0},"1":{},"-1":{}}},"new":{"partitions":{"-1":{}}}}}"#;
+            "topics":{"t":{"partitions":{"0":{"leader":2},"1":{"leader":-1},"10":{"leader":-1},"2":{"leader":-1},"-1":{"leader":-1}}},
+            "new":{"partitions":{"-1":{"leader":-1}}}}}"#;
         let statistics = Statistics::parse(json).expect("valid");
-        assert_eq!(
-            statistics,
-            Statistics {
-                brokers_up: 2,
-                round_trip: Some(Duration::from_millis(5)),
-                partitions: vec![("t".to_owned(), 2)],
-            }
-        );
+        assert_eq!(statistics.brokers_up(), 2);
+        assert_eq!(statistics.round_trip, Some(Duration::from_millis(5)));
+        let broker = ("c:1/3".to_owned(), "DOWN".to_owned());
+        assert!(statistics.brokers.contains(&broker), "{statistics:?}");
+        let topic = |name: &str, partitions, leaderless: &[i32]| TopicStatistics {
+            name: name.to_owned(),
+            partitions,
+            leaderless: leaderless.to_vec(),
+        };
+        let expected = [topic("new", 0, &[]), topic("t", 4, &[1, 2, 10])];
+        assert_eq!(statistics.topics, expected);
         assert_eq!(Statistics::parse(b"{}"), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The log on stderr, which no thread waits for, and helpers for its messages.
+//! The log on stderr, which no thread waits for, and helpers for its messages: throttles, errors
+//! with their causes, times.
 
 mod descriptor;
 mod line;
@@ -122,6 +123,20 @@ impl<K> Default for LogThrottle<K> {
     }
 }
 
+/// Displays a time in the largest unit of which it has at least two: `40 s`, `5 min`, `3 h`.
+pub(crate) struct Ago(pub(crate) Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            seconds @ ..120 => write!(f, "{seconds} s"),
+            seconds @ 120..7200 => write!(f, "{} min", seconds / 60),
+            seconds @ 7200..172_800 => write!(f, "{} h", seconds / 3600),
+            seconds => write!(f, "{} days", seconds / 86_400),
+        }
+    }
+}
+
 /// Displays an error with its causes, separated by colons. Skips a cause that the text before it
 /// contains: some libraries print their source and return it too.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
@@ -145,6 +160,13 @@ impl fmt::Display for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_displayed_in_a_unit_that_people_read() {
+        let shown =
+            [0, 119, 120, 7199, 7200, 172_800].map(|s| Ago(Duration::from_secs(s)).to_string());
+        assert_eq!(shown, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 days"]);
+    }
 
     #[test]
     fn causes_are_displayed_once() {

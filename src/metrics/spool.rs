@@ -1,7 +1,7 @@
 //! The metrics of the spool.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
@@ -106,6 +106,23 @@ impl SpoolMetrics {
         self.refused.set(refused);
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.oldest.store(oldest.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The bytes that the spool uses on disk and may use.
+    pub fn bytes(&self) -> (u64, u64) {
+        let bytes = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
+        (bytes(&self.bytes), bytes(&self.max_bytes))
+    }
+
+    /// The age of the oldest record that Kafka has not rejected permanently; zero if there is none.
+    pub fn oldest_age(&self) -> Duration {
+        self.update_age();
+        Duration::try_from_secs_f64(self.oldest_age.get()).unwrap_or_default()
+    }
+
+    /// How many records from the spool Kafka has acknowledged.
+    pub fn replayed_records(&self) -> u64 {
+        self.replayed.get()
     }
 
     /// Records were written and synced.

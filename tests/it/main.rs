@@ -22,6 +22,7 @@ mod leaks;
 mod limits;
 mod log;
 mod metrics;
+mod outage;
 mod partitions;
 mod properties;
 mod readme;

@@ -120,9 +120,12 @@ impl Current {
             }
         };
         let on_statistics = |statistics: Statistics| {
-            for (topic, partitions) in statistics.partitions {
-                if let Some(lane) = shared.lanes.of_topic(&topic) {
-                    lane.set_partitions(partitions);
+            for topic in statistics.topics {
+                if let Some(lane) = shared.lanes.of_topic(&topic.name) {
+                    if topic.partitions > 0 {
+                        lane.set_partitions(topic.partitions);
+                    }
+                    lane.queue.note_topic(topic);
                 }
             }
         };

@@ -27,6 +27,7 @@ mod repartition;
 mod reports;
 mod returned;
 mod state;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,7 @@ pub(super) use pacing::Pacing;
 pub use partitions::{MAX_LOADED_BYTES, MAX_LOADED_RECORDS};
 pub(super) use reports::Reported;
 use state::{QueueState, RECORD_OVERHEAD_BYTES};
+pub(super) use waiting::Waiting;
 
 /// The bytes that records of a lane may take while they are in memory only, their overhead
 /// included. A full queue refuses a record before it numbers it.

@@ -70,9 +70,10 @@ impl Queue {
                     reported.rejected += 1;
                     state.take_back(producer, number);
                 }
-                Report::Failed(_) => {
+                Report::Failed(reason) => {
                     if state.take_back(producer, number) {
                         reported.failed += 1;
+                        state.obstacles.note_failure(reason, now);
                         state.pause_partition(number, now);
                     }
                 }

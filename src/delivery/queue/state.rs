@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::keys::{Keys, Next};
 use super::partitions::Partitions;
+use super::waiting::Obstacles;
 use super::{ProducerId, Via};
 use crate::delivery::ticket::Ticket;
 use crate::event::Record;
@@ -50,6 +51,9 @@ pub(super) struct QueueState {
     pub(super) replaced: HashSet<u64>,
     /// Rows on disk that Kafka rejects and that are still to be marked so.
     pub(super) unmarked_refused: BTreeSet<u64>,
+
+    /// Why records may wait.
+    pub(super) obstacles: Obstacles,
 
     /// Kafka remembers a producer whose last record has this timestamp or a later one.
     pub(super) remembered_from: i64,
@@ -159,6 +163,7 @@ impl QueueState {
             last_deletion: Instant::now(),
             replaced: HashSet::new(),
             unmarked_refused: BTreeSet::new(),
+            obstacles: Obstacles::default(),
             remembered_from: if cfg!(test) { i64::MIN } else { i64::MAX },
             producer_expiration: Duration::ZERO,
             bytes: 0,

@@ -152,6 +152,11 @@ impl Cluster {
         addresses(proxies.map(|address| address.port()))
     }
 
+    /// The bootstrap servers behind those proxies. What they advertise are the proxies.
+    pub(crate) fn behind_proxies(&self) -> String {
+        addresses(self.brokers.iter().map(|broker| broker.ports.proxied))
+    }
+
     /// The proxy before one broker. Those of the shared cluster are for the tests of `support`.
     pub(crate) fn proxy(&self, broker: usize) -> &Proxy {
         &self.broker(broker).proxy

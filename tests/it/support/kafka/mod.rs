@@ -35,6 +35,7 @@ use rdkafka::error::KafkaError;
 pub(crate) use cluster::{Cluster, Setup};
 pub(crate) use machine::Jvm;
 use machine::Machine;
+pub(crate) use pool::Exclusive;
 pub(crate) use publish::publish;
 pub(crate) use records::TestRecord;
 pub(crate) use security::SaslSsl;

@@ -1,0 +1,215 @@
+//! Connects to Kafka once, and to each broker that has a partition of our topics.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::{BaseProducer, Producer as _};
+
+use super::client_config::{Ordering, of_producer};
+use super::events::{Event, EventQueue};
+use super::failures::Step;
+use super::statistics::Statistics;
+use super::{BrokerStatus, Error, KafkaSettings};
+
+/// How long a bootstrap server may take, from the first attempt to connect.
+const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long the leaders of partitions may take, all together.
+const LEADERS_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long to wait for a broker at an address that Kafka advertises, if no leader is known.
+const ADVERTISED_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The time for the attempts to connect after all brokers have failed: a name may have several
+/// addresses, of which librdkafka tries one at a time.
+const OTHER_ADDRESSES_TIME: Duration = Duration::from_millis(1500);
+
+/// How often it is checked whether a broker answers.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long to set up a connection, unless the operator sets it. The default of 30 s is too long for
+/// someone who waits for the result.
+const SETUP_TIMEOUT: &str = "socket.connection.setup.timeout.ms";
+const SETUP_TIMEOUT_MS: &str = "5000";
+
+/// Which brokers can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reachability {
+    /// Whether a broker can be asked about topics.
+    pub is_any_reached: bool,
+    /// Those that cannot.
+    pub unreached: Vec<Unreached>,
+}
+
+/// A broker that cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreached {
+    /// Whether a bootstrap server answers, and this is an address that Kafka advertises.
+    pub is_advertised: bool,
+    /// What failed; `None` if nothing has failed so far, and nothing has answered.
+    pub step: Option<Step>,
+    /// The broker and the reason.
+    pub text: String,
+}
+
+/// Connects to Kafka and to the leader of each partition of our topics. Returns what could not be
+/// reached. Blocks for some seconds if there is something.
+///
+/// # Errors
+///
+/// If librdkafka does not accept the settings.
+pub fn probe(settings: &KafkaSettings) -> Result<Reachability, Error> {
+    let mut client = settings.client();
+    if client.get(SETUP_TIMEOUT).is_none() {
+        client.set(SETUP_TIMEOUT, SETUP_TIMEOUT_MS);
+    }
+    let inner: BaseProducer = of_producer(client, Ordering::Relaxed).create()?;
+    let probe = Probe {
+        events: EventQueue::of(inner.client()),
+        inner,
+        status: BrokerStatus::new(None),
+        was_up: AtomicBool::new(false),
+    };
+    let topic = settings.routes.dead_letter_topic();
+    if !probe.reaches_any(topic) {
+        return Ok(Reachability {
+            is_any_reached: false,
+            unreached: unreached(false, &probe.status),
+        });
+    }
+    let mut leaders = BTreeMap::new();
+    for topic in settings.routes.topics() {
+        leaders.extend(probe.leaders(topic));
+    }
+    let deadline = Instant::now() + LEADERS_TIMEOUT;
+    let reaches = |(topic, partition): &(String, i32)| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        probe.reaches_leader(topic, *partition, left)
+    };
+    let reached = leaders.values().filter(|leader| reaches(leader)).count();
+    let (is_any_reached, are_all) = match leaders.is_empty() {
+        false => (reached > 0, reached == leaders.len()),
+        // librdkafka connects to some broker all the same.
+        true => {
+            let is_reached = probe.reaches_advertised();
+            (is_reached, is_reached)
+        }
+    };
+    probe.poll();
+    Ok(Reachability {
+        is_any_reached,
+        unreached: match are_all {
+            true => Vec::new(),
+            false => unreached(true, &probe.status),
+        },
+    })
+}
+
+/// A client that sends no records.
+struct Probe {
+    // First, because it must be dropped before the client.
+    events: EventQueue,
+    inner: BaseProducer,
+    status: BrokerStatus,
+    was_up: AtomicBool,
+}
+
+impl Probe {
+    fn poll(&self) {
+        while let Some(event) = self.events.poll() {
+            match event {
+                Event::Statistics(json) => {
+                    if let Some(statistics) = Statistics::parse(&json) {
+                        self.status.take_statistics(&statistics, &self.was_up);
+                    }
+                }
+                Event::Error { code, reason } => self.status.take_probe_error(code, &reason),
+                Event::Log {
+                    facility, message, ..
+                } => self.status.take_log(&facility, &message),
+                Event::Reports(_) => {}
+            }
+        }
+    }
+
+    /// Whether a broker can be reached, which is asked for this topic.
+    fn reaches_any(&self, topic: &str) -> bool {
+        let began = Instant::now();
+        let mut down_since = None;
+        while began.elapsed() < BOOTSTRAP_TIMEOUT {
+            let asked = Instant::now();
+            let client = self.inner.client();
+            if client.fetch_metadata(Some(topic), PROBE_INTERVAL).is_ok() {
+                return true;
+            }
+            // It may fail at once.
+            thread::sleep(PROBE_INTERVAL.saturating_sub(asked.elapsed()));
+            self.poll();
+            if self.status.is_down() {
+                let since = *down_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= OTHER_ADDRESSES_TIME {
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether a broker can be reached at an address that Kafka advertises, or none was tried.
+    fn reaches_advertised(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < ADVERTISED_TIMEOUT && !self.status.advertised_was_up() {
+            self.poll();
+            if !self.status.failed_steps(true).is_empty() {
+                return false;
+            }
+            thread::sleep(PROBE_INTERVAL);
+        }
+        true
+    }
+
+    /// A partition of each broker that leads one of this topic, by the broker's number.
+    fn leaders(&self, topic: &str) -> BTreeMap<i32, (String, i32)> {
+        let client = self.inner.client();
+        let metadata = client.fetch_metadata(Some(topic), LEADERS_TIMEOUT);
+        let topics = metadata.iter().flat_map(|metadata| metadata.topics());
+        let partitions = topics.flat_map(|found| found.partitions());
+        let led = partitions.filter(|partition| partition.leader() >= 0);
+        led.map(|partition| (partition.leader(), (topic.to_owned(), partition.id())))
+            .collect()
+    }
+
+    /// Whether the leader of this partition answers, even if it refuses the request.
+    fn reaches_leader(&self, topic: &str, partition: i32, timeout: Duration) -> bool {
+        let client = self.inner.client();
+        match client.fetch_watermarks(topic, partition, timeout) {
+            Ok(_) => true,
+            // librdkafka's own errors are negative, Kafka's are not.
+            Err(error) => error
+                .rdkafka_error_code()
+                .is_some_and(|code| code as i32 > 0),
+        }
+    }
+}
+
+fn unreached(is_advertised: bool, status: &BrokerStatus) -> Vec<Unreached> {
+    let failed = status.failed_steps(is_advertised);
+    let unreached = |step, text| Unreached {
+        is_advertised,
+        step,
+        text,
+    };
+    if failed.is_empty() {
+        let waiting = match is_advertised {
+            false => status.errors(),
+            true => status.advertised_errors(),
+        };
+        return vec![unreached(None, waiting)];
+    }
+    let failed = failed.into_iter();
+    failed
+        .map(|(step, text)| unreached(Some(step), text))
+        .collect()
+}
