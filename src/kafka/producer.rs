@@ -21,7 +21,7 @@ use super::client_config::{BATCH_BYTES, Ordering, of_producer};
 use super::events::{Batch, Event, EventQueue};
 use super::failures::why_not_delivered;
 use super::offsets::AckedOffsets;
-use super::statistics::Statistics;
+use super::statistics::{self, Statistics};
 use super::{BrokerStatus, Error, KafkaSettings};
 use crate::event::Record;
 
@@ -128,13 +128,7 @@ impl Producer {
             config.set("statistics.interval.ms", "0");
         }
         let inner: BaseProducer<Callbacks> = config.create_with_context(Callbacks)?;
-        if is_main {
-            // From now on librdkafka asks for the partitions of these topics, and not only once it
-            // has a record for them. The statistics have the answer, so none is waited for.
-            for topic in settings.routes.topics() {
-                let _no_answer_yet = inner.client().fetch_metadata(Some(topic), Duration::ZERO);
-            }
-        }
+        statistics::cover(inner.client(), settings.routes.topics().filter(|_| is_main));
         Ok(Self {
             events: EventQueue::of(inner.client()),
             inner,

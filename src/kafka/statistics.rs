@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rdkafka::client::{Client, ClientContext};
 use serde::Deserialize;
 
 /// What a producer knows of its cluster.
@@ -102,6 +103,18 @@ impl Statistics {
 /// Whether a broker with a connection in this state takes requests.
 pub(super) fn is_up(state: &str) -> bool {
     matches!(state, "UP" | "REAUTH")
+}
+
+/// Lets the statistics of this client cover these topics from now on, and not only once it has a
+/// record for them. librdkafka keeps asking for each topic that it was asked for, so the answer is
+/// not waited for.
+pub(super) fn cover<'a, C: ClientContext>(
+    client: &Client<C>,
+    topics: impl Iterator<Item = &'a str>,
+) {
+    for topic in topics {
+        let _no_answer_yet = client.fetch_metadata(Some(topic), Duration::ZERO);
+    }
 }
 
 #[cfg(test)]
