@@ -58,11 +58,13 @@ impl RawCallback {
         ];
         let usable = SIGNED.into_iter().zip(signed);
         let usable = usable.filter_map(|(name, value)| value.is_some().then_some(name));
-        let has = |name: &&str| callback.fields.iter().any(|field| field.name == *name);
-        let known = KNOWN.into_iter().filter(has);
-        let others = (callback.fields.iter()).filter(|field| !KNOWN.contains(&field.name.as_ref()));
+        let mut known: Vec<_> = usable.collect();
+        let (fields, _) = callback.others.read();
+        let has = |name: &&str| fields.iter().any(|field| field.name == *name);
+        known.extend(KNOWN.into_iter().filter(has));
+        let others = (fields.iter()).filter(|field| !KNOWN.contains(&field.name.as_ref()));
         Some(Fields {
-            known: usable.chain(known).collect(),
+            known,
             others: others.count(),
         })
     }

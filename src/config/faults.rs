@@ -71,13 +71,6 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-impl ConfigErrors {
-    /// Each fault.
-    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        self.0.iter()
-    }
-}
-
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
         Self(vec![error])

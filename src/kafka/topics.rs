@@ -97,7 +97,6 @@ impl Topics {
         let mut topic_found = false;
         for (place, name) in self.routes.topics().enumerate() {
             let mut found = self.describe(name).await?;
-            let mut is_created = false;
             if let (Err(TOPIC_MISSING), Some(create)) = (&found, self.create) {
                 if let Err(failed) = self.create(name, create).await {
                     findings.push(failed);
