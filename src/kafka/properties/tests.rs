@@ -341,7 +341,7 @@ fn every_fault_is_reported_in_the_order_of_the_places() {
         "acks=1;x;linger.ms=1s",
         "linger.ms=1\nsasl.jaas.config=x\na=\\u1\nb.c=2",
     );
-    let parsed = Properties::parse(Some(list), Some(&file), "");
+    let parsed = Properties::parse(Some(list), Some(file), "");
     let faults = parsed.expect_err("faults");
     let places: Vec<_> = faults.iter().map(|fault| fault.place).collect();
     let expected = [1, 2, 3].map(Place::Entry).into_iter();
