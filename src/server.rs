@@ -211,6 +211,8 @@ pub async fn run(
 
     let producer_stop_time = PRODUCER_STOP_TIME.min(settings.stop_deadline / 4);
     let deadline = Instant::now() + settings.stop_deadline - producer_stop_time;
+    // What stays is logged at the end.
+    outages.abort();
     tracing::info!(
         "stopping: not ready, accepting callbacks for another {:?}",
         settings.drain_delay
@@ -232,7 +234,6 @@ pub async fn run(
     }
     admin_port.stop();
     topics.abort();
-    outages.abort();
     reload.abort();
     let stopping = Arc::clone(&delivery);
     let stopped = tokio::task::spawn_blocking(move || stopping.stop());
