@@ -109,13 +109,14 @@ fn check_path(path: &str) -> Result<(), ConfigError> {
 /// # Errors
 ///
 /// If neither or both are set, or the secrets cannot be read.
-pub fn secrets(file: Option<&Path>) -> Result<(Secrets, Option<Source<Secrets>>), ConfigError> {
+pub fn secrets(file: Option<&Path>) -> Result<(Secrets, Option<Source<Secrets>>), ConfigErrors> {
     const FILE: &str = "ZIM2KAFKA_CALLBACK_SECRETS_FILE";
     match (variable(CALLBACK_SECRETS)?, file) {
         (Some(_), Some(_)) => Err(invalid(
             CALLBACK_SECRETS,
             format!("is set together with {FILE}; set one of the two"),
-        )),
+        )
+        .into()),
         (Some(list), None) => {
             let secrets = Secrets::parse_list(&list);
             let secrets = secrets.map_err(|error| invalid(CALLBACK_SECRETS, error))?;
@@ -137,7 +138,8 @@ pub fn secrets(file: Option<&Path>) -> Result<(Secrets, Option<Source<Secrets>>)
             format!(
                 "{NOT_SET}; write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console"
             ),
-        )),
+        )
+        .into()),
     }
 }
 
@@ -179,7 +181,7 @@ impl ConnectionArgs {
     /// # Errors
     ///
     /// If only one of the two files is set, or they cannot be read or used.
-    pub fn certificate(&self) -> Result<Option<(Certificate, Source<Certificate>)>, ConfigError> {
+    pub fn certificate(&self) -> Result<Option<(Certificate, Source<Certificate>)>, ConfigErrors> {
         const CERT: &str = "ZIM2KAFKA_TLS_CERT";
         const KEY: &str = "ZIM2KAFKA_TLS_KEY";
         let (cert, key) = match (&self.tls_cert, &self.tls_key) {
@@ -190,14 +192,16 @@ impl ConnectionArgs {
                     KEY,
                     CERT,
                     format!("is not set, but {CERT} is; set both or neither"),
-                ));
+                )
+                .into());
             }
             (None, Some(_)) => {
                 return Err(contradiction(
                     CERT,
                     KEY,
                     format!("is not set, but {KEY} is; set both or neither"),
-                ));
+                )
+                .into());
             }
         };
         let (source, certificate) = Source::open(&[(CERT, cert), (KEY, key)], |contents| {

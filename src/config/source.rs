@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
-use super::ConfigError;
 use super::file::{self, Content};
+use super::{ConfigError, ConfigErrors, Faults};
 
 /// A set of files that are parsed together.
 pub struct Source<T> {
@@ -37,10 +37,13 @@ impl<T> Source<T> {
     pub(super) fn open(
         files: &[(&'static str, &Path)],
         parse: fn(&[Content]) -> Result<T, ConfigError>,
-    ) -> Result<(Self, T), ConfigError> {
+    ) -> Result<(Self, T), ConfigErrors> {
         let (mut watched, mut contents) = (Vec::new(), Vec::new());
+        let mut faults = Faults::default();
         for &(variable, path) in files {
-            let opened = file::open(variable, path)?;
+            let Some(opened) = faults.take(file::open(variable, path)) else {
+                continue;
+            };
             watched.push(SourceFile {
                 variable,
                 path: path.to_path_buf(),
@@ -48,6 +51,7 @@ impl<T> Source<T> {
             });
             contents.push(opened.content);
         }
+        faults.finish(Some(()))?;
         let found = Ok(digest(&contents));
         let source = Self {
             files: watched,
@@ -187,6 +191,31 @@ mod tests {
         write("2");
         assert_eq!(source.check(true), Some(Ok(2)));
         assert_eq!(source.check(false), None);
+    }
+
+    #[test]
+    fn two_files_that_belong_together_are_parsed_once_both_are_replaced() {
+        fn pair(contents: &[Content]) -> Result<Content, ConfigError> {
+            match contents {
+                [one, two] if one == two => Ok(one.clone()),
+                _ => Err(invalid("ONE", "does not belong to TWO")),
+            }
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        let write = |path: &Path, text: &str| fs::write(path, text).expect("it can be written");
+        write(&one, "1");
+        write(&two, "1");
+        let (mut source, _) =
+            Source::open(&[("ONE", &one), ("TWO", &two)], pair).expect("both are there");
+        write(&one, "2");
+        assert_eq!(source.check(false), None, "the other may follow");
+        write(&two, "2");
+        assert_eq!(source.check(false), None);
+        let parsed = source
+            .check(false)
+            .map(|parsed| parsed.expect("they are a pair"));
+        assert_eq!(parsed.as_deref().map(Vec::as_slice), Some(&b"2"[..]));
     }
 
     /// As kubelet does it: the file is a link through `..data`, a link to the folder of a version.
