@@ -74,9 +74,12 @@ pub fn probe(settings: &KafkaSettings) -> Result<Reachability, Error> {
     };
     let topic = settings.routes.dead_letter_topic();
     if !probe.reaches_any(topic) {
+        // A bootstrap server has answered if an address is known that Kafka advertises. librdkafka
+        // may then have left it before it could be asked about a topic.
+        let is_advertised = !probe.status.failed_steps(true).is_empty();
         return Ok(Reachability {
             is_any_reached: false,
-            unreached: unreached(false, &probe.status),
+            unreached: unreached(is_advertised, &probe.status),
         });
     }
     let mut leaders = BTreeMap::new();

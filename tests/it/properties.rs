@@ -153,12 +153,9 @@ fn a_file_that_is_not_utf_8_is_refused_with_its_line() {
     for (content, expected) in [
         (
             &b"client.id=a\n\nsasl.password=geheim\xe4\n"[..],
-            "line 3: not valid UTF-8",
+            ": line 3 is not valid UTF-8; save the file as UTF-8",
         ),
-        (
-            b"\xff\xfec\0l\0",
-            "line 1: the file is UTF-16; save it as UTF-8",
-        ),
+        (b"\xff\xfec\0l\0", ": is UTF-16; save it as UTF-8"),
     ] {
         let file = File::of(content);
         let ended = serve(&[(FILE, file.path())]);

@@ -299,7 +299,7 @@ fn a_spool_that_takes_no_records_is_not_praised() {
         });
         seen
     });
-    let ending = "the spool takes no records, so events are answered 503, and the sender drops each after 62 s";
+    let ending = "the spool takes no records (check the disk of ZIM2KAFKA_SPOOL_DIR), so events are answered 503, and the sender drops each after 62 s";
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains(ending), "{lines:?}");
     assert!(
