@@ -45,7 +45,7 @@ pub(super) fn consequence(seen: &Observed) -> &'static str {
     match seen.spool {
         Some(SpoolUse { works: true, .. }) => "events go to the spool",
         Some(_) => {
-            "the spool takes no records, so events are answered 503, and the sender drops each after 62 s"
+            "the spool takes no records (check the disk of ZIM2KAFKA_SPOOL_DIR), so events are answered 503, and the sender drops each after 62 s"
         }
         None => "events are answered 503, and the sender drops each after 62 s",
     }
