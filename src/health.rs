@@ -207,7 +207,7 @@ mod tests {
             };
             judge(&state, topic_found, deadline).to_string()
         };
-        let leaderless = Some("the topic t has no leader for the partition 0");
+        let leaderless = Some("the topic t has no leader for partition 0");
         for (text, expected) in [
             (text(None, true, true, 0, None), "ready"),
             (text(Some(true), true, true, 1, None), "ready"),
@@ -221,7 +221,7 @@ mod tests {
             ),
             (
                 text(Some(true), true, true, 0, leaderless),
-                "degraded: the topic t has no leader for the partition 0; events go to the spool",
+                "degraded: the topic t has no leader for partition 0; events go to the spool",
             ),
             (text(None, true, true, 0, leaderless), "ready"),
             (
@@ -246,7 +246,7 @@ mod tests {
             ),
             (
                 text(None, true, true, 2, leaderless),
-                "not ready: an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE (the topic t has no leader for the partition 0)",
+                "not ready: an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE (the topic t has no leader for partition 0)",
             ),
             (
                 text(None, false, true, 2, None),

@@ -70,14 +70,14 @@ fn cannot_start(error: io::Error) -> Failure {
 }
 
 /// The memory holds secrets, signatures and bodies, which a core dump would write to a disk. The
-/// limit is for systems without the other. Linux ignores it if a program takes the dumps, as
+/// limit is for systems other than Linux, which ignores it if a program takes the dumps, as
 /// systemd-coredump does.
 fn turn_off_core_dumps() {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
-    // A limit can always be lowered, and no other is better if it cannot.
+    // Lowering a limit cannot fail. If it did, no other call would help.
     let _ = setrlimit(Resource::Core, none);
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

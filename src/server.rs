@@ -211,7 +211,7 @@ pub async fn run(
 
     let producer_stop_time = PRODUCER_STOP_TIME.min(settings.stop_deadline / 4);
     let deadline = Instant::now() + settings.stop_deadline - producer_stop_time;
-    // What stays is logged at the end.
+    // Records that stay in the spool are logged at the end.
     outages.abort();
     tracing::info!(
         "stopping: not ready, accepting callbacks for another {:?}",

@@ -58,7 +58,7 @@ pub(super) struct Form<'a> {
 
 #[cfg(test)]
 impl Form<'_> {
-    /// Whether nothing but its signed fields has been converted.
+    /// Whether only its signed fields have been converted.
     pub(super) fn is_unread(&self) -> bool {
         self.object.get().is_none()
     }

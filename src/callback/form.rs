@@ -66,7 +66,7 @@ pub(super) fn signed_fields(body: &[u8]) -> impl Iterator<Item = Option<SignedFi
         })
 }
 
-/// The fields, also empty ones. Looks at each byte once.
+/// The fields, including empty ones. Reads each byte once.
 fn fields(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = body;
     iter::from_fn(move || {
@@ -137,7 +137,7 @@ fn text(encoded: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text.into_owned())
 }
 
-/// With a space for each plus, as encoders of form fields mean it.
+/// Replaces each plus with a space, as the form encoding requires.
 pub(super) fn with_spaces(encoded: &[u8]) -> Vec<u8> {
     let mut encoded = encoded.to_vec();
     for byte in &mut encoded {

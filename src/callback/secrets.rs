@@ -31,7 +31,7 @@ pub enum EntryError {
     /// Nothing before the `=`.
     #[error("has no appid before its =")]
     NoAppid,
-    /// The appid has a character that none has.
+    /// The appid has a character that no appid has.
     #[error(
         "has an appid that is neither * nor letters, digits, _ and -; write the AppID without quotes and blanks"
     )]
@@ -42,10 +42,10 @@ pub enum EntryError {
     /// Nothing behind the `=`.
     #[error("has an empty secret")]
     EmptySecret,
-    /// The secret has a character that none has.
+    /// The secret has a character that no secret has.
     #[error("has a secret with {0}; write the CallbackSecret without quotes and blanks")]
     Secret(&'static str),
-    /// The secret is what templates and examples have in its place.
+    /// The secret is a placeholder from a template or an example.
     #[error("has a placeholder; write the CallbackSecret from ZEGOCLOUD's console")]
     Placeholder,
     /// The secret holds the pair of another application.
@@ -192,7 +192,7 @@ impl Secrets {
     }
 }
 
-/// Splits an entry. What cannot be a secret must not replace one that works, so it is an error
+/// Splits an entry. Text that cannot be a secret must not replace a valid one, so it is an error
 /// rather than a secret that no signature matches.
 fn pair(entry: &str) -> Result<(&str, &str), EntryError> {
     let (appid, secret) = entry.split_once('=').ok_or(EntryError::Form)?;
@@ -240,20 +240,20 @@ fn is_appid(appid: &str) -> bool {
     appid == ANY || appid.bytes().all(is_valid)
 }
 
-/// What a character is, if no secret has it.
+/// Describes a character that no secret has; `None` for the others.
 fn impossible(character: char) -> Option<&'static str> {
     match character {
         '"' | '\'' | '`' => Some("a quotation mark"),
         _ if character.is_control() => Some("a control character"),
         _ if character.is_whitespace() => Some("a blank"),
         _ if character.is_ascii_graphic() || character.is_alphanumeric() => None,
-        // Among them: invisible characters, typographic quotation marks, and what stands for bytes
+        // Among them: invisible characters, typographic quotation marks, and U+FFFD for bytes
         // that could not be decoded.
         _ => Some("a character that is neither ASCII nor a letter"),
     }
 }
 
-/// Whether it is what a template has left, or a mask such as `***`.
+/// Whether it is a placeholder of a template, or a mask such as `***`.
 fn is_placeholder(secret: &str) -> bool {
     let is_variable = |name: &str| {
         name.starts_with(['{', '('])

@@ -16,7 +16,7 @@ pub struct Shape {
 #[derive(Debug, PartialEq, Eq)]
 struct Fields {
     known: Vec<&'static str>,
-    /// How many other fields there are. Their names are text of the request.
+    /// The number of other fields. Their names are not logged: they are text of the request.
     others: usize,
 }
 

@@ -113,9 +113,9 @@ pub enum Failure {
         "cannot write to stdout: {0}; check its disk and the limit of file sizes (ulimit -f), or send it elsewhere"
     )]
     Output(io::Error),
-    /// The reader of stdout has left, as `head` does. It has all that it wants, so this is not an
+    /// The other end has closed stdout, as `head` does. It has all that it needs, so this is not an
     /// error.
-    #[error("nobody reads stdout any longer")]
+    #[error("stdout was closed by its other end")]
     ReaderLeft,
     /// Anything else, in words.
     #[error("{0}")]
@@ -293,7 +293,7 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| LogWriter)
-        // They would be written past the writer.
+        // `tracing` would write them to stderr directly and wait for it.
         .log_internal_errors(false)
         .with_ansi(log::is_terminal());
     match cli.log.log_format {

@@ -1,4 +1,4 @@
-//! stdout, which has the results of the commands. They print with nothing else: `println!` panics
+//! Writes the results of the commands to stdout. Commands print only with this: `println!` panics
 //! if it cannot write, and would hold up the threads that wait for signals if nobody reads.
 
 use std::fmt::Display;
@@ -19,7 +19,7 @@ pub(super) async fn print(text: impl Display) -> Result<(), Failure> {
     blocking(move || write(&text)).await?
 }
 
-/// Writes this text. Waits for as long as the reader does not read.
+/// Writes this text. Waits while stdout blocks.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ fn failure(error: io::Error) -> Failure {
     }
 }
 
-/// Whether the reader has left, for a command that may have nothing to print for a long time.
+/// Whether the other end has closed stdout. For a command that may print nothing for a long time.
 pub(super) fn reader_left() -> bool {
     let stdout = io::stdout();
     let mut files = [PollFd::new(&stdout, PollFlags::empty())];
@@ -49,7 +49,7 @@ pub(super) fn reader_left() -> bool {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // A pipe without a reader is an error; a terminal that has gone, a hangup.
+    // A pipe that was closed is an error; a terminal that was closed, a hangup.
     let gone = PollFlags::ERR | PollFlags::HUP;
     poll(&mut files, Some(&now)).is_ok() && files.iter().any(|file| file.revents().intersects(gone))
 }

@@ -244,7 +244,7 @@ fn fault(error: &clap::Error, flags: &[String]) -> Option<Fault> {
             }
         }
         ErrorKind::InvalidValue if value.is_empty() => {
-            "has no value; write one behind it".to_owned()
+            "has no value; write one after it".to_owned()
         }
         ErrorKind::ArgumentConflict => "is given more than once; write it once".to_owned(),
         ErrorKind::TooManyValues => "takes no value; write it alone".to_owned(),
@@ -277,10 +277,7 @@ fn unknown_argument(argument: &str, flags: &[String]) -> Option<Fault> {
         return fault("is not expected here; --help lists the flags", None);
     };
     if flags.iter().any(|flag| flag == argument) {
-        return fault(
-            "is a flag of the command; write it behind the command",
-            None,
-        );
+        return fault("is a flag of the command; write it after the command", None);
     }
     let name = |flag: &str| flag.replace('-', "_").to_uppercase();
     let typed = name(typed);

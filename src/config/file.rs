@@ -55,7 +55,7 @@ pub(super) fn text(content: &[u8]) -> Result<&str, String> {
     if let Some(nul) = content.iter().position(|&byte| byte == 0) {
         let line = content.get(..nul).map_or(1, line);
         return Err(format!(
-            "line {line} has a NUL byte, so it is not a text in UTF-8; save it as UTF-8"
+            "line {line} has a NUL byte, so it is not UTF-8 text; save it as UTF-8"
         ));
     }
     str::from_utf8(content).map_err(|error| {
@@ -183,7 +183,7 @@ pub(super) fn read_regular(path: &Path) -> Result<Content, ReadError> {
     // It may have become a pipe meanwhile. Without this flag, opening one waits for its writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        // Another process has a lease on the file, which regular files only can have, and is
+        // Another process has a lease on the file, which only regular files can have, and is
         // giving it up.
         Err(error) if error.kind() == ErrorKind::WouldBlock => File::open(path),
         opened => opened,

@@ -39,13 +39,13 @@ pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Refuses what names a file elsewhere, but would be taken for a relative path.
+/// Refuses text that names a file in shells or URLs, but would be used as a relative path.
 fn check_path(text: &str) -> Result<(), String> {
     check_ends(text)?;
     let problem = if text.is_empty() {
         "is empty"
     } else if text.starts_with(['~', '$']) {
-        "begins with what only a shell replaces"
+        "begins with ~ or $, which only a shell expands"
     } else if text.contains("://") {
         "is a URL and not a path"
     } else {
@@ -63,7 +63,7 @@ pub(super) fn text(text: &str) -> Result<String, String> {
 
 pub(super) const NOT_UTF_8: &str = "is not valid UTF-8; write it in UTF-8";
 
-/// Refuses what surrounds a value and is not meant: the quotes and line ends of a file that is read
+/// Refuses text around a value that is not part of it: quotes and line ends of a file that is read
 /// by a program that knows neither, as `docker run --env-file` does.
 fn check_ends(text: &str) -> Result<(), String> {
     check_quotes(text)?;
@@ -202,9 +202,7 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => Err(format!(
-            "{text:?} is not a format of logs; write text or json"
-        )),
+        _ => Err(format!("{text:?} is not a log format; write text or json")),
     }
 }
 
@@ -236,7 +234,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
             None if is_level(directive) => has_level = true,
             None => return Err(format!("{directive:?} is not a level; {WRITE}")),
             Some((target, _)) if !is_target(target) => {
-                return Err(format!("{target:?} is not a target of logs; {WRITE}"));
+                return Err(format!("{target:?} is not a log target; {WRITE}"));
             }
             Some((_, level)) if !is_level(level) => {
                 return Err(format!("{level:?} is not a level; {WRITE}"));
@@ -391,11 +389,11 @@ mod tests {
                 ),
                 (
                     "~/spool",
-                    r#""~/spool" begins with what only a shell replaces; write a path such as /etc/zim2kafka/file"#,
+                    r#""~/spool" begins with ~ or $, which only a shell expands; write a path such as /etc/zim2kafka/file"#,
                 ),
                 (
                     "${HOME}/spool",
-                    r#""${HOME}/spool" begins with what only a shell replaces; write a path such as /etc/zim2kafka/file"#,
+                    r#""${HOME}/spool" begins with ~ or $, which only a shell expands; write a path such as /etc/zim2kafka/file"#,
                 ),
                 (
                     "file:///spool",
@@ -435,8 +433,8 @@ mod tests {
             ("zim2kafka=loud", r#""loud" is not a level"#),
             ("zim2kafka=", r#""" is not a level"#),
             ("a=b=c", r#""b=c" is not a level"#),
-            ("=info", r#""" is not a target of logs"#),
-            ("[span]=info", r#""[span]" is not a target of logs"#),
+            ("=info", r#""" is not a log target"#),
+            ("[span]=info", r#""[span]" is not a log target"#),
         ] {
             let error = log_filter(text).expect_err(text);
             let (found, write) = error.split_once("; ").expect("what to write");

@@ -12,7 +12,7 @@ pub const FEW_OPEN_FILES: u64 = 1024;
 /// itself. For three brokers, with some room for names that lead to the same broker.
 const CLIENT_FILES: u64 = 16;
 
-/// The clients that are no shard's producer: three other producers, the client that inspects topics,
+/// The clients that are not shard producers: three other producers, one that inspects the topics,
 /// and two that are being replaced.
 const OTHER_CLIENTS: u64 = 6;
 

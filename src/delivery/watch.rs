@@ -63,7 +63,7 @@ impl Delivery {
                 records: on_disk,
                 used,
                 limit: max / 8 * 7,
-                // A disk that does not answer is no error yet.
+                // A disk that does not answer is not an error yet.
                 works: self.spool_status.is_working() && in_memory_for < LONG_WAIT,
                 is_always_used: after.is_zero(),
                 published: metrics.replayed_records(),

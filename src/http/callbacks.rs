@@ -164,7 +164,7 @@ impl CallbackService {
         }
     }
 
-    /// Traces of what is refused on this port.
+    /// Counts and logs the refused requests of this port.
     pub(crate) fn refusals(&self) -> Arc<Refusals> {
         Arc::clone(&self.refusals)
     }

@@ -80,7 +80,7 @@ pub(crate) struct Port {
     pub(crate) trusted_proxies: Networks,
     /// The certificate; with one, the port serves HTTPS only.
     pub(crate) tls: Option<Tls>,
-    /// Traces of what is refused; `None` on the admin port.
+    /// Counts and logs refused requests; `None` on the admin port.
     pub(crate) refusals: Option<Arc<Refusals>>,
 }
 

@@ -1,4 +1,4 @@
-//! Traces of what is refused: a count, and a line at most once a minute for each kind.
+//! Counts refused requests, and logs each kind at most once a minute.
 //!
 //! A sender with a wrong URL, a proxy with a wrong setting and a disk that hangs look alike from
 //! outside: nothing arrives. No line contains text of a request.
@@ -120,19 +120,19 @@ impl Refused {
         let (noun, which, done, rest) = match self {
             Self::OtherPath => (
                 "request",
-                " to another path than ZIM2KAFKA_CALLBACK_PATH",
+                " to a path other than ZIM2KAFKA_CALLBACK_PATH",
                 "answered 404",
                 "; compare the URL in ZEGOCLOUD's console (a slash at the end counts), and check whether a proxy changes the path",
             ),
             Self::SlashAtTheEnd => (
                 "request",
-                " to another path than ZIM2KAFKA_CALLBACK_PATH, which differs by a slash at its end only,",
+                " to a path that differs from ZIM2KAFKA_CALLBACK_PATH only by a slash at its end",
                 "answered 404",
                 "; correct the URL in ZEGOCLOUD's console",
             ),
             Self::OtherPathNotPost => (
                 "request",
-                " to another path than ZIM2KAFKA_CALLBACK_PATH with another method than POST",
+                " to a path other than ZIM2KAFKA_CALLBACK_PATH with a method other than POST",
                 "answered 404",
                 "; the sender does not send these. The health check of a load balancer should request /livez on the admin port",
             ),
@@ -144,7 +144,7 @@ impl Refused {
             ),
             Self::OtherMethod => (
                 "request",
-                " to ZIM2KAFKA_CALLBACK_PATH with another method than POST",
+                " to ZIM2KAFKA_CALLBACK_PATH with a method other than POST",
                 "answered 405",
                 "; the sender uses POST only; check whether a proxy changes the method",
             ),
@@ -292,7 +292,7 @@ impl Refused {
         format!("{count} {noun}{s}{which} {were} {done} in the last minute{rest}")
     }
 
-    /// Logs what may be a lost event as a warning. The rest is noise on any port of the internet.
+    /// Warns if an event may be lost. The others are usual on any port of the internet.
     fn log(self, due: &Due<()>) {
         let text = self.text(due.count);
         match (self, self.reason()) {
@@ -311,7 +311,7 @@ mod tests {
     fn a_line_counts_and_advises() {
         assert_eq!(
             Refused::OtherPath.text(6),
-            "6 requests to another path than ZIM2KAFKA_CALLBACK_PATH were answered 404 in the last minute; compare the URL in ZEGOCLOUD's console (a slash at the end counts), and check whether a proxy changes the path"
+            "6 requests to a path other than ZIM2KAFKA_CALLBACK_PATH were answered 404 in the last minute; compare the URL in ZEGOCLOUD's console (a slash at the end counts), and check whether a proxy changes the path"
         );
         assert_eq!(
             Refused::Handshake.text(1),

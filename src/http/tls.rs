@@ -16,7 +16,7 @@ use crate::finding::Finding;
 /// A certificate with its chain and its key, ready to be served.
 pub struct Certificate {
     config: Arc<ServerConfig>,
-    /// When it is valid. rustls serves certificates that this cannot be read of, such as one with a
+    /// When it is valid. rustls serves certificates whose validity cannot be read, as one with a
     /// serial number of more than 20 bytes.
     validity: Result<Validity, der::Error>,
     /// Whether each certificate of the chain was issued by the next one.
@@ -34,7 +34,7 @@ struct Validity {
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// The file holds no certificate.
-    #[error("{0}; write the certificate and its chain as PEM blocks CERTIFICATE")]
+    #[error("{0}; write the certificate and its chain as CERTIFICATE PEM blocks")]
     NoCertificate(&'static str),
     /// The file holds no key.
     #[error(
@@ -52,7 +52,7 @@ pub enum CertificateError {
     )]
     KeyMismatch,
     /// The certificate cannot be used.
-    #[error("the first certificate cannot be used: {0}")]
+    #[error("the first certificate cannot be used: {0}; replace it with a valid one")]
     Unusable(#[source] rustls::Error),
 }
 
@@ -134,7 +134,7 @@ impl Certificate {
         if !self.is_in_order {
             findings.push(Finding::warning(
                 SUBJECT,
-                "the chain is not in order, so some senders cannot verify it; write the server's certificate first, and behind each certificate that of its issuer",
+                "the chain is not in order, so some senders cannot verify it; write the server's certificate first, and after each certificate that of its issuer",
             ));
         }
         findings

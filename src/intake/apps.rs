@@ -1,4 +1,4 @@
-//! What is known of each application that has a secret.
+//! The state of each application that has a secret.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(super) struct App {
     pub(super) secret_check: SecretCheck,
 }
 
-/// The secrets, and what is known of their applications. The configuration bounds it.
+/// The secrets, and the state of their applications. ZIM2KAFKA_CALLBACK_SECRETS bounds it.
 pub(super) struct Apps {
     pub(super) secrets: Secrets,
     pub(super) named: HashMap<String, Arc<App>>,
@@ -42,7 +42,7 @@ impl App {
 }
 
 impl Apps {
-    /// The applications of these secrets. Those that were known before keep what is known of them.
+    /// The applications of these secrets. Those that were known before keep their state.
     pub(super) fn new(secrets: Secrets, before: Option<&Self>, metrics: &AppMetrics) -> Self {
         let known = |appid: &str| before.and_then(|before| before.named.get(appid));
         let named: HashMap<_, _> = (secrets.appids())

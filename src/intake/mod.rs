@@ -260,7 +260,7 @@ fn report_malformed(due: Due<String>) {
 
 fn report_unauthorized(due: Due<String>) {
     tracing::warn!(
-        "{} answered 401 in the last minute{}; the sender drops each after 62 s. Check ZIM2KAFKA_CALLBACK_SECRETS, or a third party sends",
+        "{} answered 401 in the last minute{}; the sender drops each after 62 s. Check ZIM2KAFKA_CALLBACK_SECRETS; if it is right, a third party sends",
         callbacks(due.count),
         for_example(due.example)
     );

@@ -100,7 +100,7 @@ impl Suspicion {
         fmt::from_fn(move |f| match self {
             Self::AllFail => write!(
                 f,
-                "callbacks of {whose} fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid; without callbacks of its own, a third party sends"
+                "callbacks of {whose} fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid; if the application sends no callbacks, a third party does"
             ),
             Self::SomeFail { last_accepted } => write!(
                 f,
@@ -185,7 +185,7 @@ mod tests {
     fn the_warning_names_the_application() {
         assert_eq!(
             Suspicion::AllFail.warning("appid 7").to_string(),
-            "callbacks of appid 7 fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid; without callbacks of its own, a third party sends"
+            "callbacks of appid 7 fail the signature check and none passes; the sender drops each after 62 s. Check that ZIM2KAFKA_CALLBACK_SECRETS holds the project's CallbackSecret (not its ServerSecret) under the right appid; if the application sends no callbacks, a third party does"
         );
         let some = Suspicion::SomeFail {
             last_accepted: 41_999,

@@ -132,7 +132,7 @@ impl BrokerStatus {
         let is_misled =
             failures.iter().any(|failure| failure.is_advertised) && !self.advertised_was_up();
         if is_misled {
-            text.push_str("; a bootstrap server answers, and no address that Kafka advertises: check advertised.listeners of the brokers");
+            text.push_str("; a bootstrap server answers, but no address that Kafka advertises does: check advertised.listeners of the brokers");
         }
         match text.is_empty() && !self.is_up() {
             true => self.attempts_text(|_| true),
@@ -397,7 +397,7 @@ mod tests {
             };
             status.take_statistics(&statistics, &AtomicBool::new(false));
         };
-        // Silence: librdkafka waits for a token, say.
+        // No report, as while librdkafka waits for a token.
         states(&[("sasl_ssl://a:1/bootstrap", "TRY_CONNECT")]);
         assert_eq!(status.errors(), "a:1: no answer in state TRY_CONNECT");
         status.take_log("FAIL", "[thrd:a:1/bootstrap]: a:1/bootstrap: Connection setup timed out in state APIVERSION_QUERY (after 5ms in state APIVERSION_QUERY)");
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(status.advertised_errors(), expected);
         states(&[("a:1/bootstrap", "UP"), ("localhost:2/1", "UP")]);
         assert_eq!(status.errors(), "");
-        // The address is right, so the broker is away.
+        // The address is right, so the broker is down.
         status.take_error(RDKafkaErrorCode::BrokerTransportFailure, refused);
         assert_eq!(status.errors(), expected);
     }

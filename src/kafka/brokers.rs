@@ -105,7 +105,7 @@ fn host_and_port(address: &str) -> Result<(&str, u16), String> {
             match rest.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
                 None if rest.is_empty() => (host, None),
-                None => return wrong("there is text behind the bracket; write [::1]:9092"),
+                None => return wrong("there is text after the bracket; write [::1]:9092"),
             }
         }
         None if address.matches(':').count() > 1 => {
@@ -193,7 +193,7 @@ mod tests {
             ("::1:9092", "in brackets"),
             ("a:1:2", "in brackets"),
             ("[::1:9092", "is not closed"),
-            ("[::1]9092", "behind the bracket"),
+            ("[::1]9092", "after the bracket"),
             ("[b]:9092", "not an IPv6 address"),
             ("\"b:9092\"", "only letters"),
             ("${BROKER}:9092", "only letters"),

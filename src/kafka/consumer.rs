@@ -227,7 +227,7 @@ impl Subscription {
         self.assign()
     }
 
-    /// Reads on after an error. If Kafka does not have the next record of a partition any more,
+    /// Continues after an error. If Kafka no longer has the next record of a partition,
     /// continues with the oldest one that it has.
     fn recover(&mut self, doubt: Doubt) -> Result<(), Error> {
         let (consumer, topic) = (&self.consumer, &self.topic);

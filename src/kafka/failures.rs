@@ -17,7 +17,7 @@ const LISTED_BROKERS: usize = 3;
 /// The most characters of one failure. librdkafka's texts are shorter.
 const REASON_CHARS: usize = 300;
 
-/// A broker that wants a login closes a connection without one within this time.
+/// A broker that requires a login closes a connection without one within this time.
 const HINT_TIME: Duration = Duration::from_secs(2);
 
 /// A failure that is older than this is listed with its age.
@@ -60,7 +60,7 @@ impl Step {
         let has = |word: &str| text.contains(word);
         let is_closed = text.starts_with("Disconnected");
         let has_tls = protocol.contains("ssl");
-        // The rules that librdkafka has for its hints, of which it forgets some.
+        // librdkafka's own rules for its hints, with those that it lacks.
         let wants_tls =
             has("closed by peer") && is_closed && !has_tls && state == "APIVERSION_QUERY";
         // The first bytes of a TLS alert, read as a size.
@@ -208,7 +208,7 @@ impl Failures {
     }
 }
 
-/// Why a record was not delivered, and what to do if that is known: what is to be said of its topic.
+/// Why a record was not delivered, and what to do if known. The text follows the topic's name.
 pub(super) fn why_not_delivered(code: RDKafkaErrorCode) -> String {
     let known = match code {
         RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {

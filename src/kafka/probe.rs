@@ -137,7 +137,7 @@ impl Probe {
         }
     }
 
-    /// Whether a broker can be reached, which is asked for this topic.
+    /// Asks for this topic. Returns whether a broker can be reached.
     fn reaches_any(&self, topic: &str) -> bool {
         let began = Instant::now();
         let mut down_since = None;

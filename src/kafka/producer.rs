@@ -58,7 +58,7 @@ pub(crate) enum Report {
     /// Kafka rejected the batch because of another record, or because of its size. It may take this
     /// record.
     Bystander,
-    /// Anything else: the record may be in the topic or not. The text goes on with what is wrong
+    /// Anything else: the record may be in the topic or not. The text is the reason, to be shown
     /// after the name of the topic.
     Failed(String),
 }

@@ -31,7 +31,7 @@ const DEFAULT_PRODUCER_EXPIRATION: Duration = Duration::from_secs(86_400);
 const CREATION_TIME: Duration = Duration::from_secs(5);
 const CREATION_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long settings are asked for that Kafka does not return.
+/// How long the settings are requested again while Kafka does not return them.
 const SETTINGS_TIME: Duration = Duration::from_secs(1);
 
 /// The code for a topic that does not exist.

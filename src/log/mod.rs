@@ -63,7 +63,7 @@ pub(crate) fn set_format(format: Format) {
     LOG.set_format(format);
 }
 
-/// Whether people may read the log as it is written.
+/// Whether stderr is a terminal, so that people may read the log as it is written.
 pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }

@@ -70,7 +70,7 @@ impl ConnectionMetrics {
             refused: counters(
                 registry,
                 "zim2kafka_requests_refused_total",
-                "Requests and connections on the callback port that ended before they were a callback, by reason.",
+                "Requests and connections on the callback port that ended before they became a callback, by reason.",
                 "reason",
                 RefusalReason::VARIANTS,
             ),

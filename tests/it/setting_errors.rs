@@ -1,4 +1,4 @@
-//! The messages about settings that cannot be meant, word for word: every fault of a run on a line
+//! The messages about invalid settings, word for word: every fault of a run on a line
 //! of its own, with what to write, and exit code 2.
 
 use std::ffi::OsStr;
@@ -38,8 +38,8 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("SPOOL_DIR", "'/var/spool'", QUOTES, "write it without them"),
     ("CALLBACK_SECRETS", r#""1=geheim""#, QUOTES, "write it without them"),
     ("KAFKA_PROPERTIES", "'linger.ms=5'", QUOTES, "write it without them"),
-    ("SPOOL_DIR", "~/spool", r#""~/spool" begins with what only a shell replaces"#, PATH),
-    ("TLS_CERT", "$HOME/tls", r#""$HOME/tls" begins with what only a shell replaces"#, PATH),
+    ("SPOOL_DIR", "~/spool", r#""~/spool" begins with ~ or $, which only a shell expands"#, PATH),
+    ("TLS_CERT", "$HOME/tls", r#""$HOME/tls" begins with ~ or $, which only a shell expands"#, PATH),
     ("LISTEN", "0.0.0.0:8080\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
     ("KAFKA_PROPERTIES", "linger.ms=5\r", "ends with a carriage return", "save the file that sets it with line ends of Unix (LF)"),
     ("TOPIC", "zim.joined ", "begins or ends with a blank or a line break", "remove it"),
@@ -69,7 +69,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("LOG", "infoo", r#""infoo" is not a level"#, LEVELS),
     ("LOG", "info,3", r#""3" is not a level"#, LEVELS),
     ("LOG", "zim2kafka=loud", r#""loud" is not a level"#, LEVELS),
-    ("LOG_FORMAT", "xml", r#""xml" is not a format of logs"#, "write text or json"),
+    ("LOG_FORMAT", "xml", r#""xml" is not a log format"#, "write text or json"),
 ];
 
 /// The faults, without `error: ` in front of each.
@@ -276,11 +276,11 @@ fn a_flag_that_is_used_wrongly_is_named() {
     for (arguments, expected) in [
         (
             &["--topic=a", "check"][..],
-            "--topic (ZIM2KAFKA_TOPIC): is a flag of the command; write it behind the command",
+            "--topic (ZIM2KAFKA_TOPIC): is a flag of the command; write it after the command",
         ),
         (
             &["check", "--topic"],
-            "--topic (ZIM2KAFKA_TOPIC): has no value; write one behind it",
+            "--topic (ZIM2KAFKA_TOPIC): has no value; write one after it",
         ),
         (
             &["check", "--topic=a", "--topic=b"],

@@ -65,7 +65,7 @@ fn fails(ended: &Ended, reason: &str, command: &[String]) {
 }
 
 #[test]
-fn a_reader_that_has_left_ends_every_command_quietly() {
+fn a_closed_stdout_ends_every_command_quietly() {
     let service = service();
     for command in commands(&service) {
         let ended = start(&command, without_reader()).end();

@@ -277,7 +277,7 @@ impl Progress {
 
     async fn finish(self) {
         drop(self.is_over);
-        // The summary is more important than a terminal that is in order.
+        // A terminal that blocks must not prevent the summary.
         let _ = tokio::time::timeout(CLEAR_TIMEOUT, self.drawing).await;
     }
 }

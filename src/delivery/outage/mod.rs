@@ -1,8 +1,8 @@
 //! What the log reports of an outage of Kafka: when it begins and why, once a minute how much waits,
 //! and when it is over. Plain state that is observed once a second.
 //!
-//! A record that waits for a second is no outage, and a connection that comes and goes is logged
-//! once a minute: while all is well, and while nothing changes, the log is quiet.
+//! A record that waits for a second is not an outage. A connection that comes and goes is logged
+//! once a minute. While Kafka works, nothing is logged.
 
 mod text;
 
@@ -30,7 +30,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(10);
 pub(super) const LONG_WAIT: Duration = Duration::from_secs(5);
 const SHORT_WAIT: Duration = Duration::from_secs(2);
 
-/// They do too if the spool was never found empty for this long.
+/// Records also wait for long if the spool was never found empty for this long.
 const SPOOL_USED_AFTER: Duration = Duration::from_secs(15);
 
 /// Records leave the spool if one has left it within this time.
@@ -72,7 +72,7 @@ pub(super) struct SpoolUse {
     pub(super) limit: u64,
     /// Whether it takes records.
     pub(super) works: bool,
-    /// Whether all records go to the spool because the settings want that.
+    /// Whether all records go to the spool because the settings require that.
     pub(super) is_always_used: bool,
     /// How many of its records Kafka has acknowledged.
     pub(super) published: u64,
@@ -88,7 +88,7 @@ pub(super) struct Line {
 /// The outage that is under way, if one is.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// Whether a connection was up when it was last looked, or has been once.
+    /// Whether a connection was up at the last observation, and whether one was ever up.
     is_up: bool,
     was_up: bool,
     /// For how long none has been up.
@@ -99,7 +99,7 @@ pub(super) struct Outage {
     /// Since when the spool has not been empty.
     spool_used_since: Option<Instant>,
     samples: VecDeque<Sample>,
-    /// What the spool has published, since when it goes on, and when a record last left it.
+    /// The records published from the spool; when that began, and when a record last left it.
     published: u64,
     progress: Option<(Instant, Instant)>,
     wait: Option<Wait>,
@@ -148,7 +148,7 @@ impl Outage {
         self.cause.as_deref()
     }
 
-    /// Takes what is observed now. Returns what is to be logged.
+    /// Updates the state with an observation. Returns the lines to log.
     pub(super) fn observe(&mut self, now: Instant, seen: &Observed) -> Vec<Line> {
         self.sample(now, seen);
         let mut lines = Vec::new();

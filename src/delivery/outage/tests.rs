@@ -236,10 +236,10 @@ fn the_reason_why_records_wait_is_given_while_a_broker_is_connected() {
     };
     for (obstacle, published, oldest, expected) in [
         (
-            "the topic t has no leader for the partitions 0, 3",
+            "the topic t has no leader for partitions 0, 3",
             true,
             9,
-            "events go to the spool: the topic t has no leader for the partitions 0, 3; 7 records wait",
+            "events go to the spool: the topic t has no leader for partitions 0, 3; 7 records wait",
         ),
         (
             "the topic t is not writable",

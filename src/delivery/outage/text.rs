@@ -40,7 +40,7 @@ pub(super) fn cause(seen: &Observed, is_draining: bool) -> String {
     }
 }
 
-/// What becomes of new events.
+/// What happens to new events.
 pub(super) fn consequence(seen: &Observed) -> &'static str {
     match seen.spool {
         Some(SpoolUse { works: true, .. }) => "events go to the spool",
@@ -81,7 +81,7 @@ impl fmt::Display for Hours {
     }
 }
 
-/// That many of it.
+/// A number with its noun, in the plural unless it is 1.
 pub(super) fn count(number: u64, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),

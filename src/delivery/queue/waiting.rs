@@ -50,7 +50,7 @@ impl Obstacles {
         self.failure = Some((reason, now));
     }
 
-    /// What is to be said of the topic, after its name.
+    /// The obstacle, as text that follows the name of the topic.
     fn text(&self, now: Instant) -> Option<String> {
         let failure = self.failure.as_ref();
         let is_current = |at: Instant| now.saturating_duration_since(at) < FAILURE_CURRENT;
@@ -62,12 +62,9 @@ impl Obstacles {
         match self.leaderless.len() {
             0 if self.is_missing => Some("has not been found".to_owned()),
             0 => None,
-            1 => Some(format!(
-                "has no leader for the partition {}",
-                listed.concat()
-            )),
+            1 => Some(format!("has no leader for partition {}", listed.concat())),
             2..=LISTED_PARTITIONS => Some(format!(
-                "has no leader for the partitions {}",
+                "has no leader for partitions {}",
                 listed.join(", ")
             )),
             count => Some(format!("has no leader for {count} partitions")),
@@ -95,7 +92,7 @@ impl Queue {
         obstacles.leaderless = topic.leaderless;
     }
 
-    /// Why the records wait although a broker is connected, to be said of the topic after its name.
+    /// Why the records wait although a broker is connected, as text that follows the topic's name.
     pub(in crate::delivery) fn obstacle(&self, now: Instant) -> Option<String> {
         self.lock().obstacles.text(now)
     }
@@ -115,9 +112,9 @@ mod tests {
         assert_eq!(text(&obstacles), "has not been found");
         obstacles.is_missing = false;
         obstacles.leaderless = vec![3];
-        assert_eq!(text(&obstacles), "has no leader for the partition 3");
+        assert_eq!(text(&obstacles), "has no leader for partition 3");
         obstacles.leaderless = vec![0, 3];
-        assert_eq!(text(&obstacles), "has no leader for the partitions 0, 3");
+        assert_eq!(text(&obstacles), "has no leader for partitions 0, 3");
         obstacles.leaderless = (0..11).collect();
         assert_eq!(text(&obstacles), "has no leader for 11 partitions");
         obstacles.note_failure("is not writable".to_owned(), now);

@@ -383,7 +383,7 @@ impl Connection {
         self.state.lock().has_requested
     }
 
-    /// What the other side speaks, before TLS is removed.
+    /// The protocol of the client, before TLS is removed.
     pub(super) fn protocol(&self) -> Protocol {
         self.state.lock().opening.protocol()
     }

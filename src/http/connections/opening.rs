@@ -1,4 +1,4 @@
-//! The first bytes of a connection, which show what the other side speaks.
+//! The first bytes of a connection, which show the client's protocol.
 
 /// The first bytes of a connection, as many as distinguish the protocols.
 #[derive(Debug, Clone, Copy, Default)]
@@ -7,7 +7,7 @@ pub(in crate::http) struct Opening {
     length: usize,
 }
 
-/// What the other side speaks.
+/// The protocol of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum Protocol {
     /// It has sent nothing.

@@ -1,6 +1,6 @@
 //! Watches for requests that end before the port's handler gets them.
 //!
-//! hyper answers what is not HTTP/1 by itself, and axum-server drops its error, so only the bytes
+//! hyper itself answers bytes that are not HTTP/1, and axum-server drops its error. So only bytes
 //! show that.
 
 use std::io;
@@ -72,7 +72,7 @@ impl<S> Watched<S> {
     }
 }
 
-/// Only now is it known that no request came before the end.
+/// Counts on drop: until the connection ends, a request may still arrive.
 impl<S> Drop for Watched<S> {
     fn drop(&mut self) {
         // One that ends without a byte was only opened, as the checks of load balancers are. After

@@ -105,7 +105,7 @@ pub enum Problem {
 
 fn form(name: Option<&str>) -> String {
     match name {
-        Some(name) => format!("{name} has no = behind it; write {name}=…"),
+        Some(name) => format!("{name} has no = after it; write {name}=…"),
         None => "not of the form key=value; put a value that contains ; into a file".to_owned(),
     }
 }

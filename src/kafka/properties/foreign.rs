@@ -92,7 +92,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ),
     (
         "buffer.memory",
-        "leave it out; the service bounds the records that wait itself",
+        "leave it out; the service itself limits the records that wait",
     ),
     (
         "max.block.ms",
@@ -148,7 +148,7 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 const CODE: &str = "leave it out; it names a Java class";
 const TLS: &str = "leave it out; the TLS version is negotiated";
-const BYTES: &str = "leave it out; the service makes the bytes of keys and values itself";
+const BYTES: &str = "leave it out; the service serializes keys and values itself";
 const REGISTRY: &str = "leave it out; the service writes JSON and uses no schema registry";
 const CONFLUENT: &str = "leave it out; it concerns Confluent's own clients";
 const METRICS: &str = "leave it out; the metrics are at /metrics of the admin port";

@@ -292,7 +292,7 @@ impl Checked<'_> {
             ));
         }
         if value.contains('\0') {
-            return Err(wrong("it has a NUL character".to_owned()));
+            return Err(wrong("it has a NUL character; remove it".to_owned()));
         }
         if is_pem(name) {
             check_pem(set).map_err(wrong)?;
@@ -312,7 +312,7 @@ fn check_pem(set: &Set) -> Result<(), String> {
     let value = set.value.as_str();
     let instead = match set.place {
         _ if !text::is_pem(value) => "write the PEM text itself; the path of a file is ….location",
-        _ if text::is_open_pem(value) => "the PEM text is cut off",
+        _ if text::is_open_pem(value) => "the PEM text is cut off; write all of it",
         _ if value.contains('\n') => return Ok(()),
         Place::Entry(_) => {
             "the variable has no escapes; write the PEM text with its line ends, or put it into a file"
@@ -343,7 +343,7 @@ fn check_text(name: &str, value: &str) -> Result<(), String> {
         _ if text::is_pem(value) && name.ends_with(".location") => {
             "it is the path of a file; a PEM text belongs to ….pem"
         }
-        _ if value.contains(char::is_control) => "it has a control character",
+        _ if value.contains(char::is_control) => "it has a control character; remove it",
         _ if holds_property(value) => {
             "another property stands in it; write each on a line of its own, or in the variable separated by ;"
         }

@@ -151,7 +151,7 @@ impl Topic<'_> {
             findings.push(self.warning(format!(
                 "{TYPE} is LogAppendTime: Kafka replaces the timestamps of records with the time at which they arrive, after an outage hours later; set {TYPE}=CreateTime"
             )));
-            // Then Kafka looks at no timestamp of ours.
+            // Then Kafka ignores our timestamps.
             return;
         }
         if let Some((key, limit)) = timestamp_limit(settings, "message.timestamp.before.max.ms") {
@@ -274,7 +274,7 @@ impl Topic<'_> {
         ] {
             if is_true(settings, key) {
                 findings.push(self.error(format!(
-                    "{key} is true: Kafka rejects records without the id of a schema, as are those of the service; set {key}=false"
+                    "{key} is true: Kafka rejects records without the id of a schema, such as those of the service; set {key}=false"
                 )));
             }
         }

@@ -144,7 +144,7 @@ impl Log {
         true
     }
 
-    /// Waits until everything is written, but not for a reader that does not come.
+    /// Waits until everything is written, unless stderr blocks.
     pub(super) fn flush(&self, sink: impl FnOnce() -> Sink<io::Stderr>) {
         if !self.queue.lock().has_thread {
             // The process has no threads to spare and is about to end.

@@ -272,7 +272,7 @@ fn the_reason_why_a_connected_broker_takes_no_events_is_given() {
     for partition in [0, 1] {
         (kafka.partition_leader("joined", partition, None)).expect("there is the partition");
     }
-    let leaderless = "has no leader for the partitions 0, 1";
+    let leaderless = "has no leader for partitions 0, 1";
     waits_because(
         &kafka.bootstrap_servers(),
         ["joined", "dead"],

@@ -1,4 +1,4 @@
-//! The traces of callbacks that are refused, and of applications whose callbacks all are.
+//! Metrics and log lines of refused callbacks, and of applications whose callbacks are all refused.
 
 use std::time::{Duration, Instant};
 
@@ -279,7 +279,7 @@ fn those_after_the_first_are_logged_together_a_minute_later_without_another_requ
         assert!(service.post("{}").starts_with("HTTP/1.1 401"));
     }
     let lines = [
-        "4 requests to another path than ZIM2KAFKA_CALLBACK_PATH were answered 404 in the last minute;",
+        "4 requests to a path other than ZIM2KAFKA_CALLBACK_PATH were answered 404 in the last minute;",
         "4 callbacks were malformed and answered 400 in the last minute, for example: the body is neither one JSON object nor a form: it begins like neither (a body that begins neither like JSON nor like a form, 6 bytes);",
         "4 callbacks were answered 401 in the last minute, for example: appid is missing or unusable (a body that begins like JSON, 2 bytes, no known field);",
     ];

@@ -1,4 +1,4 @@
-//! What refused requests leave behind: a count, and one line for many of them, without their text.
+//! Refused requests are counted, and one line is logged for many of them, without their text.
 
 mod callbacks;
 
@@ -84,19 +84,19 @@ fn what_ends_before_it_is_a_callback_is_counted_and_logged_once_a_minute() {
             "POST /sesame/zim/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             "404",
             "not_found",
-            "1 request to another path than ZIM2KAFKA_CALLBACK_PATH, which differs by a slash at its end only, was answered 404 in the last minute; correct the URL in ZEGOCLOUD's console",
+            "1 request to a path that differs from ZIM2KAFKA_CALLBACK_PATH only by a slash at its end was answered 404 in the last minute; correct the URL in ZEGOCLOUD's console",
         ),
         (
             "POST /sesame/other HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             "404",
             "not_found",
-            "1 request to another path than ZIM2KAFKA_CALLBACK_PATH was answered 404 in the last minute; compare the URL in ZEGOCLOUD's console (a slash at the end counts)",
+            "1 request to a path other than ZIM2KAFKA_CALLBACK_PATH was answered 404 in the last minute; compare the URL in ZEGOCLOUD's console (a slash at the end counts)",
         ),
         (
             "GET /sesame HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
             "404",
             "not_found",
-            "1 request to another path than ZIM2KAFKA_CALLBACK_PATH with another method than POST was answered 404 in the last minute",
+            "1 request to a path other than ZIM2KAFKA_CALLBACK_PATH with a method other than POST was answered 404 in the last minute",
         ),
         (
             "GET /sesame/zim HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -108,7 +108,7 @@ fn what_ends_before_it_is_a_callback_is_counted_and_logged_once_a_minute() {
             "PUT /sesame/zim HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             "405",
             "method",
-            "1 request to ZIM2KAFKA_CALLBACK_PATH with another method than POST was answered 405 in the last minute",
+            "1 request to ZIM2KAFKA_CALLBACK_PATH with a method other than POST was answered 405 in the last minute",
         ),
         (
             "sesame\r\n\r\n",

@@ -26,7 +26,7 @@ pub(crate) fn stalled() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// A pipe whose reader has left.
+/// A pipe whose other end is closed.
 pub(crate) fn without_reader() -> Stdio {
     let (_, writer) = pipe().expect("there are files to open");
     writer.into()
