@@ -9,7 +9,7 @@ use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
 use super::load::{APPID, SECRET};
 
 /// No form may cost more than this many times the JSON.
-const MOST: f64 = 3.0;
+const MAX_RATIO: f64 = 3.0;
 
 const SIZES: [usize; 3] = [2_000, 20_000, 500_000];
 const TIMES: usize = 50;
@@ -70,7 +70,7 @@ pub(crate) fn measure() {
             );
         }
     }
-    assert!(worst <= MOST, "a form costs {worst:.1} times the JSON");
+    assert!(worst <= MAX_RATIO, "a form costs {worst:.1} times the JSON");
 }
 
 /// An object of this many members, and of as many bytes unless they need more.

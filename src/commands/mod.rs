@@ -116,7 +116,7 @@ pub enum Failure {
     /// The other end has closed stdout, as `head` does. It has all that it needs, so this is not an
     /// error.
     #[error("stdout was closed by its other end")]
-    ReaderLeft,
+    StdoutClosed,
     /// Anything else, in words.
     #[error("{0}")]
     Failed(String),
@@ -188,7 +188,7 @@ impl Failure {
             | Self::Usage(_)
             | Self::Arguments
             | Self::Server(ServerError::Delivery(StartError::NoTopic { .. })) => 2,
-            Self::ReaderLeft => 0,
+            Self::StdoutClosed => 0,
             _ => 1,
         }
     }
@@ -196,7 +196,7 @@ impl Failure {
     /// The error messages with their causes, one for each fault; none if it has been reported.
     pub fn messages(&self) -> Vec<String> {
         match self {
-            Self::Arguments | Self::Reported | Self::ReaderLeft => Vec::new(),
+            Self::Arguments | Self::Reported | Self::StdoutClosed => Vec::new(),
             Self::Config(errors) => errors.iter().map(ToString::to_string).collect(),
             Self::Listen(errors) => errors.iter().map(ToString::to_string).collect(),
             other => vec![Chain(other).to_string()],

@@ -13,7 +13,7 @@ use crate::log::write_some;
 ///
 /// # Errors
 ///
-/// [`Failure::ReaderLeft`] or [`Failure::Output`].
+/// [`Failure::StdoutClosed`] or [`Failure::Output`].
 pub(super) async fn print(text: impl Display) -> Result<(), Failure> {
     let text = format!("{text}\n");
     blocking(move || write(&text)).await?
@@ -23,7 +23,7 @@ pub(super) async fn print(text: impl Display) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure::ReaderLeft`] or [`Failure::Output`].
+/// [`Failure::StdoutClosed`] or [`Failure::Output`].
 pub(super) fn write(text: &str) -> Result<(), Failure> {
     let mut left = text.as_bytes();
     while !left.is_empty() {
@@ -36,13 +36,13 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
 fn failure(error: io::Error) -> Failure {
     match error.kind() {
         // Of a pipe, and of a socket.
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Failure::ReaderLeft,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Failure::StdoutClosed,
         _ => Failure::Output(error),
     }
 }
 
 /// Whether the other end has closed stdout. For a command that may print nothing for a long time.
-pub(super) fn reader_left() -> bool {
+pub(super) fn is_stdout_closed() -> bool {
     let stdout = io::stdout();
     let mut files = [PollFd::new(&stdout, PollFlags::empty())];
     let now = Timespec {

@@ -69,8 +69,8 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
                 };
                 output::write(&format!("{text}\n"))?;
                 left -= 1;
-            } else if output::reader_left() {
-                return Err(Failure::ReaderLeft);
+            } else if output::is_stdout_closed() {
+                return Err(Failure::StdoutClosed);
             }
         }
         Ok(())
