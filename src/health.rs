@@ -128,6 +128,10 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
             in_brackets(&state.kafka_errors)
         )),
     };
+    let spool = match state.spool_is_full {
+        true => "the spool is full (ZIM2KAFKA_SPOOL_MAX_BYTES)",
+        false => "the spool takes no records",
+    };
     match (state.spool_works, kafka, &state.cause) {
         (Some(true), Ok(()), Some(cause)) => {
             Readiness::Degraded(format!("{cause}; events go to the spool").into())
@@ -136,12 +140,10 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
         (Some(true), Err(reason), _) => {
             Readiness::Degraded(format!("{reason}; events go to the spool").into())
         }
-        (Some(false), Ok(()), _) => {
-            Readiness::Degraded("the spool takes no records; Kafka works".into())
+        (Some(false), Ok(()), _) => Readiness::Degraded(format!("{spool}; Kafka works").into()),
+        (Some(false), Err(reason), _) => {
+            Readiness::NotReady(Unready::Failing(format!("{spool}, and {reason}").into()))
         }
-        (Some(false), Err(reason), _) => Readiness::NotReady(Unready::Failing(
-            format!("the spool takes no records, and {reason}").into(),
-        )),
         (None, Err(reason), _) => Readiness::NotReady(Unready::Failing(reason.into())),
     }
 }
@@ -197,6 +199,7 @@ mod tests {
         let text = |spool_works, kafka_is_up, topic_found, waited, cause: Option<&str>| {
             let state = DeliveryState {
                 spool_works,
+                spool_is_full: false,
                 kafka_is_up,
                 kafka_errors: match kafka_is_up {
                     true => String::new(),
@@ -208,7 +211,19 @@ mod tests {
             judge(&state, topic_found, deadline).to_string()
         };
         let leaderless = Some("the topic t has no leader for partition 0");
+        let full = DeliveryState {
+            spool_works: Some(false),
+            spool_is_full: true,
+            kafka_is_up: true,
+            kafka_errors: String::new(),
+            cause: None,
+            oldest_age: Duration::ZERO,
+        };
         for (text, expected) in [
+            (
+                judge(&full, true, deadline).to_string(),
+                "degraded: the spool is full (ZIM2KAFKA_SPOOL_MAX_BYTES); Kafka works",
+            ),
             (text(None, true, true, 0, None), "ready"),
             (text(Some(true), true, true, 1, None), "ready"),
             (

@@ -19,6 +19,7 @@ use crate::http::{
 };
 use crate::intake::{Intake, IntakeSettings};
 use crate::kafka::{self, Inspection, KafkaSettings, TopicUse, Topics};
+use crate::log::count;
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::reload::{self, Reload, ReloadTargets};
 use crate::spool::{self, OpenStage, Spool, SpoolSettings};
@@ -146,7 +147,10 @@ pub async fn run(
         Some(spool) => tokio::select! {
             spool = open_spool(spool, Arc::clone(&health), Arc::clone(&metrics)) => Some(spool?),
             () = &mut shutdown => {
-                tracing::info!("stopped before the spool was read; the next start begins again");
+                tracing::info!(
+                    "stopped before the spool was read: its records stay in {}, and the next start begins again",
+                    spool_folder.unwrap_or_default().display()
+                );
                 return Ok(());
             }
             failed = &mut admin => return Err(port_failed("admin port", failed)),
@@ -244,14 +248,22 @@ pub async fn run(
         }
         Err(_) => tracing::warn!("the Kafka client did not end in time; exiting without it"),
     }
-    let records = delivery.records_in_spool();
-    if records > 0
-        && let Some(folder) = spool_folder
-    {
-        tracing::warn!(
-            "{records} records stay in the spool in {}; the next start with this folder publishes them",
-            folder.display()
-        );
+    if let Some(folder) = spool_folder {
+        let (records, rejected) = delivery.records_in_spool();
+        let folder = folder.display();
+        if records > 0 {
+            let stay = if records == 1 { "stays" } else { "stay" };
+            tracing::warn!(
+                "{} {stay} in the spool in {folder}; the next start with this folder publishes the rest",
+                count(records as u64, "record")
+            );
+        }
+        if rejected > 0 {
+            tracing::warn!(
+                "{} that Kafka has rejected in the spool in {folder}: no start publishes them",
+                count(rejected as u64, "record")
+            );
+        }
     }
     tracing::info!("stopped");
     Ok(())
@@ -298,7 +310,8 @@ async fn open_spool(
             .set_records_read(usize::try_from(records).unwrap_or(0));
         if records > 0 {
             tracing::info!(
-                "the spool holds {records} records of an earlier run; publishing them first"
+                "the spool holds {} of an earlier run; publishing them first",
+                count(records.unsigned_abs(), "record")
             );
         }
         Ok(spool)

@@ -40,7 +40,7 @@ use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, Spool};
 pub use files::{FEW_OPEN_FILES, max_kafka_files};
-use lanes::Lanes;
+use lanes::{Lane, Lanes};
 use outage::Outage;
 use producers::{Producers, Shared};
 use publisher::Publisher;
@@ -62,8 +62,14 @@ pub struct Delivery {
     /// How long Kafka may take before a record goes to the spool; `None` without a spool.
     spool_after: Option<Duration>,
     metrics: Arc<Metrics>,
-    outage: Mutex<Outage>,
+    outages: Outages,
     damage: Arc<SetOnce<Arc<spool::Error>>>,
+}
+
+/// Dead letters that wait are not an outage for events.
+struct Outages {
+    events: Mutex<Outage>,
+    dead_letters: Mutex<Outage>,
 }
 
 /// Facts that decide whether an event that arrives now will probably become durable.
@@ -71,6 +77,8 @@ pub struct Delivery {
 pub struct DeliveryState {
     /// Whether the spool takes records; `None` without a spool.
     pub spool_works: Option<bool>,
+    /// Whether the spool takes none because it is full.
+    pub spool_is_full: bool,
     /// Whether a connection to a broker is up.
     pub kafka_is_up: bool,
     /// Why brokers cannot be reached, as far as librdkafka reports it.
@@ -162,7 +170,14 @@ impl Delivery {
         };
         let lanes = Arc::new(Lanes::new(&settings.routes, queue));
         let spool_after = spool.as_ref().map(|spool| spool.settings().after);
-        let has_backlog = spool.as_ref().is_some_and(|spool| spool.records().0 > 0);
+        let outage = |lanes: &[Lane]| {
+            let has_backlog = lanes.iter().any(|lane| lane.queue.waiting().on_disk > 0);
+            Mutex::new(Outage::new(has_backlog, Instant::now()))
+        };
+        let outages = Outages {
+            events: outage(lanes.events()),
+            dead_letters: outage(lanes.all().get(lanes.events().len()..).unwrap_or_default()),
+        };
         let damage = Arc::new(SetOnce::new());
         let on_damage = {
             let damage = Arc::clone(&damage);
@@ -213,7 +228,7 @@ impl Delivery {
             spool_status,
             spool_after,
             metrics: Arc::clone(metrics),
-            outage: Mutex::new(Outage::new(has_backlog, Instant::now())),
+            outages,
             damage,
         })
     }
@@ -244,6 +259,7 @@ impl Delivery {
         let ages = (self.lanes.events().iter()).map(|lane| lane.queue.oldest_age());
         DeliveryState {
             spool_works: self.spool_after.map(|_| self.spool_status.is_working()),
+            spool_is_full: self.spool_status.is_full(),
             kafka_is_up: self.status.is_up(),
             kafka_errors: self.status.errors(),
             cause: self.cause(),

@@ -40,6 +40,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub(super) struct SpoolStatus {
     is_working: AtomicBool,
+    /// Why it is not working: events have used their share of it.
+    is_full: AtomicBool,
     has_lost_files: AtomicBool,
 }
 
@@ -47,6 +49,11 @@ impl SpoolStatus {
     /// Whether the last write succeeded and found space.
     pub(super) fn is_working(&self) -> bool {
         self.is_working.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes no events because it is full.
+    pub(super) fn is_full(&self) -> bool {
+        !self.is_working() && self.is_full.load(Ordering::Relaxed)
     }
 
     /// Whether the files were removed or replaced: the next start will not find them.
@@ -344,6 +351,7 @@ impl Worker {
         } else {
             events.iter_mut().for_each(Vec::clear);
             bytes -= event_bytes;
+            self.status.is_full.store(true, Ordering::Relaxed);
             self.status.is_working.store(false, Ordering::Relaxed);
             self.events_full.begin("the spool has reached seven eighths of ZIM2KAFKA_SPOOL_MAX_BYTES, the rest is for dead letters; new events are answered 503 until Kafka has taken some. Check Kafka, or raise the limit");
         }
@@ -406,6 +414,7 @@ impl Worker {
     }
 
     fn failed(&mut self, message: &str) {
+        self.status.is_full.store(false, Ordering::Relaxed);
         self.status.is_working.store(false, Ordering::Relaxed);
         self.failure.begin(message);
     }

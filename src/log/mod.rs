@@ -137,6 +137,14 @@ impl fmt::Display for Ago {
     }
 }
 
+/// A number with its noun, in the plural unless it is 1.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
 /// Displays an error with its causes, separated by colons. Skips a cause that the text before it
 /// contains: some libraries print their source and return it too.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);

@@ -120,6 +120,11 @@ impl SpoolMetrics {
         Duration::try_from_secs_f64(self.oldest_age.get()).unwrap_or_default()
     }
 
+    /// How many records Kafka has rejected permanently.
+    pub fn refused_records(&self) -> usize {
+        usize::try_from(self.refused.get()).unwrap_or(0)
+    }
+
     /// How many records from the spool Kafka has acknowledged.
     pub fn replayed_records(&self) -> u64 {
         self.replayed.get()

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 
 use crate::kafka::Connection;
-use crate::log::Ago;
-use text::{Bytes, Hours, cause, consequence, count, unreachable};
+use crate::log::{Ago, count};
+use text::{Bytes, Hours, cause, consequence, unreachable};
 
 /// How often an outage is logged while it lasts, and how often one of its kind is logged at all.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ const LOST_AFTER: Duration = Duration::from_secs(2);
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// Records wait for long if the oldest has waited for this long, until none has for `SHORT_WAIT`.
-pub(super) const LONG_WAIT: Duration = Duration::from_secs(5);
+const LONG_WAIT: Duration = Duration::from_secs(5);
 const SHORT_WAIT: Duration = Duration::from_secs(2);
 
 /// Records also wait for long if the spool was never found empty for this long.
@@ -48,16 +48,23 @@ pub(super) struct Observed {
     pub(super) has_failed: bool,
     /// Why brokers cannot be reached; may be empty.
     pub(super) errors: String,
-    /// Why records wait although a broker is connected; may be empty.
+    /// What the records are: events, or dead letters.
+    pub(super) noun: &'static str,
+    /// Why records of these topics wait although a broker is connected; may be empty.
     pub(super) obstacle: String,
+    /// Why brokers cannot be reached at the addresses that Kafka advertises; may be empty. A broker
+    /// that is down need not be one that the records wait for.
+    pub(super) advertised: String,
     /// The topics for which records wait.
     pub(super) topics: String,
     /// How many records wait.
     pub(super) records: usize,
     /// Their bytes if they are in memory only.
     pub(super) bytes: u64,
-    /// How long the oldest of them has waited.
-    pub(super) oldest: Duration,
+    /// How long the oldest of them has waited that is in memory only.
+    pub(super) oldest_in_memory: Duration,
+    /// The same of those on disk; `None` if that is not known.
+    pub(super) oldest_on_disk: Option<Duration>,
     /// `None` without a spool.
     pub(super) spool: Option<SpoolUse>,
 }
@@ -70,8 +77,9 @@ pub(super) struct SpoolUse {
     pub(super) used: u64,
     /// The bytes that it may use for events.
     pub(super) limit: u64,
-    /// Whether it takes records.
+    /// Whether it takes records, and if not, whether that is because it is full.
     pub(super) works: bool,
+    pub(super) is_full: bool,
     /// Whether all records go to the spool because the settings require that.
     pub(super) is_always_used: bool,
     /// How many of its records Kafka has acknowledged.
@@ -150,13 +158,29 @@ impl Outage {
 
     /// Updates the state with an observation. Returns the lines to log.
     pub(super) fn observe(&mut self, now: Instant, seen: &Observed) -> Vec<Line> {
-        self.sample(now, seen);
         let mut lines = Vec::new();
         lines.extend(self.observe_up(seen));
         // Before the connection, which need not be logged then: this gives it as the reason.
-        lines.extend(self.observe_wait(now, seen));
+        lines.extend(self.observe_records(now, seen));
         lines.extend(self.observe_down(now, seen));
         lines
+    }
+
+    /// Updates the state of the records, not that of the connection.
+    pub(super) fn observe_records(&mut self, now: Instant, seen: &Observed) -> Option<Line> {
+        self.sample(now, seen);
+        self.observe_wait(now, seen)
+    }
+
+    /// How long the oldest record has waited.
+    fn oldest(&self, now: Instant, seen: &Observed) -> Duration {
+        let since = self.spool_used_since;
+        let used_for = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let on_disk = seen.oldest_on_disk.unwrap_or(used_for);
+        match seen.records {
+            0 => Duration::ZERO,
+            _ => seen.oldest_in_memory.max(on_disk),
+        }
     }
 
     fn sample(&mut self, now: Instant, seen: &Observed) {
@@ -216,7 +240,9 @@ impl Outage {
             Connection::NeverUp(since) if !seen.has_failed => since >= SILENT_AFTER,
             Connection::NeverUp(since) | Connection::Lost(since) => since >= LOST_AFTER,
         };
-        if !is_due || !is_due_again(self.down_logged, now) {
+        // Records that wait are logged soon, with the connection as the reason.
+        let is_logged_soon = seen.records > 0 && self.oldest(now, seen) < LONG_WAIT;
+        if !is_due || is_logged_soon || !is_due_again(self.down_logged, now) {
             return None;
         }
         self.down_logged = Some(now);
@@ -234,10 +260,7 @@ impl Outage {
             let since = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
             !spool.is_always_used && since >= SPOOL_USED_AFTER
         });
-        let oldest = match seen.records {
-            0 => Duration::ZERO,
-            _ => seen.oldest,
-        };
+        let oldest = self.oldest(now, seen);
         let is_connected = seen.connection == Connection::Up;
         let wait = match &mut self.wait {
             None if oldest >= LONG_WAIT || spool_is_used => self.wait.insert(Wait {
@@ -294,15 +317,16 @@ impl Outage {
             .saturating_duration_since(since)
             .max(Duration::from_secs(1)));
         Some(info(match (seen.spool, records, wait.is_backlog) {
-            (None, ..) | (_, 0, false) => format!("Kafka takes events again after {lasted}"),
+            (None, ..) | (_, 0, false) => format!("Kafka takes {} again after {lasted}", seen.noun),
             (_, 0, true) => return None,
             (_, records, true) => format!(
                 "the spool is drained: {} published in {lasted}",
                 count(records, "record")
             ),
             (_, records, false) => format!(
-                "the spool is drained: {} published in {took}; events went to the spool for {lasted}",
-                count(records, "record")
+                "the spool is drained: {} published in {took}; {} went to the spool for {lasted}",
+                count(records, "record"),
+                seen.noun
             ),
         }))
     }
@@ -311,10 +335,12 @@ impl Outage {
     fn waiting(&self, seen: &Observed, cause: &str, is_first: bool, now: Instant) -> String {
         let still = if is_first { "" } else { "still " };
         let records = count(seen.records as u64, "record");
-        let oldest = Ago(seen.oldest);
+        let wait = if seen.records == 1 { "waits" } else { "wait" };
+        let oldest = Ago(self.oldest(now, seen));
+        let noun = seen.noun;
         let Some(spool) = seen.spool else {
             return format!(
-                "events {still}wait for Kafka: {cause}; {records} ({}) in memory, the oldest for {oldest}; {}",
+                "{noun} {still}wait for Kafka: {cause}; {records} ({}) in memory, the oldest for {oldest}; {}",
                 Bytes(seen.bytes),
                 consequence(seen)
             );
@@ -324,14 +350,14 @@ impl Outage {
             _ => format!("{} on disk", Bytes(spool.used)),
         };
         let goes = match spool.works {
-            true => format!("events {still}go to the spool"),
-            false => format!("events {still}wait for Kafka, and the spool takes none"),
+            true => format!("{noun} {still}go to the spool"),
+            false => format!("{noun} {still}wait for Kafka, and the spool takes none"),
         };
         let room = match spool.works {
             true => self.room(spool, now),
-            false => consequence(seen).to_owned(),
+            false => consequence(seen),
         };
-        format!("{goes}: {cause}; {records} wait ({bytes}), the oldest for {oldest}; {room}")
+        format!("{goes}: {cause}; {records} {wait} ({bytes}), the oldest for {oldest}; {room}")
     }
 
     /// The line of a spool that is being published.
@@ -349,9 +375,9 @@ impl Outage {
             )
         });
         format!(
-            "the spool is being published: {} wait, the oldest for {}{end}",
+            "the spool is being published: {} left, the oldest from {} ago{end}",
             count(seen.records as u64, "record"),
-            Ago(seen.oldest)
+            Ago(self.oldest(now, seen))
         )
     }
 

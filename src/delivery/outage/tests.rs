@@ -15,16 +15,20 @@ fn well() -> Observed {
         connection: UP,
         has_failed: false,
         errors: String::new(),
+        noun: "events",
         obstacle: String::new(),
+        advertised: String::new(),
         topics: "t".to_owned(),
         records: 0,
         bytes: 0,
-        oldest: Duration::ZERO,
+        oldest_in_memory: Duration::ZERO,
+        oldest_on_disk: Some(Duration::ZERO),
         spool: Some(SpoolUse {
             records: 0,
             used: 20_000,
             limit: 1_000_000_000,
             works: true,
+            is_full: false,
             is_always_used: false,
             published: 0,
         }),
@@ -71,7 +75,7 @@ fn away(second: u64, rate: u64) -> Observed {
     let mut seen = well();
     seen.connection = lost(second);
     seen.errors = "connect: a:1: refused".to_owned();
-    seen.oldest = Duration::from_secs(second);
+    seen.oldest_in_memory = Duration::from_secs(second);
     seen.records = (second * rate) as usize;
     if let Some(spool) = &mut seen.spool {
         spool.records = seen.records;
@@ -88,7 +92,7 @@ fn the_log_is_quiet_when_all_is_well() {
         // Some records go to the spool for a second, and are published.
         if second % 10 == 3 {
             seen.records = 5;
-            seen.oldest = Duration::from_millis(900);
+            seen.oldest_in_memory = Duration::from_millis(900);
             if let Some(spool) = &mut seen.spool {
                 spool.records = 5;
                 spool.published = second * 5;
@@ -111,14 +115,13 @@ fn an_outage_is_logged_when_it_begins_once_a_minute_and_when_it_ends() {
     assert_eq!(
         lines,
         [
-            "12 WARN Kafka unreachable since 2 s (connect: a:1: refused); events go to the spool. Check the brokers, ZIM2KAFKA_KAFKA_BROKERS and ZIM2KAFKA_KAFKA_PROPERTIES: run zim2kafka check",
             "15 WARN events go to the spool: Kafka unreachable since 5 s (connect: a:1: refused); 50 records wait (70.0 kB on disk), the oldest for 5 s; the spool has room for 83 h at this rate",
             "75 WARN events still go to the spool: Kafka unreachable since 65 s (connect: a:1: refused); 650 records wait (670.0 kB on disk), the oldest for 65 s; the spool has room for 28 h at this rate",
         ]
     );
     let lines = service.observe(10, |second| {
         let mut seen = well();
-        seen.oldest = Duration::from_secs(120);
+        seen.oldest_in_memory = Duration::from_secs(120);
         seen.records = 1200 - 300 * second.min(4) as usize;
         if let Some(spool) = &mut seen.spool {
             spool.records = seen.records;
@@ -187,10 +190,15 @@ fn without_a_spool_no_line_mentions_one() {
         obstacle: obstacle.to_owned(),
         records: 3,
         bytes: 3_400,
-        oldest: Duration::from_secs(second),
+        oldest_in_memory: Duration::from_secs(second),
         ..without_spool()
     };
     let mut lines = service.observe(3, |_| without_spool());
+    lines.extend(service.observe(4, |second| Observed {
+        connection: lost(second),
+        ..without_spool()
+    }));
+    lines.extend(service.observe(2, |_| without_spool()));
     lines.extend(service.observe(60, |second| waiting(lost(second), second, "")));
     lines.extend(service.observe(2, |_| without_spool()));
     lines.extend(service.observe(70, |second| {
@@ -226,7 +234,7 @@ fn the_reason_why_records_wait_is_given_while_a_broker_is_connected() {
             let mut seen = well();
             seen.obstacle = obstacle.to_owned();
             seen.records = 7;
-            seen.oldest = Duration::from_secs(oldest);
+            seen.oldest_in_memory = Duration::from_secs(oldest);
             if let Some(spool) = &mut seen.spool {
                 spool.records = 7;
                 spool.published = if published { second } else { 0 };
@@ -289,24 +297,108 @@ fn the_reason_why_records_wait_is_given_while_a_broker_is_connected() {
 }
 
 #[test]
-fn a_spool_that_takes_no_records_is_not_praised() {
-    let mut service = Service::new();
-    let lines = service.observe(10, |second| {
-        let mut seen = away(second, 1);
-        seen.spool = seen.spool.map(|spool| SpoolUse {
-            works: false,
-            ..spool
+fn a_spool_that_takes_no_records_is_reported_with_what_to_do() {
+    for (is_full, reason) in [
+        (
+            false,
+            "the spool takes no records (check the disk of ZIM2KAFKA_SPOOL_DIR)",
+        ),
+        (true, "the spool is full (raise ZIM2KAFKA_SPOOL_MAX_BYTES)"),
+    ] {
+        let lines = Service::new().observe(10, |second| {
+            let mut seen = away(second, 1);
+            seen.spool = seen.spool.map(|spool| SpoolUse {
+                works: false,
+                is_full,
+                ..spool
+            });
+            seen
         });
-        seen
-    });
-    let ending = "the spool takes no records (check the disk of ZIM2KAFKA_SPOOL_DIR), so events are answered 503, and the sender drops each after 62 s";
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[0].contains(ending), "{lines:?}");
+        let [line] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        let begin = "5 WARN events wait for Kafka, and the spool takes none: Kafka unreachable";
+        assert!(line.starts_with(begin), "{line}");
+        let ending = ", so events are answered 503, and the sender drops each after 62 s";
+        assert!(line.ends_with(&format!("; {reason}{ending}")), "{line}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_down_is_not_the_reason_while_records_are_published() {
+    let mut service = Service::new();
+    let seen = |published: bool| {
+        move |second: u64| {
+            let mut seen = well();
+            seen.advertised = "connect: c:1: refused".to_owned();
+            seen.records = 7;
+            seen.oldest_in_memory = Duration::from_secs(90);
+            if let Some(spool) = &mut seen.spool {
+                spool.records = 7;
+                spool.published = if published { second } else { 0 };
+            }
+            seen
+        }
+    };
+    let lines = service.observe(70, seen(true));
     assert!(
-        lines[1].contains("events wait for Kafka, and the spool takes none: "),
+        lines[2].contains(" INFO the spool is being published: "),
         "{lines:?}"
     );
-    assert!(lines[1].ends_with(ending), "{lines:?}");
+    let lines = Service::new().observe(10, seen(false));
+    assert!(
+        lines[1].contains("events go to the spool: brokers cannot be reached at the addresses that Kafka advertises (connect: c:1: refused); check that they run, and their advertised.listeners; 7 records wait"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn dead_letters_that_wait_are_not_called_events() {
+    let mut outage = Outage::default();
+    let now = Instant::now();
+    let seen = |second| Observed {
+        noun: "dead letters",
+        obstacle: "the topic d does not exist".to_owned(),
+        records: 1,
+        bytes: 700,
+        oldest_in_memory: Duration::from_secs(second),
+        ..without_spool()
+    };
+    assert_eq!(outage.observe_records(now, &seen(4)), None);
+    let line = outage.observe_records(now, &seen(5)).expect("it is due");
+    assert_eq!(
+        line.text,
+        "dead letters wait for Kafka: the topic d does not exist; 1 record (700 bytes) in memory, the oldest for 5 s; dead letters are answered 503, and the sender drops each after 62 s"
+    );
+}
+
+#[test]
+fn the_age_of_records_on_disk_is_that_of_their_wait_if_the_spool_does_not_know_it() {
+    let mut outage = Outage::default();
+    let start = Instant::now();
+    let seen = |records: usize| {
+        let mut seen = well();
+        seen.obstacle = "the topic t is not writable".to_owned();
+        seen.records = records;
+        seen.oldest_on_disk = None;
+        if let Some(spool) = &mut seen.spool {
+            spool.records = records;
+        }
+        seen
+    };
+    let mut lines = Vec::new();
+    for second in 0..10 {
+        let now = start + Duration::from_secs(second);
+        let line = outage.observe_records(now, &seen(usize::from(second > 0)));
+        lines.extend(line.map(|line| (second, line.text)));
+    }
+    let [(6, text)] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert!(
+        text.contains("1 record waits (20.0 kB on disk), the oldest for 5 s"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -320,7 +412,7 @@ fn the_backlog_of_an_earlier_run_is_logged_while_it_is_published_and_at_its_end(
     let lines = service.observe(130, |second| {
         let mut seen = well();
         seen.records = 12_000 - 100 * second.min(120) as usize;
-        seen.oldest = Duration::from_secs(3 * 3600);
+        seen.oldest_in_memory = Duration::from_secs(3 * 3600);
         if let Some(spool) = &mut seen.spool {
             spool.records = seen.records;
             spool.published = 100 * second.min(120);
@@ -331,7 +423,7 @@ fn the_backlog_of_an_earlier_run_is_logged_while_it_is_published_and_at_its_end(
         lines,
         [
             "0 INFO connected to Kafka",
-            "60 INFO the spool is being published: 6000 records wait, the oldest for 3 h; done in 60 s at this rate",
+            "60 INFO the spool is being published: 6000 records left, the oldest from 3 h ago; done in 60 s at this rate",
             "120 INFO the spool is drained: 12000 records published in 2 min",
         ]
     );

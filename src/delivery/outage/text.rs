@@ -32,6 +32,10 @@ pub(super) fn cause(seen: &Observed, is_draining: bool) -> String {
     }
     match (seen.obstacle.as_str(), is_draining) {
         ("", true) => "Kafka answers slower than ZIM2KAFKA_SPOOL_AFTER".to_owned(),
+        ("", false) if !seen.advertised.is_empty() => format!(
+            "brokers cannot be reached at the addresses that Kafka advertises ({}); check that they run, and their advertised.listeners",
+            seen.advertised
+        ),
         ("", false) => format!(
             "Kafka acknowledges no record of {}; run zim2kafka check, and look for partitions with fewer replicas in sync than min.insync.replicas",
             seen.topics
@@ -40,14 +44,19 @@ pub(super) fn cause(seen: &Observed, is_draining: bool) -> String {
     }
 }
 
-/// What happens to new events.
-pub(super) fn consequence(seen: &Observed) -> &'static str {
+/// What happens to new records.
+pub(super) fn consequence(seen: &Observed) -> String {
+    let noun = seen.noun;
+    let lost = format!("{noun} are answered 503, and the sender drops each after 62 s");
     match seen.spool {
-        Some(SpoolUse { works: true, .. }) => "events go to the spool",
-        Some(_) => {
-            "the spool takes no records (check the disk of ZIM2KAFKA_SPOOL_DIR), so events are answered 503, and the sender drops each after 62 s"
+        Some(SpoolUse { works: true, .. }) => format!("{noun} go to the spool"),
+        Some(SpoolUse { is_full: true, .. }) => {
+            format!("the spool is full (raise ZIM2KAFKA_SPOOL_MAX_BYTES), so {lost}")
         }
-        None => "events are answered 503, and the sender drops each after 62 s",
+        Some(_) => {
+            format!("the spool takes no records (check the disk of ZIM2KAFKA_SPOOL_DIR), so {lost}")
+        }
+        None => lost,
     }
 }
 
@@ -81,14 +90,6 @@ impl fmt::Display for Hours {
     }
 }
 
-/// A number with its noun, in the plural unless it is 1.
-pub(super) fn count(number: u64, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,10 +103,6 @@ mod tests {
         assert_eq!(
             hours,
             ["1 min", "0.5 h", "5.2 h", "25 h", "more than 1000 h"]
-        );
-        assert_eq!(
-            [1, 2].map(|number| count(number, "record")),
-            ["1 record", "2 records"]
         );
     }
 }

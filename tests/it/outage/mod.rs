@@ -196,6 +196,35 @@ fn without_a_spool_an_outage_is_logged_with_its_consequence() {
 }
 
 #[test]
+fn dead_letters_that_wait_for_their_topic_are_not_an_outage_of_events() {
+    let Some(scene) = Scene::new() else { return };
+    let home = folder();
+    let missing = scene.cluster.unique_topic("missing");
+    let brokers = scene.cluster.proxied();
+    let mut service = Service::start(
+        &[],
+        &[
+            ("ZIM2KAFKA_KAFKA_BROKERS", brokers.as_str()),
+            ("ZIM2KAFKA_TOPIC", scene.topics[0].as_str()),
+            ("ZIM2KAFKA_DEAD_LETTER_TOPIC", missing.as_str()),
+            ("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off"),
+            ("ZIM2KAFKA_SPOOL_DIR", home.path().to_str().expect("text")),
+        ],
+    );
+    published(&service);
+    let answer = service.post(callback(json!({"event": "unknown"})));
+    assert!(answer.contains("dead_lettered"), "{answer}");
+    let log = service.process.logs("dead letters go to the spool: ");
+    let line = format!("dead letters go to the spool: the topic {missing} ");
+    assert!(log.contains(&line), "{log}");
+    published(&service);
+    answers(&service, "/readyz", "\r\n\r\nready");
+    let log = stop(service).stderr;
+    assert!(!log.contains("events go to the spool"), "{log}");
+    assert!(log.contains("1 record stays in the spool in "), "{log}");
+}
+
+#[test]
 fn a_kafka_that_takes_connections_and_does_not_answer_is_logged() {
     // The system accepts connections for it.
     let (listener, address) = taken();
