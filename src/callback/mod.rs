@@ -31,6 +31,12 @@ pub use shape::Shape;
 /// nonce.
 const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
 
+/// The field of an event that is an array even with one value.
+const USERS: &str = "new_user_ids";
+
+/// The other fields that are known: those of events that are published.
+pub const EVENT_FIELDS: [&str; 5] = ["event", "group_id", "join_type", "operator_account", USERS];
+
 /// The body of a request, unparsed.
 #[derive(Clone)]
 pub struct RawCallback {

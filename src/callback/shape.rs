@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{RawCallback, SIGNED, form};
+use super::{EVENT_FIELDS, RawCallback, SIGNED, form};
 
 /// What a body looks like: its encoding, its length and the known fields in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,15 +19,6 @@ struct Fields {
     /// The number of other fields. Their names are not logged: they are text of the request.
     others: usize,
 }
-
-/// The names that may be logged, apart from those of the signed fields.
-const KNOWN: [&str; 5] = [
-    "event",
-    "group_id",
-    "join_type",
-    "operator_account",
-    "new_user_ids",
-];
 
 impl RawCallback {
     /// The body's shape. Parses the body again.
@@ -61,8 +52,8 @@ impl RawCallback {
         let mut known: Vec<_> = usable.collect();
         let (fields, _) = callback.others.read();
         let has = |name: &&str| fields.iter().any(|field| field.name == *name);
-        known.extend(KNOWN.into_iter().filter(has));
-        let others = (fields.iter()).filter(|field| !KNOWN.contains(&field.name.as_ref()));
+        known.extend(EVENT_FIELDS.into_iter().filter(has));
+        let others = (fields.iter()).filter(|field| !EVENT_FIELDS.contains(&field.name.as_ref()));
         Some(Fields {
             known,
             others: others.count(),
