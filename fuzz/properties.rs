@@ -42,7 +42,7 @@ fn secrets_of(secret: &str) -> Option<Secrets> {
 }
 
 /// Any body: it is never authentic without a signature, and a percent-encoded object decodes like
-/// the object itself.
+/// the object itself, with the byte order mark and the whitespace before it.
 pub(crate) fn decode(bytes: &[u8]) {
     let secrets = Secrets::parse_list(&format!("1={SECRET},*={SECRET}")).expect("valid");
     let (is_read, authentic) = read(bytes, &secrets, |_| ());
@@ -52,7 +52,9 @@ pub(crate) fn decode(bytes: &[u8]) {
         is_read,
         "read twice, twice the same"
     );
-    if bytes.starts_with(b"{") {
+    let unmarked = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let first = unmarked.iter().find(|byte| !b" \t\r\n".contains(byte));
+    if first == Some(&b'{') {
         let encoded = percent_encode(bytes, NON_ALPHANUMERIC).to_string();
         let (is_read_encoded, _) = read(encoded, &secrets, |_| ());
         assert_eq!(is_read_encoded, is_read, "percent-encoded it is another");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{EVENT_FIELDS, RawCallback, SIGNED, form};
+use super::{EVENT_FIELDS, RawCallback, SIGNED, decode, form};
 
 /// What a body looks like: its encoding, its length and the known fields in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,11 +23,13 @@ struct Fields {
 impl RawCallback {
     /// The body's shape. Parses the body again.
     pub fn shape(&self) -> Shape {
-        let body = super::decode::skip_whitespace(&self.body);
+        let body = decode::skip_whitespace(&self.body);
         let encoding = match body {
             [] => "an empty body",
             [b'{', ..] => "a body that begins like JSON",
-            [b'%', b'7', b'B' | b'b', ..] => "a body that begins like percent-encoded JSON",
+            _ if decode::encoded_object(body).is_some() => {
+                "a body that begins like percent-encoded JSON"
+            }
             _ if form::looks_like_one(body) => "a body that begins like a form",
             _ => "a body that begins neither like JSON nor like a form",
         };
