@@ -339,6 +339,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     }
 }
 
+/// The name that a JSON string stands for. U+FFFD replaces a lone surrogate.
+pub fn member_name(json: &str) -> Option<Cow<'_, str>> {
+    let Name(name) = serde_json::from_str(json).ok()?;
+    Some(name)
+}
+
 struct NameVisitor;
 
 impl<'de> Visitor<'de> for NameVisitor {

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
 use decode::OtherFields;
-pub use decode::{Json, Malformed};
+pub use decode::{Json, Malformed, member_name};
 pub use form::MAX_FORM_FIELDS;
 pub use secrets::{EntryError, EntryPosition, Secrets, SecretsError};
 pub use shape::Shape;
