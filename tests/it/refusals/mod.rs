@@ -223,6 +223,31 @@ async fn a_connection_that_ends_within_its_first_head_is_counted_and_later_ones_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_does_not_arrive_in_time_is_counted_and_logged() {
+    let service = Service::embedded(&["--drain-delay=0s", "--idle-timeout=2s"], &[PATH]);
+    service.ready();
+    let mut unfinished = Wire::at(service.callbacks).await;
+    let head = "POST /sesame/zim HTTP/1.1\r\nHost: sesame\r\n";
+    unfinished.say(head).await;
+    // A connection that is idle for too long is not refused.
+    let mut silent = Wire::at(service.callbacks).await;
+    silent.end().await;
+    assert_eq!(refused(&service, "http"), 0.0);
+    unfinished.end().await;
+    let deadline = Instant::now() + PATIENCE;
+    while refused(&service, "http") < 1.0 {
+        assert!(Instant::now() < deadline, "it is not counted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let log = log_of(service);
+    is_logged_once(
+        &log,
+        "1 connection on which the head of a request did not arrive in 10 s was closed in the last minute; clients that send slowly cause these",
+    );
+    is_logged_once(&log, "in the last minute");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failed_handshakes_are_told_apart_by_what_the_client_speaks() {
     let authority = Authority::new();
     authority.write(2099);
