@@ -1,4 +1,4 @@
-//! Counts refused requests, and logs each kind at most once a minute.
+//! Counts refused requests, and logs each kind at most once a minute, and the rest at a stop.
 //!
 //! A sender with a wrong URL, a proxy with a wrong setting and a disk that hangs look alike from
 //! outside: nothing arrives. No line contains text of a request.

@@ -173,6 +173,11 @@ fn what_ends_before_it_is_a_callback_is_counted_and_logged_once_a_minute() {
     for line in lines {
         is_logged_once(&log, line);
     }
+    // A stop logs the others, which would have waited for their line.
+    is_logged_once(
+        &log,
+        "4 requests to ZIM2KAFKA_CALLBACK_PATH with GET or HEAD were answered 405",
+    );
 }
 
 #[test]
