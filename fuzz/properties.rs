@@ -42,7 +42,7 @@ fn secrets_of(secret: &str) -> Option<Secrets> {
 }
 
 /// Any body: it is never authentic without a signature, and a percent-encoded object decodes like
-/// the object itself.
+/// the object itself, with the byte order mark and the whitespace before it.
 pub(crate) fn decode(bytes: &[u8]) {
     let secrets = Secrets::parse_list(&format!("1={SECRET},*={SECRET}")).expect("valid");
     let (is_read, authentic) = read(bytes, &secrets, |_| ());
@@ -52,7 +52,9 @@ pub(crate) fn decode(bytes: &[u8]) {
         is_read,
         "read twice, twice the same"
     );
-    if bytes.starts_with(b"{") {
+    let unmarked = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let first = unmarked.iter().find(|byte| !b" \t\r\n".contains(byte));
+    if first == Some(&b'{') {
         let encoded = percent_encode(bytes, NON_ALPHANUMERIC).to_string();
         let (is_read_encoded, _) = read(encoded, &secrets, |_| ());
         assert_eq!(is_read_encoded, is_read, "percent-encoded it is another");
@@ -165,6 +167,11 @@ fn is_an_event(record: &Record, users: usize) {
     let value: Value = serde_json::from_str(text).expect("a strict parser reads it");
     // A value of `extra` may have 64 levels.
     assert!(depth(&value) <= 2 + 64, "it is nested too deep");
+    assert_eq!(
+        distinct_members(&value),
+        members(text),
+        "a name is repeated"
+    );
     let value = value.as_object().expect("it is an object");
     let names: BTreeSet<_> = value.keys().map(String::as_str).collect();
     let mut known = BTreeSet::from([
@@ -219,6 +226,32 @@ fn depth(value: &Value) -> usize {
         _ => return 0,
     };
     1 + inner.unwrap_or_default()
+}
+
+/// The members of all objects, of several with the same name in one object only one.
+fn distinct_members(value: &Value) -> usize {
+    match value {
+        Value::Array(elements) => elements.iter().map(distinct_members).sum(),
+        Value::Object(members) => {
+            members.len() + members.values().map(distinct_members).sum::<usize>()
+        }
+        _ => 0,
+    }
+}
+
+/// The members of all objects: a colon outside strings follows the name of each.
+fn members(text: &str) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b':' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// A list or a file of secrets: an error message never quotes any of it.

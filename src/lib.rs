@@ -43,7 +43,7 @@
 //! | thread | what it does | what it waits for | locks it takes, in this order |
 //! | --- | --- | --- | --- |
 //! | main | runs the command: starts the service and stops it | signals, the parts of the service | each queue; wakeups; one at a time |
-//! | `worker`, one for two cores (tokio) | connections, requests, intake, reload, signals, log of outages | sockets, timers, tickets | dedup window → one queue, then, the queue released, wakeups; port table → connection; for the log of outages: each queue, Kafka's failures, the outage, one at a time |
+//! | `worker`, one for two cores (tokio) | connections, requests, intake, reload, signals, log of outages | sockets, timers, tickets | dedup window → one queue, then, the queue released, wakeups; port table → connection; for the log of outages: each queue, Kafka's failures, the outage, one at a time; alone and for a moment: a tally of refusals, an application's secret check, the stale check |
 //! | `log` | writes the log to stderr | lines, stderr | the queue of lines |
 //! | `publisher` | hands records to the producers, takes their reports, resolves tickets | wakeup, short pauses | one queue of events, released before the queue of dead letters; wakeups |
 //! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones, makes dead letters of rejected events on disk | wakeup, disk | each queue; wakeups; one at a time |

@@ -197,7 +197,10 @@ pub async fn run(
     );
     let mut callbacks = tokio::spawn(async move {
         tokio::select! {
-            ended = serving => ended,
+            ended = serving => {
+                service.log_last_refusals();
+                ended
+            }
             never = service.log_refusals() => never,
         }
     });

@@ -100,15 +100,15 @@ impl RawCallback {
             let (text, valid_utf8) = utf8(bytes);
             Source::Object { text, valid_utf8 }
         };
-        let source = match body {
-            [b'{', ..] => object(Cow::Borrowed(body)),
-            [b'%', b'7', b'B' | b'b', ..] => object(percent_decoded(body)),
+        let source = match (body, encoded_object(body)) {
+            ([b'{', ..], _) => object(Cow::Borrowed(body)),
+            (_, Some(encoded)) => object(percent_decoded(encoded)),
             _ if form::looks_like_one(body) => Source::Form(Form {
                 // A line break behind the last field is not a part of its value.
                 body: body.trim_ascii_end(),
                 object: OnceCell::new(),
             }),
-            [] => return Err(Malformed::NotACallback("it is empty".into())),
+            ([], _) => return Err(Malformed::NotACallback("it is empty".into())),
             _ => return Err(Malformed::NotACallback("it begins like neither".into())),
         };
         Ok(Json { raw: self, source })
@@ -128,6 +128,23 @@ pub(super) fn skip_whitespace(body: &[u8]) -> &[u8] {
         .take_while(|byte| b" \t\r\n".contains(byte))
         .count();
     body.get(whitespace..).unwrap_or_default()
+}
+
+/// A percent-encoded object, without an encoded byte order mark and encoded whitespace before it.
+pub(super) fn encoded_object(body: &[u8]) -> Option<&[u8]> {
+    let mut rest = match body.split_at_checked(b"%EF%BB%BF".len()) {
+        Some((mark, rest)) if mark.eq_ignore_ascii_case(b"%EF%BB%BF") => rest,
+        _ => body,
+    };
+    loop {
+        rest = match rest {
+            [b'%', b'7', b'B' | b'b', ..] => return Some(rest),
+            [b'%', b'0', b'9' | b'A' | b'D' | b'a' | b'd', rest @ ..] => rest,
+            [b'%', b'2', b'0', rest @ ..] => rest,
+            [b'+' | b' ' | b'\t' | b'\r' | b'\n', rest @ ..] => rest,
+            _ => return None,
+        }
+    }
 }
 
 /// Decodes once. Encoders that encode `:` and `,` (those of form fields) write a space as `+` and a
@@ -320,6 +337,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_bytes(NameVisitor).map(Name)
     }
+}
+
+/// The name that a JSON string stands for. U+FFFD replaces a lone surrogate.
+pub fn member_name(json: &str) -> Option<Cow<'_, str>> {
+    let Name(name) = serde_json::from_str(json).ok()?;
+    Some(name)
 }
 
 struct NameVisitor;

@@ -11,7 +11,7 @@ use memchr::memchr;
 use percent_encoding::percent_decode;
 use serde_json::value::RawValue;
 
-use super::SIGNED;
+use super::{EVENT_FIELDS, SIGNED, USERS};
 
 /// The most fields of a form. ZEGOCLOUD's callbacks have about ten, and one for each of at most 100
 /// users. Empty fields, as in `a=1&&b=2`, count too.
@@ -31,13 +31,6 @@ const MAX_INDEX_DIGITS: usize = 19;
 
 /// The longest name of a signed field: `signature[`, an index and `]`.
 const MAX_SIGNED_NAME_BYTES: usize = "signature[]".len() + MAX_INDEX_DIGITS;
-
-/// Fields that occur once, apart from the signed ones. Each occurrence becomes a member, so that a
-/// repetition is detected later, as in JSON.
-const SINGLE: [&str; 4] = ["event", "group_id", "join_type", "operator_account"];
-
-/// The field that is an array even with one value.
-const ARRAY: &str = "new_user_ids";
 
 /// Whether a body can be a form: it begins like the name of a field and contains a `=`.
 pub(super) fn looks_like_one(body: &[u8]) -> bool {
@@ -162,7 +155,9 @@ pub(super) fn to_json(body: &[u8]) -> String {
             continue;
         }
         let value = Value { spelling, text };
-        let place = if SINGLE.contains(&base) {
+        // Each occurrence of a field that is not an array becomes a member, so that a repetition is
+        // detected later, as in JSON.
+        let place = if base != USERS && EVENT_FIELDS.contains(&base) {
             members.len()
         } else {
             *places.entry(base.to_owned()).or_insert(members.len())
@@ -222,7 +217,7 @@ impl Member<'_> {
     fn json(mut self) -> String {
         let name = json(&self.name);
         match self.values.as_slice() {
-            [value] if value.spelling == Spelling::Plain && self.name != ARRAY => {
+            [value] if value.spelling == Spelling::Plain && self.name != USERS => {
                 format!("{name}:{}", json(&value.text))
             }
             _ => {
@@ -239,7 +234,7 @@ impl Member<'_> {
     /// an ID may contain.
     fn elements<'v>(&self, value: &'v Value<'_>) -> Cow<'v, str> {
         match inside_brackets(&value.text) {
-            Some(elements) if self.name == ARRAY && value.spelling == Spelling::Plain => {
+            Some(elements) if self.name == USERS && value.spelling == Spelling::Plain => {
                 Cow::Borrowed(elements)
             }
             _ => Cow::Owned(json(&value.text)),

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
 use decode::OtherFields;
-pub use decode::{Json, Malformed};
+pub use decode::{Json, Malformed, member_name};
 pub use form::MAX_FORM_FIELDS;
 pub use secrets::{EntryError, EntryPosition, Secrets, SecretsError};
 pub use shape::Shape;
@@ -30,6 +30,12 @@ pub use shape::Shape;
 /// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
 /// nonce.
 const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
+
+/// The field of an event that is an array even with one value.
+const USERS: &str = "new_user_ids";
+
+/// The other fields that are known: those of events that are published.
+pub const EVENT_FIELDS: [&str; 5] = ["event", "group_id", "join_type", "operator_account", USERS];
 
 /// The body of a request, unparsed.
 #[derive(Clone)]

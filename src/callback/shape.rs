@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{RawCallback, SIGNED, form};
+use super::{EVENT_FIELDS, RawCallback, SIGNED, decode, form};
 
 /// What a body looks like: its encoding, its length and the known fields in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,23 +20,16 @@ struct Fields {
     others: usize,
 }
 
-/// The names that may be logged, apart from those of the signed fields.
-const KNOWN: [&str; 5] = [
-    "event",
-    "group_id",
-    "join_type",
-    "operator_account",
-    "new_user_ids",
-];
-
 impl RawCallback {
     /// The body's shape. Parses the body again.
     pub fn shape(&self) -> Shape {
-        let body = super::decode::skip_whitespace(&self.body);
+        let body = decode::skip_whitespace(&self.body);
         let encoding = match body {
             [] => "an empty body",
             [b'{', ..] => "a body that begins like JSON",
-            [b'%', b'7', b'B' | b'b', ..] => "a body that begins like percent-encoded JSON",
+            _ if decode::encoded_object(body).is_some() => {
+                "a body that begins like percent-encoded JSON"
+            }
             _ if form::looks_like_one(body) => "a body that begins like a form",
             _ => "a body that begins neither like JSON nor like a form",
         };
@@ -61,8 +54,8 @@ impl RawCallback {
         let mut known: Vec<_> = usable.collect();
         let (fields, _) = callback.others.read();
         let has = |name: &&str| fields.iter().any(|field| field.name == *name);
-        known.extend(KNOWN.into_iter().filter(has));
-        let others = (fields.iter()).filter(|field| !KNOWN.contains(&field.name.as_ref()));
+        known.extend(EVENT_FIELDS.into_iter().filter(has));
+        let others = (fields.iter()).filter(|field| !EVENT_FIELDS.contains(&field.name.as_ref()));
         Some(Fields {
             known,
             others: others.count(),

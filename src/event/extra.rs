@@ -5,13 +5,13 @@
 //! received unless a parser would refuse it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::callback::Field;
+use crate::callback::{self, Field};
 
 /// A value with more arrays and objects inside one another becomes a string. Common parsers have
 /// limits from 100 on, and the record adds two levels.
@@ -73,15 +73,15 @@ impl Serialize for Extra<'_> {
 }
 
 /// The value with the same meaning for every parser. With a lone surrogate, U+FFFD replaces it. A
-/// value that is nested too deep, or with a number that is too long or that no double represents,
-/// becomes a string that is its JSON text.
+/// value that is nested too deep, or with a number that is too long or that no double represents, or
+/// with an object that repeats a name, becomes a string that is its JSON text.
 fn readable(value: &RawValue) -> Cow<'_, RawValue> {
     let text = value.get();
-    let readable = match Obstacles::of(text) {
-        Obstacles {
+    let readable = match Scan::of(text) {
+        Scan {
             is_text_only: true, ..
         } => Value::from(text).to_string(),
-        Obstacles {
+        Scan {
             lone_surrogates, ..
         } if !lone_surrogates.is_empty() => replaced(text, &lone_surrogates),
         _ => return Cow::Borrowed(value),
@@ -90,31 +90,50 @@ fn readable(value: &RawValue) -> Cow<'_, RawValue> {
 }
 
 /// What a parser may refuse in a JSON value.
-#[derive(Debug, Default, PartialEq)]
-struct Obstacles {
-    /// It is too deep, or contains a number that is too long or that no double represents.
+#[derive(Debug, Default)]
+struct Scan {
+    /// It is too deep, or contains a number that is too long or that no double represents, or an
+    /// object that repeats a name.
     is_text_only: bool,
     /// Where escapes of lone surrogates begin.
     lone_surrogates: Vec<usize>,
 }
 
-impl Obstacles {
+impl Scan {
     /// Scans the text of one valid JSON value, once and without recursion.
     fn of(text: &str) -> Self {
         let bytes = text.as_bytes();
         let mut found = Self::default();
         let (mut at, mut depth) = (0, 0_usize);
+        // The names of each object that has begun, as they are published.
+        let mut objects: Vec<HashSet<Option<Cow<'_, str>>>> = Vec::new();
         while let Some(byte) = bytes.get(at) {
             match byte {
                 b'"' => {
-                    at = end_of_string(bytes, at + 1, &mut found.lone_surrogates);
+                    let end = end_of_string(bytes, at + 1, &mut found.lone_surrogates);
+                    let rest = bytes.get(end..).unwrap_or_default();
+                    if rest.trim_ascii_start().starts_with(b":")
+                        && let Some(names) = objects.last_mut()
+                    {
+                        let name = text.get(at..end).and_then(callback::member_name);
+                        found.is_text_only |= !names.insert(name);
+                    }
+                    at = end;
                     continue;
                 }
                 b'[' | b'{' => {
                     depth += 1;
                     found.is_text_only |= depth > MAX_DEPTH;
+                    if *byte == b'{' {
+                        objects.push(HashSet::new());
+                    }
                 }
-                b']' | b'}' => depth = depth.saturating_sub(1),
+                b']' | b'}' => {
+                    depth = depth.saturating_sub(1);
+                    if *byte == b'}' {
+                        objects.pop();
+                    }
+                }
                 b'-' | b'0'..=b'9' => {
                     let rest = bytes.get(at..).unwrap_or_default();
                     let length = (rest.iter())

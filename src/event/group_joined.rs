@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::extra::Extra;
 use super::record::{JSON, Times, header, name_based_id};
 use super::{Kind, Record, Unpublishable};
-use crate::callback::{Field, VerifiedCallback};
+use crate::callback::{EVENT_FIELDS, Field, VerifiedCallback};
 
 /// The `$id` of `schemas/group-joined.v1.schema.json`.
 const SCHEMA: &str = "urn:zim2kafka:schema:group-joined:v1";
@@ -173,27 +173,19 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     text
 }
 
-/// The fields that the record has, in the order of [`Fields::known`].
-const KNOWN: [&str; 5] = [
-    "event",
-    "group_id",
-    "join_type",
-    "operator_account",
-    "new_user_ids",
-];
-
 /// The fields of a callback, split into those that the record has and the others.
 struct Fields<'a> {
-    known: [Option<&'a Field<'a>>; KNOWN.len()],
+    /// In the order of [`EVENT_FIELDS`].
+    known: [Option<&'a Field<'a>>; EVENT_FIELDS.len()],
     extra: Extra<'a>,
 }
 
 impl<'a> Fields<'a> {
     fn sort(fields: &'a [Field<'a>]) -> Result<Self, Unpublishable> {
-        let mut known = [None; KNOWN.len()];
+        let mut known = [None; EVENT_FIELDS.len()];
         let mut extra = Vec::new();
         for field in fields {
-            let place = KNOWN
+            let place = EVENT_FIELDS
                 .iter()
                 .zip(&mut known)
                 .find(|(name, _)| **name == field.name);

@@ -21,6 +21,7 @@ use crate::callback::RawCallback;
 use crate::delivery::{Durability, Settled};
 use crate::failpoint;
 use crate::intake::{Accepted, Intake};
+use crate::log::REPEAT_INTERVAL;
 use crate::metrics::{Metrics, Outcome};
 
 /// The limits of a header. The sender's are far smaller.
@@ -173,10 +174,19 @@ impl CallbackService {
     pub(crate) async fn log_refusals(&self) -> ! {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let now = std::time::Instant::now();
-            self.refusals.log_due(now);
-            self.intake.log_refusals(now);
+            self.log_due_refusals(std::time::Instant::now());
         }
+    }
+
+    /// Logs all refusals that wait for their line; to be called once the port has ended.
+    pub(crate) fn log_last_refusals(&self) {
+        // A minute from now, every line is due.
+        self.log_due_refusals(std::time::Instant::now() + REPEAT_INTERVAL);
+    }
+
+    fn log_due_refusals(&self, now: std::time::Instant) {
+        self.refusals.log_due(now);
+        self.intake.log_refusals(now);
     }
 }
 

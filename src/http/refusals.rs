@@ -1,4 +1,4 @@
-//! Counts refused requests, and logs each kind at most once a minute.
+//! Counts refused requests, and logs each kind at most once a minute, and the rest at a stop.
 //!
 //! A sender with a wrong URL, a proxy with a wrong setting and a disk that hangs look alike from
 //! outside: nothing arrives. No line contains text of a request.
@@ -21,6 +21,7 @@ pub(super) enum Refused {
     NotHttp,
     HeadTooLarge,
     CutOff,
+    SlowHead,
     ProxyHeader,
     TlsWithoutCertificate,
     Http2,
@@ -96,6 +97,7 @@ impl Refused {
             Self::NotHttp
             | Self::HeadTooLarge
             | Self::CutOff
+            | Self::SlowHead
             | Self::ProxyHeader
             | Self::TlsWithoutCertificate
             | Self::Http2 => Some(RefusalReason::Http),
@@ -165,6 +167,12 @@ impl Refused {
                 " that ended within the head of its first request",
                 "closed",
                 "; port scanners do this; if callbacks are missing, check the proxy and the network in front",
+            ),
+            Self::SlowHead => (
+                "connection",
+                " on which the head of a request did not arrive in 10 s",
+                "closed",
+                "; clients that send slowly cause these; if callbacks are missing, check the proxy and the network in front",
             ),
             Self::ProxyHeader => (
                 "connection",

@@ -88,7 +88,7 @@ impl Write for LogWriter {
 }
 
 /// A problem that lasts is logged once in this time.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Limits a message that every request or every attempt could repeat to one a minute for as long
 /// as its key stays the same. A new key is logged at once.

@@ -27,7 +27,7 @@ pub enum RefusalReason {
     NotFound,
     /// Another method.
     Method,
-    /// Not HTTP/1, or not within the limits of a head.
+    /// Not HTTP/1, or not within the limits of a head, that of its time included.
     Http,
     /// The TLS handshake failed.
     Tls,

@@ -53,6 +53,21 @@ fn every_log_line_that_an_alert_quotes_is_in_the_sources() {
 }
 
 #[test]
+fn every_alert_on_unauthorized_callbacks_quotes_the_line_that_each_of_them_causes() {
+    let rules = include_str!("../../deploy/alerts.yml");
+    let alerts = rules.split("- alert: ").skip(1);
+    let unauthorized: Vec<_> = alerts
+        .filter(|alert| alert.contains("outcome=\"unauthorized\""))
+        .collect();
+    assert_eq!(unauthorized.len(), 3, "{unauthorized:?}");
+    for alert in unauthorized {
+        let quotes = quotes(alert);
+        let line = "answered 401 in the last minute … for example: …";
+        assert!(quotes.iter().any(|quote| quote == line), "{alert}");
+    }
+}
+
+#[test]
 fn a_quote_of_a_line_that_is_not_in_the_sources_is_found() {
     let rules = "# `comment`\nfirst: `all … callbacks\n  were lost` and `zim2kafka check`";
     let quotes = quotes(rules);

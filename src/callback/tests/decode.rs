@@ -155,6 +155,16 @@ fn an_object_may_be_the_only_name_of_a_form() {
                 assert_eq!(decode(body.as_str()).as_ref(), Ok(&plain), "{body}");
             }
         }
+        // A byte order mark and whitespace may be encoded with the object.
+        for begin in ["%EF%BB%BF", "%ef%bb%bf%0D%0a", "+", "%20%09+ \n+%0A%0d"] {
+            let body = format!("{begin}{body}=");
+            let is_encoded = !body.contains('{');
+            assert_eq!(
+                decode(body.as_str()).as_ref() == Ok(&plain),
+                is_encoded,
+                "{body}"
+            );
+        }
         for end in ["==", "=1", "=&a=1", "&", "&a=1"] {
             let malformed = decode(format!("{body}{end}"));
             assert!(

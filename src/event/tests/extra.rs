@@ -38,7 +38,7 @@ fn what_every_parser_reads_is_kept_as_received() {
     let zeros = "0".repeat(900);
     for value in [
         "null",
-        r#"{"a" : [1, {"b":null}] ,"a":2}"#,
+        r#"{"a" : [1, {"b":null, "a":":"}] ,"b":{"a":2},"A":":"}"#,
         r#""\u0041\/\u0000 \ud83c\udf89 \\ud800 \"[[[1e999""#,
         "\"\u{7f} \u{fffd} 😀\"",
         "9007199254740993",
@@ -119,6 +119,21 @@ fn a_value_deeper_than_64_becomes_a_string_of_its_text() {
     }
     let empty = format!("{}{}", "[".repeat(65), "]".repeat(65));
     assert_eq!(published(&empty), as_string(&empty));
+}
+
+#[test]
+fn a_value_with_an_object_that_repeats_a_name_becomes_a_string_of_its_text() {
+    for value in [
+        r#"{"a":1,"a":2}"#,
+        r#"{"a":1,"a" : 1}"#,
+        r#"{"\ud800":1,"\udfff":2}"#,
+        r#"{"\ud800":1,"\ufffd":2}"#,
+        r#"{"a\"":1,"\u0061\u0022":2}"#,
+        r#"[0,{"b":[{"a":{"a":1},"b":"a","a":[]}]}]"#,
+        r#"{"":1,"a":{},"":2}"#,
+    ] {
+        assert_eq!(published(value), as_string(value));
+    }
 }
 
 #[test]

@@ -97,6 +97,8 @@ struct ConnectionState {
     has_stayed: bool,
     /// Its stream is gone.
     is_closed: bool,
+    /// Why the service closes it.
+    closed_for: Option<CloseReason>,
     /// The head of a request was complete.
     has_requested: bool,
     /// Its first bytes, before TLS is removed.
@@ -305,6 +307,7 @@ impl Slot {
 
     /// Counts a connection that the service closes.
     fn count_close(&self, reason: CloseReason) {
+        self.connection.state.lock().closed_for = Some(reason);
         self.connection.port.metrics.closed_by_us(reason);
     }
 }
@@ -346,6 +349,7 @@ impl Connection {
                 is_displaced: false,
                 has_stayed: false,
                 is_closed: false,
+                closed_for: None,
                 has_requested: false,
                 opening: Opening::default(),
                 queued: None,
@@ -376,11 +380,6 @@ impl Connection {
         let mut state = self.state.lock();
         state.phase = Phase::Body;
         state.has_requested = true;
-    }
-
-    /// Whether the head of a request was complete.
-    fn has_requested(&self) -> bool {
-        self.state.lock().has_requested
     }
 
     /// The protocol of the client, before TLS is removed.

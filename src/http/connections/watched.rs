@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Connection;
 use super::opening::{Opening, Protocol};
 use crate::http::refusals::{Refusals, Refused};
+use crate::metrics::CloseReason;
 
 /// The bytes of HTTP in both directions: behind the TLS handshake, if there is one.
 pub(in crate::http) struct Watched<S> {
@@ -75,16 +76,21 @@ impl<S> Watched<S> {
 /// Counts on drop: until the connection ends, a request may still arrive.
 impl<S> Drop for Watched<S> {
     fn drop(&mut self) {
-        // One that ends without a byte was only opened, as the checks of load balancers are. After
-        // the first request, an end is an ordinary one.
-        if !self.has_ended || self.connection.has_requested() {
-            return;
-        }
+        let state = self.connection.state.lock();
+        let (closed_for, has_requested) = (state.closed_for, state.has_requested);
+        drop(state);
+        let refused = match closed_for {
+            Some(CloseReason::SlowHead) => Refused::SlowHead,
+            // After the first request, an end is an ordinary one.
+            None if self.has_ended && !has_requested => Refused::CutOff,
+            _ => return,
+        };
         match self.opening.protocol() {
+            // It was only opened, as the checks of load balancers are.
             Protocol::Nothing => {}
             Protocol::ProxyHeader => self.refuse(Refused::ProxyHeader),
             Protocol::Tls => self.refuse(Refused::TlsWithoutCertificate),
-            Protocol::Http2 | Protocol::Text | Protocol::Other => self.refuse(Refused::CutOff),
+            Protocol::Http2 | Protocol::Text | Protocol::Other => self.refuse(refused),
         }
     }
 }
@@ -112,8 +118,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         match (&read, buffer.filled().get(before..)) {
             (Ok(()), Some(bytes)) if !bytes.is_empty() => self.has_read(bytes),
             (Ok(()), _) if buffer.remaining() > 0 => self.has_ended = true,
-            // The service has closed the connection.
-            (Err(error), _) if error.kind() == io::ErrorKind::TimedOut => {}
             (Err(_), _) => self.has_ended = true,
             _ => {}
         }

@@ -89,6 +89,8 @@ async fn a_head_has_ten_seconds_from_its_first_byte_and_silence_before_it_does_n
     assert_about(second, HEAD);
     assert_eq!(silent, StatusCode::OK);
     assert_eq!(app.metric(&cut("slow_head")).await, 3.0);
+    let refused = "zim2kafka_requests_refused_total{reason=\"http\"}";
+    assert_eq!(app.metric(refused).await, 3.0);
     assert_eq!(app.metric(&cut("idle")).await, 0.0);
 }
 

@@ -173,6 +173,11 @@ fn what_ends_before_it_is_a_callback_is_counted_and_logged_once_a_minute() {
     for line in lines {
         is_logged_once(&log, line);
     }
+    // A stop logs the others, which would have waited for their line.
+    is_logged_once(
+        &log,
+        "4 requests to ZIM2KAFKA_CALLBACK_PATH with GET or HEAD were answered 405",
+    );
 }
 
 #[test]
@@ -220,6 +225,31 @@ async fn a_connection_that_ends_within_its_first_head_is_counted_and_later_ones_
         &log_of(service),
         "1 connection that ended within the head of its first request was closed in the last minute",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_does_not_arrive_in_time_is_counted_and_logged() {
+    let service = Service::embedded(&["--drain-delay=0s", "--idle-timeout=2s"], &[PATH]);
+    service.ready();
+    let mut unfinished = Wire::at(service.callbacks).await;
+    let head = "POST /sesame/zim HTTP/1.1\r\nHost: sesame\r\n";
+    unfinished.say(head).await;
+    // A connection that is idle for too long is not refused.
+    let mut silent = Wire::at(service.callbacks).await;
+    silent.end().await;
+    assert_eq!(refused(&service, "http"), 0.0);
+    unfinished.end().await;
+    let deadline = Instant::now() + PATIENCE;
+    while refused(&service, "http") < 1.0 {
+        assert!(Instant::now() < deadline, "it is not counted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let log = log_of(service);
+    is_logged_once(
+        &log,
+        "1 connection on which the head of a request did not arrive in 10 s was closed in the last minute; clients that send slowly cause these",
+    );
+    is_logged_once(&log, "in the last minute");
 }
 
 #[tokio::test(flavor = "multi_thread")]
