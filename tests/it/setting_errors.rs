@@ -143,7 +143,7 @@ fn every_command_reports_all_faults_in_one_run() {
     assert_eq!(faults(&ended), [count, &level, NO_BROKERS, &topic]);
     let ended = run(&["send", "--rate=0", "--url=zim", "--duration=5"], &[log]);
     let url = "--url: is not a URL with a host; write http://host:port/path";
-    let rate = "--rate: must be more than 0; write 10";
+    let rate = "--rate: is not a number from 0.001 on; write 10";
     let duration = r#"--duration: "5" has no unit; write 2s"#;
     assert_eq!(faults(&ended), [duration, &level, NO_SECRETS, url, rate]);
     let admin = ("ZIM2KAFKA_ADMIN_LISTEN", "70000");

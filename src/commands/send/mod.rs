@@ -13,6 +13,9 @@ use crate::config::{self, ConfigError, Faults};
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
 
+/// The lowest rate: a callback in 17 minutes. With less the command looks as if it hung.
+const MIN_RATE: f64 = 0.001;
+
 /// The flags of `send`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -52,11 +55,11 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let secrets = faults.take(config::secrets(args.callback_secrets_file.as_deref()));
     let uri = faults.take(parse(&args.url));
-    let is_positive = |rate: f64| rate > 0.0 && rate.is_finite();
-    if !args.rate.is_none_or(is_positive) {
+    let is_usable = |rate: f64| (MIN_RATE..f64::INFINITY).contains(&rate);
+    if !args.rate.is_none_or(is_usable) {
         faults.add(ConfigError::of_flag(
             "--rate",
-            "must be more than 0; write 10",
+            format!("is not a number from {MIN_RATE} on; write 10"),
         ));
     }
     let ((secrets, _), uri) = faults.finish(secrets.zip(uri))?;
