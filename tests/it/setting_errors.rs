@@ -206,6 +206,18 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
     let brokers = "ZIM2KAFKA_KAFKA_BROKERS: is not set, but ZIM2KAFKA_BROKERS is, which is not a setting; write the brokers as host:port,host:port";
     let secrets = "ZIM2KAFKA_CALLBACK_SECRETS: is not set, but ZIM2KAFKA_CALLBACK_SECRET is, which is not a setting; write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console";
     assert_eq!(faults(&ended), [brokers, secrets]);
+    // Or for the file of the missing setting.
+    let missing = |typed: &str| {
+        format!(
+            "ZIM2KAFKA_CALLBACK_SECRETS: is not set, but {typed} is, which is not a setting; use ZIM2KAFKA_CALLBACK_SECRETS_FILE instead, or write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console"
+        )
+    };
+    let file = ("ZIM2KAFKA_SECRETS_FILE", "/run/s");
+    let ended = run(&["serve"], &[variables[0], BASE[1], file]);
+    assert_eq!(faults(&ended), [missing(file.0)]);
+    let ended = run(&["serve", "--secrets-file", "/run/s"], &BASE[1..]);
+    let flag = "--secrets-file: is not a flag of this command; did you mean --callback-secrets-file?";
+    assert_eq!(faults(&ended), [flag, &missing("--secrets-file")]);
     for (name, meant) in [
         ("ZIM2KAFKA_SECRETS", "ZIM2KAFKA_CALLBACK_SECRETS"),
         ("ZIM2KAFKA_BROKERS", "ZIM2KAFKA_KAFKA_BROKERS"),
