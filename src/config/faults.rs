@@ -149,7 +149,7 @@ impl Faults {
     fn name(&self, error: &ConfigError) -> ConfigError {
         let mut named = error.clone();
         if let Some(rest) = error.problem.strip_prefix(NOT_SET) {
-            let but = |typed| format!("{NOT_SET}, but {typed} is, which is not a setting");
+            let but = |typed: &String| format!("{NOT_SET}, but {typed} is, which is not a setting");
             let mistyped = |variable: &str| self.mistyped.get(variable).map(but);
             // Not if `rest` states that the other setting is set.
             let other = error.other.zip(rest.strip_prefix("; "));

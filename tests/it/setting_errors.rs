@@ -68,6 +68,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("LOG", "warning", r#""warning" is not a level"#, LEVELS),
     ("LOG", "infoo", r#""infoo" is not a level"#, LEVELS),
     ("LOG", "info,3", r#""3" is not a level"#, LEVELS),
+    ("LOG", ".x=debug", r#"".x" is not a log target"#, LEVELS),
     ("LOG", "zim2kafka=loud", r#""loud" is not a level"#, LEVELS),
     ("LOG_FORMAT", "xml", r#""xml" is not a log format"#, "write text or json"),
 ];
