@@ -11,7 +11,7 @@ mod tail;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
@@ -140,25 +140,12 @@ impl ListenError {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 
-    fn is_foreign(&self) -> bool {
-        self.source.kind() == io::ErrorKind::AddrNotAvailable
-    }
-
     fn advice(&self) -> String {
         let Self {
             address, variable, ..
         } = self;
         let port = address.port();
-        let all: IpAddr = match address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
         match self.source.kind() {
-            io::ErrorKind::AddrNotAvailable => format!(
-                "{} is not an address of this machine; set {variable} to {} for every address of it",
-                address.ip(),
-                SocketAddr::new(all, port)
-            ),
             io::ErrorKind::PermissionDenied => format!(
                 "the user of this process may not use port {port}; set {variable} to a port from 1024 on, such as {}, or grant CAP_NET_BIND_SERVICE",
                 SocketAddr::new(address.ip(), 8080)
@@ -183,7 +170,6 @@ impl Failure {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Listen(errors) if errors.iter().any(ListenError::is_foreign) => 2,
             Self::Config(_)
             | Self::Usage(_)
             | Self::Arguments
@@ -393,12 +379,6 @@ mod tests {
         assert_eq!(
             text,
             "cannot listen on 0.0.0.0:80: permission denied; the user of this process may not use port 80; set ZIM2KAFKA_LISTEN to a port from 1024 on, such as 0.0.0.0:8080, or grant CAP_NET_BIND_SERVICE"
-        );
-        let (code, text) = message("[2001:db8::1]:80", io::ErrorKind::AddrNotAvailable);
-        assert_eq!(code, 2);
-        assert!(
-            text.contains("set ZIM2KAFKA_LISTEN to [::]:80 for"),
-            "{text}"
         );
         let (code, text) = message("0.0.0.0:80", io::ErrorKind::AddrInUse);
         assert_eq!(code, 1);
