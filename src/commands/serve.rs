@@ -137,7 +137,7 @@ fn settings(
     } else {
         serve.kafka.settings(Some(&serve.topics))
     });
-    let secrets = config::secrets(serve.callback.callback_secrets_file.as_deref());
+    let secrets = config::secrets(&serve.callback.secrets);
     let secrets = faults.take(secrets);
     faults.take(serve.spool.check_folder());
     let ports = serve.ports(&mut faults);

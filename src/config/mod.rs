@@ -27,7 +27,7 @@ use crate::kafka::{CreateTopics, KafkaSettings, Place, Properties, check_brokers
 use crate::spool::SpoolSettings;
 pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
-    LogFormat, ServeArgs, SpoolArgs, TopicArgs,
+    LogFormat, SecretsArgs, ServeArgs, SpoolArgs, TopicArgs,
 };
 pub use callbacks::{PortSettings, secrets};
 use environment::variable;

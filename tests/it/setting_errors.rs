@@ -147,6 +147,15 @@ fn every_command_reports_all_faults_in_one_run() {
     let rate = "--rate: is not a number from 0.001 on; write 10";
     let duration = r#"--duration: "5" has no unit; write 2s"#;
     assert_eq!(faults(&ended), [duration, &level, NO_SECRETS, url, rate]);
+    let file = ("ZIM2KAFKA_CALLBACK_SECRETS_FILE", "~/secrets");
+    let path = format!(
+        r#"{}: "~/secrets" begins with ~ or $, which only a shell expands; {PATH}"#,
+        file.0
+    );
+    for command in ["serve", "check", "send"] {
+        let ended = run(&[command], &[file, BASE[1]]);
+        assert_eq!(faults(&ended), [&path], "{command}");
+    }
     let admin = ("ZIM2KAFKA_ADMIN_LISTEN", "70000");
     let ended = run(&["healthcheck"], &[log, admin]);
     let port = r#"ZIM2KAFKA_ADMIN_LISTEN: "70000" has the port 70000, which is above 65535; write 0.0.0.0:9464 for every address of this machine, or 127.0.0.1:9464 for this machine only"#;

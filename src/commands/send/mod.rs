@@ -3,13 +3,12 @@
 mod load;
 pub(super) mod sample;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
 
 use super::{Failure, Stop, output};
-use crate::config::{self, ConfigError, Faults};
+use crate::config::{self, ConfigError, Faults, SecretsArgs};
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
 
@@ -29,9 +28,8 @@ pub(super) struct Args {
     /// Application whose secret signs [default: that of the first pair]
     #[arg(long, value_name = "APPID")]
     appid: Option<String>,
-    /// File of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
-    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
-    callback_secrets_file: Option<PathBuf>,
+    #[command(flatten)]
+    secrets: SecretsArgs,
     /// Callbacks per second [default: as fast as they are answered]
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
@@ -53,7 +51,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
-    let secrets = faults.take(config::secrets(args.callback_secrets_file.as_deref()));
+    let secrets = faults.take(config::secrets(&args.secrets));
     let uri = faults.take(parse(&args.url));
     let is_usable = |rate: f64| (MIN_RATE..f64::INFINITY).contains(&rate);
     if !args.rate.is_none_or(is_usable) {
