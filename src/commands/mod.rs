@@ -18,6 +18,7 @@ use anstream::{AutoStream, ColorChoice};
 use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::Signal;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -241,6 +242,18 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|panic| Failure::System("a part of the command failed", io::Error::other(panic)))
 }
 
+/// Reads settings on a blocking thread, because a pipe without a writer or a disk that does not
+/// answer holds it up. `None` if a signal asks to stop before they are read.
+async fn read_settings<T: Send + 'static, E: Into<Failure> + Send + 'static>(
+    stop: &Stop,
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<Option<T>, Failure> {
+    tokio::select! {
+        settings = blocking(read) => settings?.map(Some).map_err(Into::into),
+        () = stop.first() => Ok(None),
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -256,7 +269,16 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(args, faults, stop).await,
         Command::Send(args) => send::run(args, faults, stop).await,
         Command::Tail(args) => tail::run(args, faults, stop).await,
-        Command::Check(args) => check::run(args, faults).await,
+        Command::Check(args) => {
+            // On a blocking thread, because it reads settings too.
+            let runtime = Handle::current();
+            let check = blocking(move || runtime.block_on(check::run(args, faults)));
+            tokio::select! {
+                checked = check => checked?,
+                // It has not found that all is well.
+                () = stop.first() => Err(Failure::Failed("stopped by a signal".to_owned())),
+            }
+        }
         Command::Healthcheck(args) => healthcheck::run(args, faults).await,
     }
 }

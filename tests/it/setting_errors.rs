@@ -146,7 +146,7 @@ fn every_command_reports_all_faults_in_one_run() {
     let url = "--url: is not a URL with a host; write http://host:port/path";
     let rate = "--rate: is not a number from 0.001 on; write 10";
     let duration = r#"--duration: "5" has no unit; write 2s"#;
-    assert_eq!(faults(&ended), [duration, &level, NO_SECRETS, url, rate]);
+    assert_eq!(faults(&ended), [duration, &level, url, rate, NO_SECRETS]);
     let file = ("ZIM2KAFKA_CALLBACK_SECRETS_FILE", "~/secrets");
     let path = format!(
         r#"{}: "~/secrets" begins with ~ or $, which only a shell expands; {PATH}"#,

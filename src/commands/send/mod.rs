@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::{Failure, Stop, output};
+use super::{Failure, Stop, output, read_settings};
 use crate::config::{self, ConfigError, Faults, SecretsArgs};
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
@@ -51,7 +51,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
-    let secrets = faults.take(config::secrets(&args.secrets));
     let uri = faults.take(parse(&args.url));
     let is_usable = |rate: f64| (MIN_RATE..f64::INFINITY).contains(&rate);
     if !args.rate.is_none_or(is_usable) {
@@ -60,7 +59,13 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
             format!("is not a number from {MIN_RATE} on; write 10"),
         ));
     }
-    let ((secrets, _), uri) = faults.finish(secrets.zip(uri))?;
+    let read = move || {
+        let secrets = faults.take(config::secrets(&args.secrets));
+        faults.finish(secrets.zip(uri))
+    };
+    let Some(((secrets, _), uri)) = read_settings(stop, read).await? else {
+        return Ok(());
+    };
     let signer = Signer::new(&secrets, args.appid.as_deref())?;
     if args.print {
         let body = signer.group_joined(0, args.groups, sample::now());
