@@ -108,7 +108,9 @@ fn check_path(path: &str) -> Result<(), ConfigError> {
 /// # Errors
 ///
 /// If neither or both are set, or the secrets cannot be read.
-pub fn secrets(arguments: &SecretsArgs) -> Result<(Secrets, Option<Source<Secrets>>), ConfigErrors> {
+pub fn secrets(
+    arguments: &SecretsArgs,
+) -> Result<(Secrets, Option<Source<Secrets>>), ConfigErrors> {
     const FILE: &str = "ZIM2KAFKA_CALLBACK_SECRETS_FILE";
     let file = arguments.callback_secrets_file.as_deref();
     match (variable(CALLBACK_SECRETS)?, file) {

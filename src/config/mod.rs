@@ -35,7 +35,7 @@ pub use environment::{parse, unknown_variables, variables};
 pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
 pub use file::{Content, MAX_FILE_BYTES};
-pub use source::Source;
+pub use source::{Reading, Source};
 pub use values::duration;
 
 /// `appid=secret` pairs.

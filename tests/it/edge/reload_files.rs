@@ -169,7 +169,7 @@ async fn a_file_that_hangs_holds_up_nothing_else() {
     let holder = hold(&files.secrets());
     until("it is reported", async || {
         let log = service.process.stderr();
-        log.contains("/secrets has not ended for 5 s")
+        log.contains("_SECRETS_FILE: reading ") && log.contains("/secrets has not ended for 5 s")
     })
     .await;
     becomes(&service, 0.0).await;
@@ -195,8 +195,12 @@ async fn a_file_that_hangs_holds_up_nothing_else() {
         .logs("reloaded ZIM2KAFKA_CALLBACK_SECRETS_FILE");
     becomes(&service, 1.0).await;
 
-    let _holder = hold(&files.secrets());
+    // Of two files, the one that hangs is named.
+    let key = files.authority.key();
+    let _holder = hold(&key);
     becomes(&service, 0.0).await;
+    let line = format!("ZIM2KAFKA_TLS_KEY: reading {} has not ended", key.display());
+    service.process.logs(&line);
     let began = Instant::now();
     service.process.signal("TERM");
     assert_eq!(service.process.end().code, Some(0));
