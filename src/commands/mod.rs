@@ -254,6 +254,19 @@ async fn read_settings<T: Send + 'static, E: Into<Failure> + Send + 'static>(
     }
 }
 
+/// Runs a command that a signal ends at once. That is a failure: the command has no result.
+async fn unless_stopped<T>(
+    stop: &Stop,
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        // After a signal the runtime ends, and polling one of its timers would panic.
+        biased;
+        () = stop.first() => Err(Failure::Failed("stopped by a signal".to_owned())),
+        result = command => result,
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -271,13 +284,10 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
         Command::Tail(args) => tail::run(args, faults, stop).await,
         Command::Check(args) => {
             // On a blocking thread, because it reads settings too.
-            let runtime = Handle::current();
-            let check = blocking(move || runtime.block_on(check::run(args, faults)));
-            tokio::select! {
-                checked = check => checked?,
-                // It has not found that all is well.
-                () = stop.first() => Err(Failure::Failed("stopped by a signal".to_owned())),
-            }
+            let (runtime, signals) = (Handle::current(), stop.clone());
+            let check =
+                move || runtime.block_on(unless_stopped(&signals, check::run(args, faults)));
+            unless_stopped(stop, blocking(check)).await?
         }
         Command::Healthcheck(args) => healthcheck::run(args, faults).await,
     }
@@ -312,6 +322,7 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
 }
 
 /// Counts signals: SIGTERM and SIGINT ask to stop, SIGHUP asks to reload.
+#[derive(Clone)]
 pub struct Stop {
     stops: watch::Receiver<u32>,
     hangups: watch::Receiver<u32>,
