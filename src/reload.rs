@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{interval_at, timeout};
 
 use crate::callback::Secrets;
-use crate::config::Source;
+use crate::config::{Reading, Source};
 use crate::finding::Finding;
 use crate::http::{Certificate, Tls};
 use crate::intake::Intake;
@@ -27,9 +27,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A check that takes longer counts as a failed reload until it ends.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often a check that has not ended is logged.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is reloaded, and when.
 #[derive(Default)]
@@ -126,7 +123,7 @@ struct Watch<F> {
     is_refused: bool,
     set_successful: F,
     variables: String,
-    paths: String,
+    reading: Reading,
     hang_throttle: LogThrottle,
 }
 
@@ -139,7 +136,7 @@ impl<F: Fn(bool)> Watch<F> {
             is_refused: false,
             set_successful,
             variables: source.variables(),
-            paths: source.paths(),
+            reading: source.reading(),
             hang_throttle: LogThrottle::default(),
         }
     }
@@ -198,17 +195,15 @@ impl<F: Fn(bool)> Watch<F> {
     /// does not answer; no other check begins until then.
     async fn finish<C>(&mut self, mut check: JoinHandle<C>) -> C {
         let began = Instant::now();
-        let mut report_at = began + CHECK_TIMEOUT;
-        let (mut hangs, mut is_logged) = (false, false);
+        let mut clock = interval_at((began + CHECK_TIMEOUT).into(), CHECK_TIMEOUT);
+        let (mut hangs, mut logged) = (false, None);
         loop {
             let is_due = tokio::select! {
                 biased;
                 checked = &mut check => {
-                    if is_logged {
-                        tracing::info!(
-                            "{}: reading {} works again; it took {} s",
-                            self.variables, self.paths, began.elapsed().as_secs()
-                        );
+                    if let Some(file) = logged {
+                        let seconds = began.elapsed().as_secs();
+                        tracing::info!("{file} works again; it took {seconds} s");
                     }
                     return checked.unwrap_or_else(|panic| panic::resume_unwind(panic.into_panic()));
                 }
@@ -216,21 +211,19 @@ impl<F: Fn(bool)> Watch<F> {
                     self.is_requested = true;
                     hangs
                 }
-                () = sleep_until(report_at.into()) => {
+                _ = clock.tick() => {
                     (self.set_successful)(false);
                     hangs = true;
-                    report_at = Instant::now() + REPORT_INTERVAL;
                     self.hang_throttle.is_due()
                 }
             };
             if is_due {
-                is_logged = true;
+                let file = self.reading.file().to_owned();
                 tracing::error!(
-                    "reload failed: {}: reading {} has not ended for {} s, as on a network disk that does not answer; the previous contents stay in use until it ends",
-                    self.variables,
-                    self.paths,
+                    "reload failed: {file} has not ended for {} s, as on a network disk that does not answer; the previous contents stay in use until it ends",
                     began.elapsed().as_secs()
                 );
+                logged = Some(file);
             }
         }
     }
@@ -255,7 +248,7 @@ mod tests {
             is_refused: false,
             set_successful: |_| (),
             variables: "FILE".to_owned(),
-            paths: "/file".to_owned(),
+            reading: Reading::default(),
             hang_throttle: LogThrottle::default(),
         };
         (send, watch)

@@ -22,7 +22,7 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let serve = args.serve;
     // Creating topics is left to `serve`.
     let kafka = faults.take(serve.kafka.settings(None));
-    let secrets = config::secrets(serve.callback.callback_secrets_file.as_deref());
+    let secrets = config::secrets(&serve.callback.secrets);
     faults.take(secrets);
     let ports = serve.ports(&mut faults);
     let (settings, ports) = faults.finish(kafka.zip(ports))?;

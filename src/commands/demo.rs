@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::client::{HttpClient, reachable};
 use super::send::sample::{Signer, curl, now};
 use super::serve::{EMBEDDED, address, connections, embed, listen};
-use super::{Failure, Stop, blocking, output, tail};
+use super::{Failure, Stop, blocking, output, read_settings, tail};
 use crate::callback::Secrets;
 use crate::config::{CALLBACK_SECRETS, Faults, ServeArgs};
 use crate::kafka::{Consumed, KafkaSettings, StartFrom, Subscription};
@@ -39,10 +39,16 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let Args { serve, count } = args;
-    let kafka = faults.take(serve.kafka.settings_with(EMBEDDED, None));
-    let ports = serve.ports(&mut faults);
-    faults.take(serve.connections.check_plain());
-    let (mut settings, ports) = faults.finish(kafka.zip(ports))?;
+    let arguments = serve.clone();
+    let read = move || {
+        let kafka = faults.take(arguments.kafka.settings_with(EMBEDDED, None));
+        let ports = arguments.ports(&mut faults);
+        faults.take(arguments.connections.check_plain());
+        faults.finish(kafka.zip(ports))
+    };
+    let Some((mut settings, ports)) = read_settings(stop, read).await? else {
+        return Ok(());
+    };
     let _embedded = embed(&mut settings, &serve)?;
     let secret = hex::encode(rand::random::<[u8; 16]>());
     let pair = format!("{APPID}={secret}");

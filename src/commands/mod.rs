@@ -11,13 +11,14 @@ mod tail;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::Signal;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -140,25 +141,12 @@ impl ListenError {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 
-    fn is_foreign(&self) -> bool {
-        self.source.kind() == io::ErrorKind::AddrNotAvailable
-    }
-
     fn advice(&self) -> String {
         let Self {
             address, variable, ..
         } = self;
         let port = address.port();
-        let all: IpAddr = match address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
         match self.source.kind() {
-            io::ErrorKind::AddrNotAvailable => format!(
-                "{} is not an address of this machine; set {variable} to {} for every address of it",
-                address.ip(),
-                SocketAddr::new(all, port)
-            ),
             io::ErrorKind::PermissionDenied => format!(
                 "the user of this process may not use port {port}; set {variable} to a port from 1024 on, such as {}, or grant CAP_NET_BIND_SERVICE",
                 SocketAddr::new(address.ip(), 8080)
@@ -183,7 +171,6 @@ impl Failure {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Listen(errors) if errors.iter().any(ListenError::is_foreign) => 2,
             Self::Config(_)
             | Self::Usage(_)
             | Self::Arguments
@@ -255,6 +242,31 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|panic| Failure::System("a part of the command failed", io::Error::other(panic)))
 }
 
+/// Reads settings on a blocking thread, because a pipe without a writer or a disk that does not
+/// answer holds it up. `None` if a signal asks to stop before they are read.
+async fn read_settings<T: Send + 'static, E: Into<Failure> + Send + 'static>(
+    stop: &Stop,
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<Option<T>, Failure> {
+    tokio::select! {
+        settings = blocking(read) => settings?.map(Some).map_err(Into::into),
+        () = stop.first() => Ok(None),
+    }
+}
+
+/// Runs a command that a signal ends at once. That is a failure: the command has no result.
+async fn unless_stopped<T>(
+    stop: &Stop,
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        // After a signal the runtime ends, and polling one of its timers would panic.
+        biased;
+        () = stop.first() => Err(Failure::Failed("stopped by a signal".to_owned())),
+        result = command => result,
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -270,7 +282,13 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(args, faults, stop).await,
         Command::Send(args) => send::run(args, faults, stop).await,
         Command::Tail(args) => tail::run(args, faults, stop).await,
-        Command::Check(args) => check::run(args, faults).await,
+        Command::Check(args) => {
+            // On a blocking thread, because it reads settings too.
+            let (runtime, signals) = (Handle::current(), stop.clone());
+            let check =
+                move || runtime.block_on(unless_stopped(&signals, check::run(args, faults)));
+            unless_stopped(stop, blocking(check)).await?
+        }
         Command::Healthcheck(args) => healthcheck::run(args, faults).await,
     }
 }
@@ -304,6 +322,7 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
 }
 
 /// Counts signals: SIGTERM and SIGINT ask to stop, SIGHUP asks to reload.
+#[derive(Clone)]
 pub struct Stop {
     stops: watch::Receiver<u32>,
     hangups: watch::Receiver<u32>,
@@ -393,12 +412,6 @@ mod tests {
         assert_eq!(
             text,
             "cannot listen on 0.0.0.0:80: permission denied; the user of this process may not use port 80; set ZIM2KAFKA_LISTEN to a port from 1024 on, such as 0.0.0.0:8080, or grant CAP_NET_BIND_SERVICE"
-        );
-        let (code, text) = message("[2001:db8::1]:80", io::ErrorKind::AddrNotAvailable);
-        assert_eq!(code, 2);
-        assert!(
-            text.contains("set ZIM2KAFKA_LISTEN to [::]:80 for"),
-            "{text}"
         );
         let (code, text) = message("0.0.0.0:80", io::ErrorKind::AddrInUse);
         assert_eq!(code, 1);

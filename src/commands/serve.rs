@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
+use tokio::sync::watch;
 
-use super::{Failure, ListenError, Stop, blocking};
+use super::{Failure, ListenError, Stop, blocking, read_settings};
 use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs};
 use crate::delivery::{FEW_OPEN_FILES, max_kafka_files};
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
@@ -32,7 +33,11 @@ pub(super) async fn run(args: Args, faults: Faults, stop: &Stop) -> Result<(), F
         serve,
         embedded_kafka,
     } = args;
-    let mut settings = settings(&serve, embedded_kafka, faults, stop)?;
+    let (arguments, hangups) = (serve.clone(), stop.hangups());
+    let read = move || settings(&arguments, embedded_kafka, faults, hangups);
+    let Some(mut settings) = read_settings(stop, read).await? else {
+        return Ok(());
+    };
     let embedded = embedded_kafka.then(|| embed(&mut settings.kafka, &serve));
     let embedded = embedded.transpose()?;
     let listeners = match &settings.spool {
@@ -130,15 +135,14 @@ fn settings(
     serve: &ServeArgs,
     embedded: bool,
     mut faults: Faults,
-    stop: &Stop,
+    hangups: watch::Receiver<u32>,
 ) -> Result<ServerSettings, Failure> {
     let kafka = faults.take(if embedded {
         serve.kafka.settings_with(EMBEDDED, None)
     } else {
         serve.kafka.settings(Some(&serve.topics))
     });
-    let secrets = config::secrets(serve.callback.callback_secrets_file.as_deref());
-    let secrets = faults.take(secrets);
+    let secrets = faults.take(config::secrets(&serve.callback.secrets));
     faults.take(serve.spool.check_folder());
     let ports = serve.ports(&mut faults);
     let ((kafka, secrets), ports) = faults.finish(kafka.zip(secrets).zip(ports))?;
@@ -151,7 +155,7 @@ fn settings(
         reload: Reload {
             secrets: secrets_file,
             certificate: certificate_files,
-            requests: Some(stop.hangups()),
+            requests: Some(hangups),
         },
         intake: serve.callback.intake(secrets),
         kafka,

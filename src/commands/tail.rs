@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, Stop, blocking, output};
+use super::{Failure, Stop, blocking, output, read_settings};
 use crate::config::{Faults, KafkaArgs};
 use crate::kafka::{Consumed, StartFrom, Subscription};
 
@@ -34,8 +34,14 @@ pub(super) struct Args {
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
-    let settings = faults.take(args.kafka.settings(None));
-    let settings = faults.finish(settings)?;
+    let kafka = args.kafka.clone();
+    let read = move || {
+        let settings = faults.take(kafka.settings(None));
+        faults.finish(settings)
+    };
+    let Some(settings) = read_settings(stop, read).await? else {
+        return Ok(());
+    };
     let topic = if args.dead_letter {
         &args.kafka.dead_letter_topic
     } else {

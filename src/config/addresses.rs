@@ -1,9 +1,12 @@
 //! The addresses of the two ports.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use rustix::io::Errno;
 
 use super::ListenArgs;
-use super::faults::{ConfigError, contradiction};
+use super::faults::{ConfigError, ConfigErrors, Faults, contradiction, invalid};
 
 /// Parses the address of the callback port.
 pub(super) fn callback_address(text: &str) -> Result<SocketAddr, String> {
@@ -67,25 +70,65 @@ fn is_number(text: &str) -> bool {
 }
 
 impl ListenArgs {
-    /// Checks that the two ports are different.
+    /// Checks that the addresses are of this machine and that the two ports are different.
     ///
     /// # Errors
     ///
     /// If the system could not bind both.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        const CALLBACKS: &str = "ZIM2KAFKA_LISTEN";
+        const ADMIN: &str = "ZIM2KAFKA_ADMIN_LISTEN";
         let (callbacks, admin) = (self.listen, self.admin.admin_listen);
-        if !overlap(callbacks, admin) {
-            return Ok(());
+        let mut faults = Faults::default();
+        faults.take(check_is_local(CALLBACKS, callbacks));
+        faults.take(check_is_local(ADMIN, admin));
+        if overlap(callbacks, admin) {
+            let free = if callbacks.port() == 9464 { 9465 } else { 9464 };
+            faults.add(contradiction(
+                ADMIN,
+                CALLBACKS,
+                format!(
+                    "{admin} is the port of {CALLBACKS} ({callbacks}) too; write another port, such as {}",
+                    SocketAddr::new(admin.ip(), free)
+                ),
+            ));
         }
-        let free = if callbacks.port() == 9464 { 9465 } else { 9464 };
-        Err(contradiction(
-            "ZIM2KAFKA_ADMIN_LISTEN",
-            "ZIM2KAFKA_LISTEN",
-            format!(
-                "{admin} is the port of ZIM2KAFKA_LISTEN ({callbacks}) too; write another port, such as {}",
-                SocketAddr::new(admin.ip(), free)
-            ),
-        ))
+        faults.finish(Some(()))
+    }
+}
+
+/// Checks that an address is of this machine, whether or not its port is free.
+fn check_is_local(variable: &'static str, address: SocketAddr) -> Result<(), ConfigError> {
+    // An IPv6 address keeps its zone.
+    let mut any_port = address;
+    any_port.set_port(0);
+    let Err(error) = TcpListener::bind(any_port) else {
+        return Ok(());
+    };
+    let Some(all) = instead_of_foreign(address.ip(), &error) else {
+        // Such as the limit of open files. The bind to the real port reports it.
+        return Ok(());
+    };
+    Err(invalid(
+        variable,
+        format!(
+            "{} is not an address of this machine ({error}); write {} for every address of it",
+            address.ip(),
+            SocketAddr::new(all, address.port())
+        ),
+    ))
+}
+
+/// What to bind instead of an address that this machine does not have; `None` if the error has
+/// another reason.
+fn instead_of_foreign(ip: IpAddr, error: &io::Error) -> Option<IpAddr> {
+    match Errno::from_io_error(error)? {
+        Errno::ADDRNOTAVAIL if ip.is_ipv6() => Some(Ipv6Addr::UNSPECIFIED.into()),
+        // Without IPv6, or a link-local address without its zone or with one that does not exist.
+        Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::INVAL | Errno::NODEV => {
+            Some(Ipv4Addr::UNSPECIFIED.into())
+        }
+        _ => None,
     }
 }
 
@@ -169,6 +212,59 @@ mod tests {
         for text in ["0.0.0.0:8080", "127.0.0.1:0", "[::]:8080", "[::1]:1"] {
             let address = callback_address(text).map(|address| address.to_string());
             assert_eq!(address.as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn an_address_that_this_machine_does_not_have_is_refused_whether_its_port_is_free_or_not() {
+        let check = |address: &str| {
+            let address = address.parse().expect("an address");
+            check_is_local("LISTEN", address).map_err(|error| error.to_string())
+        };
+        let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let taken = taken.local_addr().expect("it is bound");
+        for address in [
+            "0.0.0.0:80",
+            "127.0.0.1:1",
+            "127.0.0.2:0",
+            &taken.to_string(),
+        ] {
+            assert_eq!(check(address), Ok(()), "{address}");
+        }
+        // Addresses for documentation, which no machine has; a link-local one without a zone, and
+        // with one that no machine has.
+        for (address, ip, reason, write) in [
+            ("192.0.2.1:80", "192.0.2.1", "Cannot assign", "0.0.0.0:80"),
+            ("[2001:db8::1]:80", "2001:db8::1", "", ""),
+            ("[::ffff:192.0.2.1]:80", "::ffff:192.0.2.1", "", ""),
+            ("[fe80::1]:80", "fe80::1", "", "0.0.0.0:80"),
+            ("[fe80::1%4000000]:80", "fe80::1", "", "0.0.0.0:80"),
+        ] {
+            let problem = check(address).expect_err(address);
+            let beginning = format!("LISTEN: {ip} is not an address of this machine ({reason}");
+            assert!(problem.starts_with(&beginning), "{problem}");
+            let write = format!("{write} for every address of it");
+            assert!(problem.ends_with(&write), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_gets_the_advice_to_use_ipv4() {
+        let all = |ip: &str, error: Errno| {
+            let ip = ip.parse().expect("an IP address");
+            instead_of_foreign(ip, &error.into()).map(|ip| ip.to_string())
+        };
+        for (ip, error, expected) in [
+            ("::", Errno::AFNOSUPPORT, Some("0.0.0.0")),
+            ("fe80::1", Errno::INVAL, Some("0.0.0.0")),
+            ("fe80::1", Errno::NODEV, Some("0.0.0.0")),
+            ("2001:db8::1", Errno::ADDRNOTAVAIL, Some("::")),
+            ("192.0.2.1", Errno::ADDRNOTAVAIL, Some("0.0.0.0")),
+            ("127.0.0.1", Errno::ADDRINUSE, None),
+            ("127.0.0.1", Errno::MFILE, None),
+            ("127.0.0.1", Errno::ACCESS, None),
+        ] {
+            assert_eq!(all(ip, error).as_deref(), expected, "{ip}: {error}");
         }
     }
 

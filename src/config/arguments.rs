@@ -103,9 +103,12 @@ pub struct CallbackArgs {
         value_parser = value(text)
     )]
     pub callback_path: String,
-    /// File of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
-    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE", value_parser = path())]
-    pub callback_secrets_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would replace the help of the flattened part"
+    )]
+    pub secrets: SecretsArgs,
     /// Unit of the sender's timestamps: auto, s or ms
     #[arg(
         long,
@@ -140,6 +143,14 @@ impl fmt::Debug for CallbackArgs {
         // The path may hold a secret.
         f.debug_struct("CallbackArgs").finish_non_exhaustive()
     }
+}
+
+/// The file of secrets.
+#[derive(Debug, Clone, Args)]
+pub struct SecretsArgs {
+    /// File of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
+    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE", value_parser = path())]
+    pub callback_secrets_file: Option<PathBuf>,
 }
 
 /// Which clients may connect to the callback port, and for how long.

@@ -1,11 +1,10 @@
 //! The settings of the callback port, its secrets and its certificate.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::{
     CALLBACK_SECRETS, CallbackArgs, ConfigError, ConfigErrors, ConnectionArgs, DeadlineArgs,
-    Faults, NOT_SET, ServeArgs, Source, contradiction, file, invalid, variable,
+    Faults, NOT_SET, SecretsArgs, ServeArgs, Source, contradiction, file, invalid, variable,
 };
 use crate::callback::Secrets;
 use crate::http::{
@@ -109,8 +108,11 @@ fn check_path(path: &str) -> Result<(), ConfigError> {
 /// # Errors
 ///
 /// If neither or both are set, or the secrets cannot be read.
-pub fn secrets(file: Option<&Path>) -> Result<(Secrets, Option<Source<Secrets>>), ConfigErrors> {
+pub fn secrets(
+    arguments: &SecretsArgs,
+) -> Result<(Secrets, Option<Source<Secrets>>), ConfigErrors> {
     const FILE: &str = "ZIM2KAFKA_CALLBACK_SECRETS_FILE";
+    let file = arguments.callback_secrets_file.as_deref();
     match (variable(CALLBACK_SECRETS)?, file) {
         (Some(_), Some(_)) => Err(invalid(
             CALLBACK_SECRETS,

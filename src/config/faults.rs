@@ -144,12 +144,22 @@ impl Faults {
     }
 
     /// Names a setting as the user did: by its flag too, if that is on the command line. If the
-    /// setting is missing, names the mistyped variable.
+    /// setting is missing, names the mistyped variable, which may also mean the setting that can
+    /// stand for it.
     fn name(&self, error: &ConfigError) -> ConfigError {
         let mut named = error.clone();
-        let missing = error.problem.strip_prefix(NOT_SET);
-        if let (Some(rest), Some(typed)) = (missing, self.mistyped.get(&error.variable)) {
-            named.problem = format!("{NOT_SET}, but {typed} is, which is not a setting{rest}");
+        if let Some(rest) = error.problem.strip_prefix(NOT_SET) {
+            let but = |typed: &String| format!("{NOT_SET}, but {typed} is, which is not a setting");
+            let mistyped = |variable: &str| self.mistyped.get(variable).map(but);
+            // Not if `rest` states that the other setting is set.
+            let other = error.other.zip(rest.strip_prefix("; "));
+            if let Some(problem) = mistyped(&error.variable) {
+                named.problem = format!("{problem}{rest}");
+            } else if let Some((other, write)) = other
+                && let Some(problem) = mistyped(other)
+            {
+                named.problem = format!("{problem}; use {other} instead, or {write}");
+            }
         }
         if let Some(flag) = self.flags.get(&error.variable) {
             named.variable = format!("{flag} ({})", error.variable);
@@ -216,6 +226,22 @@ mod tests {
             [
                 "--a (ZIM2KAFKA_A): is odd",
                 "ZIM2KAFKA_B: is not set, but ZIM2KAFKA_BB is, which is not a setting; write 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_setting_names_what_was_mistyped_for_the_other_that_can_stand_for_it() {
+        let mut faults = Faults::default();
+        let typed = "--aa".to_owned();
+        faults.mistyped.insert(A.to_owned(), typed);
+        faults.add(contradiction(B, A, "is not set; write 1"));
+        faults.add(contradiction("C", A, "is not set, but ZIM2KAFKA_A is"));
+        assert_eq!(
+            lines(faults),
+            [
+                "ZIM2KAFKA_B: is not set, but --aa is, which is not a setting; use ZIM2KAFKA_A instead, or write 1",
+                "C: is not set, but ZIM2KAFKA_A is"
             ]
         );
     }

@@ -130,10 +130,14 @@ impl ReadError {
     pub(super) fn of(&self, variable: &'static str, path: &Path) -> ConfigError {
         let problem = match self {
             Self::Io(error) => {
-                let problem = format!(
-                    "cannot read {}: {error}; make it readable for the user of the service",
-                    path.display()
-                );
+                use ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+                let write = match error.kind() {
+                    NotFound | NotADirectory | InvalidFilename => {
+                        "write the path of an existing file"
+                    }
+                    _ => "make it readable for the user of the service",
+                };
+                let problem = format!("cannot read {}: {error}; {write}", path.display());
                 return invalid(variable, problem);
             }
             Self::Special(kind) => {
@@ -388,8 +392,25 @@ mod tests {
             let wanted = Err(format!("FILE: {}: {problem}", path.display()));
             assert_eq!(both(path), wanted);
         }
-        let problem = both(&folder.path().join("none")).expect_err("there is none");
-        assert!(problem.contains("cannot read "), "{problem}");
-        assert!(problem.contains("/none: No such file"), "{problem}");
+        let long = "a".repeat(300);
+        for (name, reason) in [
+            ("none", "No such file"),
+            ("file/none", "Not a directory"),
+            (&long, "File name too long"),
+        ] {
+            file(&folder, b"");
+            let path = folder.path().join(name);
+            let problem = both(&path).expect_err("there is none");
+            let beginning = format!("FILE: cannot read {}: {reason}", path.display());
+            assert!(problem.starts_with(&beginning), "{problem}");
+            let write = "; write the path of an existing file";
+            assert!(problem.ends_with(write), "{problem}");
+        }
+        // It refers to itself.
+        let path = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &path).expect("a link");
+        let problem = both(&path).expect_err("it leads nowhere");
+        let write = "; make it readable for the user of the service";
+        assert!(problem.ends_with(write), "{problem}");
     }
 }

@@ -27,7 +27,7 @@ use crate::kafka::{CreateTopics, KafkaSettings, Place, Properties, check_brokers
 use crate::spool::SpoolSettings;
 pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
-    LogFormat, ServeArgs, SpoolArgs, TopicArgs,
+    LogFormat, SecretsArgs, ServeArgs, SpoolArgs, TopicArgs,
 };
 pub use callbacks::{PortSettings, secrets};
 use environment::variable;
@@ -35,7 +35,7 @@ pub use environment::{parse, unknown_variables, variables};
 pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
 pub use file::{Content, MAX_FILE_BYTES};
-pub use source::Source;
+pub use source::{Reading, Source};
 pub use values::duration;
 
 /// `appid=secret` pairs.

@@ -1,6 +1,8 @@
 //! Files that are read at startup and again when they change.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha1::{Digest, Sha1};
 
@@ -15,6 +17,23 @@ pub struct Source<T> {
     last: FilesState,
     /// The state that was last parsed, successfully or not.
     parsed: FilesState,
+    /// The place of the file that is being read.
+    at: Arc<AtomicUsize>,
+}
+
+/// Names the file of a [`Source`] that is being read, on another thread.
+#[derive(Debug, Default)]
+pub struct Reading {
+    files: Vec<String>,
+    at: Arc<AtomicUsize>,
+}
+
+impl Reading {
+    /// The variable and the path of the file that was last begun to be read.
+    pub fn file(&self) -> &str {
+        let at = self.at.load(Ordering::Relaxed);
+        self.files.get(at).map_or("", String::as_str)
+    }
 }
 
 struct SourceFile {
@@ -58,6 +77,7 @@ impl<T> Source<T> {
             parse,
             last: found.clone(),
             parsed: found,
+            at: Arc::default(),
         };
         let first = source.parse(&contents)?;
         Ok((source, first))
@@ -86,13 +106,14 @@ impl<T> Source<T> {
     }
 
     fn read(&self) -> Result<Vec<Content>, ConfigError> {
-        let read = |file: &SourceFile| match &file.once {
+        let read = |(at, file): (usize, &SourceFile)| match &file.once {
             Some((_, content)) => Ok(content.clone()),
             None => {
+                self.at.store(at, Ordering::Relaxed);
                 file::read_regular(&file.path).map_err(|error| error.of(file.variable, &file.path))
             }
         };
-        self.files.iter().map(read).collect()
+        self.files.iter().enumerate().map(read).collect()
     }
 
     fn parse(&self, contents: &[Content]) -> Result<T, ConfigError> {
@@ -129,14 +150,14 @@ impl<T> Source<T> {
         names.join(", ")
     }
 
-    /// The paths of the files.
-    pub fn paths(&self) -> String {
-        let paths: Vec<_> = self
-            .files
-            .iter()
-            .map(|file| file.path.display().to_string())
-            .collect();
-        paths.join(", ")
+    /// Names the file that [`Self::check`] is reading, while that has not ended.
+    pub fn reading(&self) -> Reading {
+        let name =
+            |file: &SourceFile| format!("{}: reading {}", file.variable, file.path.display());
+        Reading {
+            files: self.files.iter().map(name).collect(),
+            at: Arc::clone(&self.at),
+        }
     }
 }
 
@@ -208,6 +229,16 @@ mod tests {
         write(&two, "1");
         let (mut source, _) =
             Source::open(&[("ONE", &one), ("TWO", &two)], pair).expect("both are there");
+        let reading = source.reading();
+        for (path, variable) in [(&one, "ONE"), (&two, "TWO")] {
+            // That of the file which cannot be read, as if it hung there.
+            fs::rename(path, folder.path().join("away")).expect("it was written");
+            assert!(source.check(false).is_none());
+            let name = format!("{variable}: reading {}", path.display());
+            assert_eq!(reading.file(), name);
+            write(path, "1");
+        }
+        assert_eq!(source.check(false), None);
         write(&one, "2");
         assert_eq!(source.check(false), None, "the other may follow");
         write(&two, "2");

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use tracing_subscriber::filter::Directive;
 
 use super::LogFormat;
 use crate::callback::TimestampUnit;
@@ -225,7 +226,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     let is_target = |target: &str| {
         let is_part = |char: char| char.is_alphanumeric() || "_:-.".contains(char);
-        !target.is_empty() && target.chars().all(is_part)
+        target.chars().all(is_part) && format!("{target}=info").parse::<Directive>().is_ok()
     };
     let mut directives: Vec<_> = text.split(',').map(str::trim).collect();
     let mut has_level = false;
@@ -434,6 +435,7 @@ mod tests {
             ("zim2kafka=", r#""" is not a level"#),
             ("a=b=c", r#""b=c" is not a level"#),
             ("=info", r#""" is not a log target"#),
+            (".x=debug", r#"".x" is not a log target"#),
             ("[span]=info", r#""[span]" is not a log target"#),
         ] {
             let error = log_filter(text).expect_err(text);

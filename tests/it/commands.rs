@@ -21,6 +21,9 @@ fn an_unknown_command_or_flag_is_a_usage_error() {
         (&["send", "--url", "https://h/"][..], "--url"),
         (&["send", "--url", "/zim"], "--url"),
         (&["send", "--rate", "0"], "--rate"),
+        (&["send", "--rate", "1e-300", "--count", "2"], "--rate"),
+        (&["send", "--rate", "1e-19", "--count", "2"], "--rate"),
+        (&["send", "--rate", "nan"], "--rate"),
         (&["send", "--appid", "2"], "--appid"),
     ] {
         let ended = run(arguments, &[("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim")]);

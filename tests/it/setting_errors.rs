@@ -68,6 +68,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("LOG", "warning", r#""warning" is not a level"#, LEVELS),
     ("LOG", "infoo", r#""infoo" is not a level"#, LEVELS),
     ("LOG", "info,3", r#""3" is not a level"#, LEVELS),
+    ("LOG", ".x=debug", r#"".x" is not a log target"#, LEVELS),
     ("LOG", "zim2kafka=loud", r#""loud" is not a level"#, LEVELS),
     ("LOG_FORMAT", "xml", r#""xml" is not a log format"#, "write text or json"),
 ];
@@ -143,9 +144,18 @@ fn every_command_reports_all_faults_in_one_run() {
     assert_eq!(faults(&ended), [count, &level, NO_BROKERS, &topic]);
     let ended = run(&["send", "--rate=0", "--url=zim", "--duration=5"], &[log]);
     let url = "--url: is not a URL with a host; write http://host:port/path";
-    let rate = "--rate: must be more than 0; write 10";
+    let rate = "--rate: is not a number from 0.001 on; write 10";
     let duration = r#"--duration: "5" has no unit; write 2s"#;
-    assert_eq!(faults(&ended), [duration, &level, NO_SECRETS, url, rate]);
+    assert_eq!(faults(&ended), [duration, &level, url, rate, NO_SECRETS]);
+    let file = ("ZIM2KAFKA_CALLBACK_SECRETS_FILE", "~/secrets");
+    let path = format!(
+        r#"{}: "~/secrets" begins with ~ or $, which only a shell expands; {PATH}"#,
+        file.0
+    );
+    for command in ["serve", "check", "send"] {
+        let ended = run(&[command], &[file, BASE[1]]);
+        assert_eq!(faults(&ended), [&path], "{command}");
+    }
     let admin = ("ZIM2KAFKA_ADMIN_LISTEN", "70000");
     let ended = run(&["healthcheck"], &[log, admin]);
     let port = r#"ZIM2KAFKA_ADMIN_LISTEN: "70000" has the port 70000, which is above 65535; write 0.0.0.0:9464 for every address of this machine, or 127.0.0.1:9464 for this machine only"#;
@@ -169,8 +179,8 @@ fn a_contradiction_names_both_settings_and_a_consequence_of_a_fault_is_left_out(
             "--admin-listen (ZIM2KAFKA_ADMIN_LISTEN): 127.0.0.1:8080 is the port of ZIM2KAFKA_LISTEN (0.0.0.0:8080) too; write another port, such as 127.0.0.1:9464",
         ),
         (
-            &["--listen=[::]:9464"],
-            "ZIM2KAFKA_ADMIN_LISTEN: 127.0.0.1:9464 is the port of ZIM2KAFKA_LISTEN ([::]:9464) too; write another port, such as 127.0.0.1:9465",
+            &["--listen=0.0.0.0:9464"],
+            "ZIM2KAFKA_ADMIN_LISTEN: 127.0.0.1:9464 is the port of ZIM2KAFKA_LISTEN (0.0.0.0:9464) too; write another port, such as 127.0.0.1:9465",
         ),
         (
             &["--spool-after=3s", "--answer-deadline=x"],
@@ -206,6 +216,19 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
     let brokers = "ZIM2KAFKA_KAFKA_BROKERS: is not set, but ZIM2KAFKA_BROKERS is, which is not a setting; write the brokers as host:port,host:port";
     let secrets = "ZIM2KAFKA_CALLBACK_SECRETS: is not set, but ZIM2KAFKA_CALLBACK_SECRET is, which is not a setting; write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console";
     assert_eq!(faults(&ended), [brokers, secrets]);
+    // Or for the file of the missing setting.
+    let missing = |typed: &str| {
+        format!(
+            "ZIM2KAFKA_CALLBACK_SECRETS: is not set, but {typed} is, which is not a setting; use ZIM2KAFKA_CALLBACK_SECRETS_FILE instead, or write appid=secret with the project's CallbackSecret from ZEGOCLOUD's console"
+        )
+    };
+    let file = ("ZIM2KAFKA_SECRETS_FILE", "/run/s");
+    let ended = run(&["serve"], &[variables[0], BASE[1], file]);
+    assert_eq!(faults(&ended), [missing(file.0)]);
+    let ended = run(&["serve", "--secrets-file", "/run/s"], &BASE[1..]);
+    let flag =
+        "--secrets-file: is not a flag of this command; did you mean --callback-secrets-file?";
+    assert_eq!(faults(&ended), [flag, &missing("--secrets-file")]);
     for (name, meant) in [
         ("ZIM2KAFKA_SECRETS", "ZIM2KAFKA_CALLBACK_SECRETS"),
         ("ZIM2KAFKA_BROKERS", "ZIM2KAFKA_KAFKA_BROKERS"),
@@ -346,29 +369,36 @@ fn a_variable_that_is_not_utf_8_is_named() {
 
 #[test]
 fn an_address_that_cannot_be_bound_is_reported_with_what_to_write_for_both_ports() {
-    // Addresses for documentation, which no machine has.
-    let foreign = [
-        "serve",
-        "--listen=192.0.2.1:8080",
-        "--admin-listen=[2001:db8::1]:9464",
-    ];
-    let ended = run_with(&foreign, &[]);
-    let found = faults(&ended);
-    assert_eq!(found.len(), 2, "{ended:?}");
-    for (fault, beginning, end) in [
-        (
-            found[0],
-            "cannot listen on 192.0.2.1:8080: ",
-            "; 192.0.2.1 is not an address of this machine; set ZIM2KAFKA_LISTEN to 0.0.0.0:8080 for every address of it",
-        ),
-        (
-            found[1],
-            "cannot listen on [2001:db8::1]:9464: ",
-            "; 2001:db8::1 is not an address of this machine; set ZIM2KAFKA_ADMIN_LISTEN to [::]:9464 for every address of it",
-        ),
-    ] {
-        assert!(fault.starts_with(beginning), "{fault}");
-        assert!(fault.ends_with(end), "{fault}");
+    // Addresses for documentation, which no machine has, and a link-local one without a zone.
+    let foreign = |ip: &str, write: &str| {
+        let problem = format!("{ip} is not an address of this machine (");
+        (problem, format!("; write {write} for every address of it"))
+    };
+    let of_documentation = foreign("192.0.2.1", "0.0.0.0:8080");
+    let link_local = foreign("fe80::1", "0.0.0.0:9464");
+    for command in ["serve", "check", "demo"] {
+        let arguments = [
+            command,
+            "--listen=192.0.2.1:8080",
+            "--admin-listen=[fe80::1]:9464",
+            "--spool-after=x",
+        ];
+        let ended = run_with(&arguments, &[]);
+        let found = faults(&ended);
+        // With the other faults, which clap finds first.
+        assert_eq!(found.len(), 3, "{ended:?}");
+        for (fault, name, (problem, write)) in [
+            (found[1], "listen (ZIM2KAFKA_LISTEN)", &of_documentation),
+            (
+                found[2],
+                "admin-listen (ZIM2KAFKA_ADMIN_LISTEN)",
+                &link_local,
+            ),
+        ] {
+            let beginning = format!("--{name}: {problem}");
+            assert!(fault.starts_with(&beginning), "{fault}");
+            assert!(fault.ends_with(write), "{fault}");
+        }
     }
     let ((_one, callbacks), (_other, admin)) = (taken(), taken());
     let arguments = ["serve", "--listen", &callbacks, "--admin-listen", &admin];

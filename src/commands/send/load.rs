@@ -87,7 +87,7 @@ impl Load {
                 break;
             }
             let ready = async {
-                tokio::time::sleep_until(began + due).await;
+                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
                 // Acquired here too, so that a load without a rate does not sign callbacks in
                 // advance.
                 drop(sender.slots.acquire().await);
@@ -126,7 +126,7 @@ impl Load {
     /// When a callback is due, from the start. The schedule does not wait for answers.
     fn due(&self, number: u64) -> Duration {
         self.rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64(number as f64 / rate)
+            Duration::try_from_secs_f64(number as f64 / rate).unwrap_or(Duration::MAX)
         })
     }
 }
@@ -310,13 +310,13 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_callback_without_an_answer_is_given_up_after_six_attempts() {
+    /// Two callbacks to a port where nothing listens.
+    fn load() -> Load {
         let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let address = taken.local_addr().expect("it is bound");
-        // Released again, so that nothing listens there.
+        // Released again.
         drop(taken);
-        let load = Load {
+        Load {
             url: format!("http://{address}/").parse().expect("a URL"),
             signer: Signer::new(&Secrets::parse_list("1=s").expect("valid"), None).expect("known"),
             rate: None,
@@ -325,7 +325,24 @@ mod tests {
             groups: 1,
             concurrency: 1,
             pauses: [Duration::from_millis(1); 5],
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_callback_that_is_due_after_the_end_of_time_is_waited_for() {
+        for rate in [1e-18, 1e-19, 1e-300] {
+            let rate = Some(rate);
+            let load = Load { rate, ..load() };
+            assert!(load.due(1) > Duration::from_secs(1 << 59), "{rate:?}");
+            let stop = Stop::listen();
+            let running = tokio::time::timeout(Duration::from_millis(100), load.run(&stop));
+            assert!(running.await.is_err(), "the second callback is not due");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_callback_without_an_answer_is_given_up_after_six_attempts() {
+        let load = load();
         let summary = load.run(&Stop::listen()).await;
         assert_eq!((summary.sent, summary.succeeded), (2, 0));
         assert_eq!((summary.retried, summary.given_up), (10, 2));

@@ -3,15 +3,17 @@
 mod load;
 pub(super) mod sample;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
 
-use super::{Failure, Stop, output};
-use crate::config::{self, ConfigError, Faults};
+use super::{Failure, Stop, output, read_settings};
+use crate::config::{self, ConfigError, Faults, SecretsArgs};
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
+
+/// The lowest rate: a callback in 17 minutes. With less the command looks as if it hung.
+const MIN_RATE: f64 = 0.001;
 
 /// The flags of `send`.
 #[derive(Debug, clap::Args)]
@@ -26,9 +28,8 @@ pub(super) struct Args {
     /// Application whose secret signs [default: that of the first pair]
     #[arg(long, value_name = "APPID")]
     appid: Option<String>,
-    /// File of `appid=secret` lines, instead of ZIM2KAFKA_CALLBACK_SECRETS
-    #[arg(long, env = "ZIM2KAFKA_CALLBACK_SECRETS_FILE", value_name = "FILE")]
-    callback_secrets_file: Option<PathBuf>,
+    #[command(flatten)]
+    secrets: SecretsArgs,
     /// Callbacks per second [default: as fast as they are answered]
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
@@ -50,16 +51,21 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
-    let secrets = faults.take(config::secrets(args.callback_secrets_file.as_deref()));
     let uri = faults.take(parse(&args.url));
-    let is_positive = |rate: f64| rate > 0.0 && rate.is_finite();
-    if !args.rate.is_none_or(is_positive) {
+    let is_usable = |rate: f64| (MIN_RATE..f64::INFINITY).contains(&rate);
+    if !args.rate.is_none_or(is_usable) {
         faults.add(ConfigError::of_flag(
             "--rate",
-            "must be more than 0; write 10",
+            format!("is not a number from {MIN_RATE} on; write 10"),
         ));
     }
-    let ((secrets, _), uri) = faults.finish(secrets.zip(uri))?;
+    let read = move || {
+        let secrets = faults.take(config::secrets(&args.secrets));
+        faults.finish(secrets.zip(uri))
+    };
+    let Some(((secrets, _), uri)) = read_settings(stop, read).await? else {
+        return Ok(());
+    };
     let signer = Signer::new(&secrets, args.appid.as_deref())?;
     if args.print {
         let body = signer.group_joined(0, args.groups, sample::now());

@@ -57,7 +57,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(listen.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(listen.admin.admin_listen.to_string(), "127.0.0.1:9464");
     assert_eq!(callback.callback_path, "/callbacks/zim");
-    assert_eq!(callback.callback_secrets_file, None);
+    assert_eq!(callback.secrets.callback_secrets_file, None);
     assert_eq!(callback.timestamp_unit, TimestampUnit::Auto);
     let ten_minutes = Duration::from_secs(600);
     assert_eq!(callback.timestamp_tolerance, Some(ten_minutes));

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::reload::{NOT_AFTER, SUCCESSFUL, status, until};
 use crate::support::app::callback;
-use crate::support::process::{Process, Service, run};
+use crate::support::process::{Process, Service, run, zim2kafka};
 use crate::support::tls::{Authority, write};
 use crate::support::wire::Wire;
 
@@ -169,7 +169,7 @@ async fn a_file_that_hangs_holds_up_nothing_else() {
     let holder = hold(&files.secrets());
     until("it is reported", async || {
         let log = service.process.stderr();
-        log.contains("/secrets has not ended for 5 s")
+        log.contains("_SECRETS_FILE: reading ") && log.contains("/secrets has not ended for 5 s")
     })
     .await;
     becomes(&service, 0.0).await;
@@ -195,8 +195,12 @@ async fn a_file_that_hangs_holds_up_nothing_else() {
         .logs("reloaded ZIM2KAFKA_CALLBACK_SECRETS_FILE");
     becomes(&service, 1.0).await;
 
-    let _holder = hold(&files.secrets());
+    // Of two files, the one that hangs is named.
+    let key = files.authority.key();
+    let _holder = hold(&key);
     becomes(&service, 0.0).await;
+    let line = format!("ZIM2KAFKA_TLS_KEY: reading {} has not ended", key.display());
+    service.process.logs(&line);
     let began = Instant::now();
     service.process.signal("TERM");
     assert_eq!(service.process.end().code, Some(0));
@@ -231,6 +235,40 @@ fn a_file_that_cannot_be_read_ends_the_start() {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     let wanted = "ZIM2KAFKA_KAFKA_PROPERTIES: a file that a property names was not read within 10s";
     assert!(ended.stderr.contains(wanted), "{ended:?}");
+}
+
+#[test]
+fn a_signal_stops_a_command_that_waits_for_a_file_of_its_settings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let silent = folder.path().join("silent");
+    pipe(&silent);
+    let silent = silent.to_str().expect("text");
+    let secrets = (FILE, silent);
+    let properties = ("ZIM2KAFKA_KAFKA_PROPERTIES_FILE", silent);
+    let is_reading = |process: &Process| {
+        let threads = fs::read_dir(format!("/proc/{}/task", process.id())).expect("it runs");
+        let names = threads.map(|thread| fs::read_to_string(thread?.path().join("comm")));
+        names
+            .flatten()
+            .any(|name| name.trim_end() == "settings file")
+    };
+    for (command, variable, code, log) in [
+        ("serve", secrets, 0, ""),
+        ("demo", properties, 0, ""),
+        ("tail", properties, 0, ""),
+        ("send", secrets, 0, ""),
+        ("check", secrets, 1, "error: stopped by a signal\n"),
+    ] {
+        let mut process = Process::start(zim2kafka(&[command], &[variable]));
+        process.wait_until("that it reads the file", is_reading);
+        let began = Instant::now();
+        process.signal("TERM");
+        let ended = process.end();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{command}: {took:?}");
+        assert_eq!(ended.code, Some(code), "{command}: {ended:?}");
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", log));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
