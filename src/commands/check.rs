@@ -20,8 +20,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let serve = args.serve;
-    // Creating topics is left to `serve`.
-    let kafka = faults.take(serve.kafka.settings(None));
+    let kafka = faults.take(serve.kafka.settings(Some(&serve.topics)));
     let secrets = config::secrets(serve.callback.callback_secrets_file.as_deref());
     faults.take(secrets);
     let ports = serve.ports(&mut faults);
@@ -48,7 +47,11 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let unreached = reachability.unreached.into_iter();
     findings.extend(unreached.map(judge_unreached));
     let inspected = match reachability.is_any_reached {
-        true => Some(Topics::new(&settings)?.inspect(&usage).await),
+        // Creating topics is left to `serve`.
+        true => {
+            let topics = Topics::new(&settings)?.validate_only();
+            Some(topics.inspect(&usage).await)
+        }
         false => None,
     };
     match inspected {
