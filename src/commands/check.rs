@@ -20,8 +20,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let serve = args.serve;
-    // Creating topics is left to `serve`.
-    let kafka = faults.take(serve.kafka.settings(None));
+    let kafka = faults.take(serve.kafka.settings(Some(&serve.topics)));
     let secrets = config::secrets(&serve.callback.secrets);
     faults.take(secrets);
     let ports = serve.ports(&mut faults);
@@ -48,7 +47,11 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let unreached = reachability.unreached.into_iter();
     findings.extend(unreached.map(judge_unreached));
     let inspected = match reachability.is_any_reached {
-        true => Some(Topics::new(&settings)?.inspect(&usage).await),
+        // Creating topics is left to `serve`.
+        true => {
+            let topics = Topics::new(&settings)?.validate_only();
+            Some(topics.inspect(&usage).await)
+        }
         false => None,
     };
     match inspected {
@@ -100,7 +103,8 @@ fn judge_unreached(unreached: Unreached) -> Finding {
         text => text,
     };
     let advice = match step {
-        Some(step) => step.advice(),
+        Some(step) => step.advice(is_advertised),
+        None if is_advertised => "check its advertised.listeners and the network",
         None => "check ZIM2KAFKA_KAFKA_BROKERS and the network",
     };
     Finding::error(
@@ -108,8 +112,37 @@ fn judge_unreached(unreached: Unreached) -> Finding {
         match is_advertised {
             false => format!("does not answer ({text}); {advice}"),
             true => format!(
-                "a broker does not answer at the address that Kafka advertises ({text}); check its advertised.listeners; {advice}"
+                "a broker does not answer at the address that Kafka advertises ({text}); {advice}"
             ),
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Step;
+
+    #[test]
+    fn the_advice_is_about_the_setting_that_has_the_address() {
+        const OWN: &str = "ZIM2KAFKA_KAFKA_BROKERS";
+        const KAFKAS: &str = "check its advertised.listeners";
+        for step in [None, Some(Step::Resolve), Some(Step::Connect)] {
+            for (is_advertised, named, other) in [(false, OWN, KAFKAS), (true, KAFKAS, OWN)] {
+                let Finding { text, .. } = judge_unreached(Unreached {
+                    is_advertised,
+                    step,
+                    text: "a:1: refused".to_owned(),
+                });
+                assert!(text.contains("(a:1: refused); check "), "{text}");
+                assert!(text.contains(named) && !text.contains(other), "{text}");
+            }
+        }
+        let login = judge_unreached(Unreached {
+            is_advertised: true,
+            step: Some(Step::Sasl),
+            text: String::new(),
+        });
+        assert!(login.text.contains("(no answer); check security.protocol"));
+    }
 }

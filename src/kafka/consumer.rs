@@ -1,6 +1,6 @@
 //! Reads a topic, for `tail` and `demo`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
@@ -11,6 +11,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::producer::log;
 use super::{Error, KafkaSettings};
+use crate::log::LogThrottle;
 
 /// How often new partitions are looked up.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
@@ -20,6 +21,9 @@ const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The time for Kafka's answer to a lookup, during which no record is returned.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The leader of a partition that has none.
+const NO_LEADER: i32 = -1;
 
 /// A reader of all partitions of one topic, including those that are added later. It joins no
 /// consumer group and commits no offsets, so it needs only the right to read and does not disturb
@@ -33,6 +37,8 @@ pub struct Subscription {
     positions: BTreeMap<i32, Offset>,
     last_lookup: Instant,
     doubt: Option<Doubt>,
+    /// For the partitions that cannot be looked up.
+    unread: LogThrottle<Vec<i32>>,
 }
 
 /// A hint that the topic was deleted, or does not have these positions any more.
@@ -115,8 +121,9 @@ impl Subscription {
             positions: BTreeMap::new(),
             last_lookup: Instant::now(),
             doubt: None,
+            unread: LogThrottle::default(),
         };
-        for partition in subscription.fetch_partitions(timeout)? {
+        for partition in subscription.fetch_partitions(timeout)?.into_keys() {
             // Looked up now and not at the first fetch, so that everything after this call is
             // read.
             let consumer = &subscription.consumer;
@@ -136,7 +143,7 @@ impl Subscription {
     }
 
     /// The next record, if one arrives within `timeout`. A lookup of partitions may take another
-    /// second.
+    /// second, and one more for each broker that does not answer.
     ///
     /// # Errors
     ///
@@ -208,10 +215,10 @@ impl Subscription {
                     "{topic}: the topic was deleted and created again, with {now} partitions; reading it from its beginning"
                 ),
             }
-        } else if let Some(doubt) = self.doubt {
-            return self.recover(doubt);
-        } else if now == before {
+        } else if now == before && self.doubt.is_none() {
             return Ok(());
+        } else if now == before {
+            // Every partition is assigned again, also the one with the error.
         } else if before == 0 {
             tracing::info!(
                 "{topic}: the topic exists now, with {now} partitions; reading it from its beginning"
@@ -221,22 +228,35 @@ impl Subscription {
                 "{topic}: the number of partitions has changed from {before} to {now}; reading the new ones from their beginning"
             );
         }
-        for partition in found {
+        if let Some(doubt) = self.doubt {
+            self.recover(doubt, &found);
+        }
+        for partition in found.into_keys() {
             self.positions.entry(partition).or_insert(Offset::Beginning);
         }
         self.assign()
     }
 
-    /// Continues after an error. If Kafka no longer has the next record of a partition,
-    /// continues with the oldest one that it has.
-    fn recover(&mut self, doubt: Doubt) -> Result<(), Error> {
+    /// Corrects the positions after an error. If Kafka no longer has the next record of a partition,
+    /// its next position is that of the oldest one that it has. The doubt remains while a partition
+    /// cannot be looked up.
+    fn recover(&mut self, doubt: Doubt, leaders: &BTreeMap<i32, i32>) {
         let (consumer, topic) = (&self.consumer, &self.topic);
         let (mut is_new, mut expired) = (false, Vec::new());
+        let (mut unread, mut silent) = (Vec::new(), BTreeSet::from([NO_LEADER]));
         for (partition, position) in &self.positions {
-            let Ok((low, high)) = consumer.fetch_watermarks(topic, *partition, LOOKUP_TIMEOUT)
-            else {
-                // The next lookup tries again.
-                return Ok(());
+            let leader = *leaders.get(partition).unwrap_or(&NO_LEADER);
+            // A leader that does not answer is asked once, because that takes the whole timeout.
+            let offsets = match silent.contains(&leader) {
+                true => None,
+                false => consumer
+                    .fetch_watermarks(topic, *partition, LOOKUP_TIMEOUT)
+                    .ok(),
+            };
+            let Some((low, high)) = offsets else {
+                unread.push(*partition);
+                silent.insert(leader);
+                continue;
             };
             if let Offset::Offset(at) = *position {
                 is_new |= at > high;
@@ -246,7 +266,20 @@ impl Subscription {
             }
         }
         // Records can have come meanwhile, so that a new topic has all offsets again.
-        is_new |= doubt == Doubt::OutOfRange && expired.is_empty();
+        is_new |= doubt == Doubt::OutOfRange && expired.is_empty() && unread.is_empty();
+        self.doubt = match unread.is_empty() || is_new {
+            true => None,
+            // What was out of range is found.
+            false if !expired.is_empty() => Some(Doubt::Missing),
+            false => Some(doubt),
+        };
+        if self.doubt.is_some() && self.unread.is_due_for(unread.clone()) {
+            let unread = unread.iter().map(i32::to_string).collect::<Vec<_>>();
+            tracing::warn!(
+                "{topic}: the leaders of these partitions do not answer: {}; reading the others, and these once their leaders answer; check that all brokers run",
+                unread.join(", ")
+            );
+        }
         if is_new {
             tracing::warn!(
                 "{topic}: the topic was deleted and created again; reading it from its beginning"
@@ -262,17 +295,16 @@ impl Subscription {
                 self.positions.insert(partition, Offset::Offset(low));
             }
         }
-        self.doubt = None;
-        self.assign()
     }
 
-    /// The partitions of the topic; none if it is missing.
-    fn fetch_partitions(&self, timeout: Duration) -> Result<Vec<i32>, KafkaError> {
+    /// The partitions of the topic with their leaders; none if it is missing.
+    fn fetch_partitions(&self, timeout: Duration) -> Result<BTreeMap<i32, i32>, KafkaError> {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), timeout)?;
-        let mut partitions = Vec::new();
+        let mut partitions = BTreeMap::new();
         for found in metadata.topics() {
+            let led = found.partitions().iter();
             match found.error().map(RDKafkaErrorCode::from) {
-                None => partitions.extend(found.partitions().iter().map(|found| found.id())),
+                None => partitions.extend(led.map(|found| (found.id(), found.leader()))),
                 // The second one is that of a topic which is being created.
                 Some(
                     RDKafkaErrorCode::UnknownTopicOrPartition

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::client_config::{Ordering, of_producer};
@@ -16,7 +17,8 @@ use super::{BrokerStatus, Error, KafkaSettings};
 /// How long a bootstrap server may take, from the first attempt to connect.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long the leaders of partitions may take, all together.
+/// How long a leader of partitions may take. All are asked at once: librdkafka waits all of this time
+/// for one that cannot be reached.
 const LEADERS_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long to wait for a broker at an address that Kafka advertises, if no leader is known.
@@ -86,23 +88,26 @@ pub fn probe(settings: &KafkaSettings) -> Result<Reachability, Error> {
     for topic in settings.routes.topics() {
         leaders.extend(probe.leaders(topic));
     }
-    let deadline = Instant::now() + LEADERS_TIMEOUT;
-    let reaches = |(topic, partition): &(String, i32)| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        probe.reaches_leader(topic, *partition, left)
-    };
-    let reached = leaders.values().filter(|leader| reaches(leader)).count();
-    let (is_any_reached, are_all) = match leaders.is_empty() {
-        false => (reached > 0, reached == leaders.len()),
+    let client = probe.inner.client();
+    let reached = thread::scope(|scope| {
+        let asking = leaders.values().map(|(topic, partition)| {
+            scope.spawn(move || reaches_leader(client, topic, *partition))
+        });
+        let asking = Vec::from_iter(asking).into_iter();
+        asking
+            .filter_map(|asking| asking.join().ok())
+            .filter(|is_reached| *is_reached)
+            .count()
+    });
+    let are_all = match leaders.is_empty() {
+        false => reached == leaders.len(),
         // librdkafka connects to some broker all the same.
-        true => {
-            let is_reached = probe.reaches_advertised();
-            (is_reached, is_reached)
-        }
+        true => probe.reaches_advertised(),
     };
     probe.poll();
     Ok(Reachability {
-        is_any_reached,
+        // One that leads no partition of ours can describe the topics too.
+        is_any_reached: are_all || reached > 0 || probe.status.advertised_was_up(),
         unreached: match are_all {
             true => Vec::new(),
             false => unreached(true, &probe.status),
@@ -183,17 +188,16 @@ impl Probe {
         led.map(|partition| (partition.leader(), (topic.to_owned(), partition.id())))
             .collect()
     }
+}
 
-    /// Whether the leader of this partition answers, even if it refuses the request.
-    fn reaches_leader(&self, topic: &str, partition: i32, timeout: Duration) -> bool {
-        let client = self.inner.client();
-        match client.fetch_watermarks(topic, partition, timeout) {
-            Ok(_) => true,
-            // librdkafka's own errors are negative, Kafka's are not.
-            Err(error) => error
-                .rdkafka_error_code()
-                .is_some_and(|code| code as i32 > 0),
-        }
+/// Whether the leader of this partition answers, even if it refuses the request.
+fn reaches_leader<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> bool {
+    match client.fetch_watermarks(topic, partition, LEADERS_TIMEOUT) {
+        Ok(_) => true,
+        // librdkafka's own errors are negative, Kafka's are not.
+        Err(error) => error
+            .rdkafka_error_code()
+            .is_some_and(|code| code as i32 > 0),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::app::PATIENCE;
-use crate::support::kafka::{kafka, shared_cluster};
+use crate::support::kafka::{Cluster, kafka, shared_cluster};
 use crate::support::process::{Ended, Service, run};
 
 /// There is a line that begins with this level, and is about this.
@@ -72,6 +72,19 @@ fn it_judges_the_topics_of_a_real_kafka() {
     has(&ended, "error", dead, "ZIM2KAFKA_CREATE_TOPICS=true");
     has(&ended, "ok", good, "3 partitions");
     has(&ended, "ok", good, "is writable");
+
+    let ended = check(good, &["--create-topics", "--topic-partitions=5"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    has(
+        &ended,
+        "ok",
+        dead,
+        "does not exist; serve creates it with 5 partitions",
+    );
+    let ended = check(good, &["--create-topics", "--topic-replication=100"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    has(&ended, "error", dead, "cannot create the topic: ");
+    assert!(kafka.partitions(dead).is_empty(), "it only looks");
 
     kafka.create_topic(dead, 1, &[]);
     let ended = check(good, &[]);
@@ -335,4 +348,48 @@ fn an_unsuitable_spool_folder_is_reported() {
         "not a folder; set ZIM2KAFKA_SPOOL_DIR",
     );
     has(&in_memory, "error", "spool", "tmpfs is in memory");
+}
+
+#[test]
+fn brokers_that_are_not_reached_and_partitions_that_take_no_records_are_named() {
+    let Some(cluster) = Cluster::exclusive(3) else {
+        return;
+    };
+    let [single, strict] = ["single", "strict"].map(|purpose| cluster.unique_topic(purpose));
+    cluster.create_unreplicated_topic(&single, 3);
+    cluster.create_topic(&strict, 3, &[("min.insync.replicas", "3")]);
+    let check = |brokers: &str| {
+        let variables = [
+            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+            ("ZIM2KAFKA_KAFKA_BROKERS", brokers),
+            ("ZIM2KAFKA_TOPIC", single.as_str()),
+            ("ZIM2KAFKA_DEAD_LETTER_TOPIC", strict.as_str()),
+        ];
+        run(&["check"], &variables)
+    };
+    // The one that is asked first.
+    cluster.proxy(1).refuse();
+    let ended = check(&cluster.proxied());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let refused = format!("connect: {}: ", cluster.proxy(1).address());
+    has(&ended, "error", "Kafka", &refused);
+    has(&ended, "error", "Kafka", "check its advertised.listeners");
+    for topic in [&single, &strict] {
+        has(&ended, "ok", topic, "3 partitions");
+    }
+    assert!(!ended.stdout.contains("without a leader"), "{ended:?}");
+
+    let gone = cluster.leader(&single, 1).expect("it has a leader");
+    cluster.stop(gone);
+    cluster.wait_until(&single, |partitions| partitions[1].leader.is_none());
+    cluster.wait_until(&strict, |partitions| {
+        let mut partitions = partitions.iter();
+        partitions.all(|partition| partition.leader.is_some() && partition.in_sync.len() == 2)
+    });
+    let ended = check(cluster.brokers());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let leaderless = "partitions without a leader, for which Kafka takes no records: 1; ";
+    has(&ended, "error", &single, leaderless);
+    let lagging = "min.insync.replicas is 3, but these partitions have fewer replicas in sync, and Kafka rejects their records: 0, 1, 2; ";
+    has(&ended, "error", &strict, lagging);
 }

@@ -151,3 +151,73 @@ fn records_that_are_deleted_before_they_are_read_are_reported() {
     let line = "partition 0 has lost its records from offset 1 on before they were read, probably by retention; reading on from offset 4";
     assert!(ended.stderr.contains(line), "{ended:?}");
 }
+
+#[test]
+fn a_partition_whose_leader_is_not_reached_holds_up_no_other_partition() {
+    let Some(cluster) = Cluster::exclusive(3) else {
+        return;
+    };
+    let topic = cluster.unique_topic("partly");
+    cluster.create_unreplicated_topic(&topic, 3);
+    let leader = |partition| {
+        let leader = cluster.leader(&topic, partition);
+        leader.expect("every partition has one")
+    };
+    let (reached, silent) = (leader(0), leader(1));
+    assert_ne!(reached, silent, "partitions are spread over the brokers");
+    let put = || {
+        for key in 0..40 {
+            publish(&cluster.client(), &topic, &key.to_string()).expect("Kafka takes it");
+        }
+    };
+    // The last line may not be whole yet.
+    let printed = |tail: &Process, partition: i32| {
+        let partition = format!("\"partition\":{partition},");
+        tail.stdout().matches(&partition).count()
+    };
+    put();
+    let mut tail = tail(&cluster.proxied(), &topic, &["--from-beginning"]);
+    tail.wait_until("all", |tail| tail.stdout().lines().count() == 40);
+    let before = printed(&tail, 0);
+
+    (1..=3).for_each(|broker| cluster.proxy(broker).refuse());
+    put();
+    let end = cluster.ends(&topic, [0])[&0];
+    cluster.delete_records(&topic, 0, end - 1);
+    let others = (1..=3).filter(|broker| *broker != silent);
+    others.for_each(|broker| cluster.proxy(broker).pass());
+    tail.wait_until("the record that is left", |tail| {
+        printed(tail, 0) == before + 1
+    });
+    tail.logs("the leaders of these partitions do not answer: 1");
+    cluster.add_partitions(&topic, 6);
+    put();
+    let added: Vec<_> = (3..6)
+        .filter(|partition| leader(*partition) != silent)
+        .collect();
+    assert!(!added.is_empty());
+    for partition in added {
+        let end = cluster.ends(&topic, [partition])[&partition];
+        tail.wait_until("all of a new partition", |tail| {
+            i64::try_from(printed(tail, partition)) == Ok(end)
+        });
+    }
+    assert!(
+        tail.stderr()
+            .contains("changed from 3 to 6; reading the new ones")
+    );
+
+    cluster.proxy(silent).pass();
+    let end = cluster.ends(&topic, [1])[&1];
+    tail.wait_until("the partition without a leader that answers", |tail| {
+        i64::try_from(printed(tail, 1)) == Ok(end)
+    });
+    tail.signal("TERM");
+    let ended = tail.end();
+    let read = places(&ended.stdout);
+    assert_eq!(
+        BTreeSet::from_iter(&read).len(),
+        read.len(),
+        "each record once"
+    );
+}

@@ -23,16 +23,28 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 /// this machine.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+
 /// The settings of a topic, by name.
 pub(super) type Settings = BTreeMap<String, String>;
+
+/// The most partitions that a finding names.
+const NAMED_PARTITIONS: usize = 10;
+
+/// A partition, as Kafka describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Partition {
+    pub(super) id: i32,
+    pub(super) has_leader: bool,
+    pub(super) replicas: usize,
+    pub(super) in_sync: usize,
+}
 
 /// A topic and what the service stores in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Topic<'a> {
     pub(super) name: &'a str,
-    pub(super) partitions: usize,
-    /// Of the partition that has the fewest.
-    pub(super) replicas: usize,
+    pub(super) partitions: &'a [Partition],
     pub(super) content: Content,
     /// The most bytes that wait on disk during an outage; `None` without a spool.
     pub(super) spool_bytes: Option<u64>,
@@ -58,10 +70,41 @@ impl Topic<'_> {
         findings
     }
 
+    /// Whether each partition has a leader.
+    pub(super) fn judge_leaders(&self) -> Option<Finding> {
+        let names = self.names(|partition| !partition.has_leader)?;
+        Some(self.error(format!(
+            "partitions without a leader, for which Kafka takes no records: {names}; start the brokers that have their replicas"
+        )))
+    }
+
+    /// The replication factor: that of the partition with the fewest replicas.
+    pub(super) fn replicas(&self) -> usize {
+        let replicas = self.partitions.iter().map(|partition| partition.replicas);
+        replicas.min().unwrap_or(0)
+    }
+
+    /// The numbers of these partitions; `None` if there are none.
+    fn names(&self, is_named: impl Fn(&Partition) -> bool) -> Option<String> {
+        let named = self
+            .partitions
+            .iter()
+            .filter(|partition| is_named(partition));
+        let mut named: Vec<_> = named.map(|partition| partition.id).collect();
+        named.sort_unstable();
+        let first = named.iter().take(NAMED_PARTITIONS).map(i32::to_string);
+        let first = first.collect::<Vec<_>>().join(", ");
+        match named.len() {
+            0 => None,
+            1..=NAMED_PARTITIONS => Some(first),
+            all => Some(format!("{first} and {} more", all - NAMED_PARTITIONS)),
+        }
+    }
+
     /// On how many brokers an acknowledged record is.
     fn judge_copies(&self, settings: &Settings, findings: &mut Vec<Finding>) {
         const KEY: &str = "min.insync.replicas";
-        let replicas = self.replicas as u64;
+        let replicas = self.replicas() as u64;
         let advice = match replicas {
             0..3 => "use replication factor 3, then set min.insync.replicas=2",
             _ => "set min.insync.replicas=2",
@@ -79,6 +122,16 @@ impl Topic<'_> {
                 in_sync.map_or("unknown".to_owned(), |number| number.to_string())
             )),
         });
+        let needed = number(settings, KEY).unwrap_or_default();
+        let lags = |partition: &Partition| {
+            let is_possible = needed <= partition.replicas as u64;
+            partition.has_leader && is_possible && (partition.in_sync as u64) < needed
+        };
+        if let Some(names) = self.names(lags) {
+            findings.push(self.error(format!(
+                "{KEY} is {needed}, but these partitions have fewer replicas in sync, and Kafka rejects their records: {names}; start the brokers that have their replicas, or wait until these have caught up"
+            )));
+        }
         if is_true(settings, "unclean.leader.election.enable") {
             findings.push(self.warning(
                 "unclean.leader.election.enable is true: a broker that lags behind may become leader and lose acknowledged records; set it to false",
@@ -103,27 +156,11 @@ impl Topic<'_> {
         }
         // -1 is without a limit.
         if let Some(retention) = number(settings, "retention.ms").map(Duration::from_millis) {
-            // An event may be as old as the tolerance when it is published.
-            let age = match self.content {
-                Content::Events { tolerance } => tolerance.unwrap_or_default(),
-                Content::DeadLetters => Duration::ZERO,
-            };
-            let advised = WEEK.max(age.saturating_mul(2));
-            let text = format!(
-                "retention.ms is {}: Kafka deletes older records, read or not, also those that waited longer in the spool; set retention.ms={} ({}) or more",
-                milliseconds(retention),
-                advised.as_millis(),
-                for_people(advised)
-            );
-            if retention < HOUR.max(age) {
-                findings.push(self.error(text));
-            } else if retention < DAY {
-                findings.push(self.warning(text));
-            }
+            findings.extend(self.judge_retention(retention, is_log_append_time(settings)));
         }
         if let Some(bytes) = number(settings, "retention.bytes") {
             let burst = MAX_IN_FLIGHT_BYTES as u64;
-            let partitions = (self.partitions as u64).max(1);
+            let partitions = (self.partitions.len() as u64).max(1);
             let backlog = self
                 .spool_bytes
                 .map_or(0, |bytes| bytes.div_ceil(partitions));
@@ -140,16 +177,50 @@ impl Topic<'_> {
         }
     }
 
+    /// Kafka deletes a record by its timestamp, unless it replaces that.
+    fn judge_retention(&self, retention: Duration, is_replaced: bool) -> Option<Finding> {
+        let key = format!("retention.ms is {}", milliseconds(retention));
+        // An event may be as old as the tolerance when it is published.
+        let age = match self.content {
+            Content::Events { tolerance } if !is_replaced => tolerance,
+            _ => Some(Duration::ZERO),
+        };
+        let is_short = retention < HOUR.max(age.unwrap_or_default());
+        let Some(age) = age else {
+            let text = format!(
+                "{key}, but ZIM2KAFKA_TIMESTAMP_TOLERANCE is off: Kafka deletes events that are older when they arrive, read or not; set retention.ms=-1, or a tolerance below it"
+            );
+            return Some(match is_short {
+                true => self.error(text),
+                false => self.warning(text),
+            });
+        };
+        let advised = WEEK.max(age.saturating_mul(2));
+        let waited = match self.spool_bytes {
+            Some(_) if !is_replaced => ", also those that waited longer in the spool",
+            _ => "",
+        };
+        let text = format!(
+            "{key}: Kafka deletes older records, read or not{waited}; set retention.ms={} ({}) or more",
+            advised.as_millis(),
+            for_people(advised)
+        );
+        match is_short {
+            true => Some(self.error(text)),
+            false => (retention < DAY).then(|| self.warning(text)),
+        }
+    }
+
     /// Whether Kafka replaces timestamps, or rejects records because of theirs.
     fn judge_timestamps(&self, settings: &Settings, findings: &mut Vec<Finding>) {
-        const TYPE: &str = "message.timestamp.type";
-        if settings
-            .get(TYPE)
-            .is_some_and(|value| value.eq_ignore_ascii_case("LogAppendTime"))
-        {
+        if is_log_append_time(settings) {
+            let late = match self.spool_bytes {
+                Some(_) => ", after an outage hours later",
+                None => "",
+            };
             // A warning, because no record is lost and the value and `ce_time` keep the time.
             findings.push(self.warning(format!(
-                "{TYPE} is LogAppendTime: Kafka replaces the timestamps of records with the time at which they arrive, after an outage hours later; set {TYPE}=CreateTime"
+                "{TIMESTAMP_TYPE} is LogAppendTime: Kafka replaces the timestamps of records with the time at which they arrive{late}; set {TIMESTAMP_TYPE}=CreateTime"
             )));
             // Then Kafka ignores our timestamps.
             return;
@@ -234,10 +305,10 @@ impl Topic<'_> {
     fn rejected(&self) -> (&'static str, &'static str) {
         match self.content {
             Content::Events { .. } => ("events", "and they become dead letters"),
-            Content::DeadLetters => (
-                "dead letters",
-                "and they stay in the spool, or are answered 503 without one",
-            ),
+            Content::DeadLetters if self.spool_bytes.is_some() => {
+                ("dead letters", "and they stay in the spool")
+            }
+            Content::DeadLetters => ("dead letters", "and their callbacks are answered 503"),
         }
     }
 
@@ -298,6 +369,13 @@ fn is_true(settings: &Settings, key: &str) -> bool {
     settings
         .get(key)
         .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Whether Kafka replaces the timestamps of records with the time at which they arrive.
+fn is_log_append_time(settings: &Settings) -> bool {
+    settings
+        .get(TIMESTAMP_TYPE)
+        .is_some_and(|value| value.eq_ignore_ascii_case("LogAppendTime"))
 }
 
 /// The limit that Kafka applies on this side of now, and the setting that has it. If there is none

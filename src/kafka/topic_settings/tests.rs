@@ -3,11 +3,17 @@ use crate::finding::Level::{self, Error, Ok, Warning};
 
 const TOLERANCE: Duration = Duration::from_secs(600);
 
+const SOUND: Partition = Partition {
+    id: 0,
+    has_leader: true,
+    replicas: 3,
+    in_sync: 3,
+};
+
 fn topic(tolerance: Option<Duration>) -> Topic<'static> {
     Topic {
         name: "t",
-        partitions: 4,
-        replicas: 3,
+        partitions: &[SOUND; 4],
         content: Content::Events { tolerance },
         spool_bytes: Some(1 << 30),
     }
@@ -83,7 +89,7 @@ fn a_setting_that_deletes_changes_or_rejects_records_is_found() {
             "retention.ms",
             "1000",
             Error,
-            "is 1000 (1 s): Kafka deletes older records",
+            "is 1000 (1 s): Kafka deletes older records, read or not, also those that waited longer in the spool; set",
         ),
         ("retention.bytes", "268435456", Ok, ""),
         ("retention.bytes", "268435455", Warning, "268435456 or more"),
@@ -212,7 +218,12 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
         content: Content::DeadLetters,
         ..topic(None)
     };
+    let letters_without_spool = Topic {
+        spool_bytes: None,
+        ..dead_letters
+    };
     let unlimited = i64::MAX.to_string();
+    let for_ever = ("retention.ms", "-1");
     let month = "2592000000";
     for (topic, changed, level, text) in [
         (
@@ -230,14 +241,27 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
         // Kafka's own default limits timestamps that lie ahead.
         (
             any,
-            &[],
+            &[for_ever],
             Warning,
             "but ZIM2KAFKA_TIMESTAMP_TOLERANCE is off",
         ),
-        (any, &[(AFTER, &unlimited)], Ok, ""),
+        (any, &[for_ever, (AFTER, &unlimited)], Ok, ""),
+        // An event may be of any age when it is published.
         (
             any,
-            &[(AFTER, &unlimited), (BEFORE, month)],
+            &[(AFTER, &unlimited), ("retention.ms", month)],
+            Warning,
+            "retention.ms is 2592000000 (30 d), but ZIM2KAFKA_TIMESTAMP_TOLERANCE is off: Kafka deletes events that are older when they arrive, read or not; set retention.ms=-1",
+        ),
+        (
+            any,
+            &[(AFTER, &unlimited), ("retention.ms", "3599999")],
+            Error,
+            "set retention.ms=-1",
+        ),
+        (
+            any,
+            &[for_ever, (AFTER, &unlimited), (BEFORE, month)],
             Error,
             "set message.timestamp.before.max.ms=9223372036854775807",
         ),
@@ -249,6 +273,18 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
         ),
         (without_spool, &[(BEFORE, "600000")], Ok, ""),
         (without_spool, &[("retention.bytes", "33554432")], Ok, ""),
+        (
+            without_spool,
+            &[("retention.ms", "1000")],
+            Error,
+            "is 1000 (1 s): Kafka deletes older records, read or not; set",
+        ),
+        (
+            without_spool,
+            &[("message.timestamp.type", "LogAppendTime")],
+            Warning,
+            "the time at which they arrive; set",
+        ),
         // The older setting counts for a side without a limit of its own.
         (
             without_spool,
@@ -273,7 +309,13 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
             dead_letters,
             &[(BEFORE, "3600000")],
             Warning,
-            "wait longer in the spool, and they stay in the spool",
+            "wait longer in the spool, and they stay in the spool; set",
+        ),
+        (
+            letters_without_spool,
+            &[(BEFORE, "1000")],
+            Error,
+            "and their callbacks are answered 503; set",
         ),
         (
             dead_letters,
@@ -285,9 +327,15 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
         let (found, said) = finding(topic, changed);
         assert_eq!(found, level, "{changed:?}: {said}");
         assert!(said.contains(text), "{changed:?}: {said}");
+        let has_spool = topic.spool_bytes.is_some();
+        assert!(has_spool || !said.contains("spool"), "{said}");
     }
     let small = Topic {
-        replicas: 1,
+        partitions: &[Partition {
+            replicas: 1,
+            in_sync: 1,
+            ..SOUND
+        }],
         ..topic(Some(TOLERANCE))
     };
     let (found, said) = finding(small, &[]);
@@ -302,4 +350,48 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
         "a setting that Kafka does not return is not judged: {few:?}"
     );
     assert!(few[0].text.starts_with("min.insync.replicas is unknown"));
+}
+
+#[test]
+fn partitions_that_take_no_records_are_named() {
+    let partition = |id, has_leader, in_sync| Partition {
+        id,
+        has_leader,
+        in_sync,
+        ..SOUND
+    };
+    let found = |partitions: &[Partition]| {
+        let topic = Topic {
+            partitions,
+            ..topic(Some(TOLERANCE))
+        };
+        let leaders = topic.judge_leaders();
+        assert!(leaders.iter().all(|found| found.level == Error));
+        let (level, in_sync) = finding(topic, &[]);
+        let is_found = !in_sync.is_empty();
+        assert_eq!(level, if is_found { Error } else { Ok });
+        (leaders.map(|found| found.text).unwrap_or_default(), in_sync)
+    };
+    let none = String::new();
+    let sound = [partition(0, true, 3), partition(1, true, 2)];
+    assert_eq!(found(&sound), (none.clone(), none.clone()));
+    let (leaders, in_sync) = found(&[
+        partition(3, false, 1),
+        partition(2, true, 1),
+        partition(0, true, 1),
+        partition(1, false, 0),
+    ]);
+    assert!(
+        leaders.contains("takes no records: 1, 3; start"),
+        "{leaders}"
+    );
+    let expected = "min.insync.replicas is 2, but these partitions have fewer replicas in sync, and Kafka rejects their records: 0, 2; start";
+    assert!(in_sync.starts_with(expected), "{in_sync}");
+    let many = Vec::from_iter((0..12).map(|id| partition(id, false, 0)));
+    let (leaders, _) = found(&many);
+    assert!(
+        leaders.contains(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more; "),
+        "{leaders}"
+    );
+    assert!(!found(&many[..10]).0.contains("more"));
 }

@@ -3,6 +3,8 @@
 //! `acks=all` protects records only as well as the settings of their topic allow, so settings that
 //! weaken a promise are reported.
 
+mod findings;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,18 +15,19 @@ use tokio::sync::OnceCell;
 
 use super::consumer::QuietContext;
 use super::rights::may_write;
-use super::topic_settings::{Content, Settings, Topic};
+use super::topic_settings::{Content, Partition, Settings, Topic};
 use super::{CreateTopics, Error, KafkaSettings};
 use crate::event::Routes;
 use crate::finding::Finding;
 use crate::spool::SpoolSettings;
+use findings::{
+    DEFAULT_PRODUCER_EXPIRATION, TOPIC_MISSING, UNJUDGED, is_of_new_topic,
+    judge_producer_expiration, judge_replication, judge_round_trip, to_be_created, undescribed,
+    unread,
+};
 
 /// The time for Kafka's answer to one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long brokers remember a producer unless they are told otherwise: the default of
-/// `producer.id.expiration.ms`.
-const DEFAULT_PRODUCER_EXPIRATION: Duration = Duration::from_secs(86_400);
 
 /// How long a broker may not know a topic that has just been created, and the pause before it is
 /// asked again.
@@ -34,14 +37,13 @@ const CREATION_PAUSE: Duration = Duration::from_millis(100);
 /// How long the settings are requested again while Kafka does not return them.
 const SETTINGS_TIME: Duration = Duration::from_secs(1);
 
-/// The code for a topic that does not exist.
-const TOPIC_MISSING: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
-
 /// Inspects the topics of events and dead letters.
 pub struct Topics {
     admin: Arc<AdminClient<QuietContext>>,
     routes: Routes,
     create: Option<CreateTopics>,
+    /// Whether Kafka only checks if a missing topic could be created.
+    validate_only: bool,
     /// Measured once: it differs each time, and so would a finding about it.
     round_trip: OnceCell<Duration>,
 }
@@ -76,8 +78,17 @@ impl Topics {
             admin: Arc::new(settings.client().create_with_context(QuietContext)?),
             routes: settings.routes.clone(),
             create: settings.create_topics,
+            validate_only: false,
             round_trip: OnceCell::new(),
         })
+    }
+
+    /// Creates no topic: if that is enabled, Kafka only checks whether it could be created.
+    pub fn validate_only(self) -> Self {
+        Self {
+            validate_only: true,
+            ..self
+        }
     }
 
     /// Inspects all topics, and how far away Kafka is, for a service that uses them like this.
@@ -93,7 +104,8 @@ impl Topics {
         let mut findings = Vec::from_iter(judge_round_trip(round_trip, spool_after));
         let producer_expiration = self.producer_expiration().await;
         let producer_expiration = producer_expiration.unwrap_or(DEFAULT_PRODUCER_EXPIRATION);
-        findings.extend(judge_producer_expiration(producer_expiration));
+        let has_spool = usage.spool.is_some();
+        findings.extend(judge_producer_expiration(producer_expiration, has_spool));
         let mut topic_found = false;
         for (place, name) in self.routes.topics().enumerate() {
             let mut found = self.describe(name).await?;
@@ -102,12 +114,16 @@ impl Topics {
                     findings.push(failed);
                     continue;
                 }
+                if self.validate_only {
+                    findings.extend(to_be_created(name, create));
+                    continue;
+                }
                 found = self.describe_new(name).await?;
             }
             let is_of_events = place < self.routes.event_topics().len();
             topic_found |= found.is_ok() && is_of_events;
             match found {
-                Ok((partitions, replicas)) => {
+                Ok(partitions) => {
                     let content = match is_of_events {
                         true => Content::Events {
                             tolerance: usage.timestamp_tolerance,
@@ -117,25 +133,13 @@ impl Topics {
                     let spool_bytes = usage.spool.as_ref().map(|spool| spool.max_bytes);
                     let topic = Topic {
                         name,
-                        partitions,
-                        replicas,
+                        partitions: &partitions,
                         content,
                         spool_bytes,
                     };
                     findings.extend(self.judge(&topic).await);
                 }
-                Err(TOPIC_MISSING) if self.create.is_some() => findings.push(Finding::error(
-                    name,
-                    "the topic was created, but brokers do not report it yet; if this lasts, check the right Describe on it",
-                )),
-                Err(TOPIC_MISSING) => findings.push(Finding::error(
-                    name,
-                    "the topic does not exist; create it, or set ZIM2KAFKA_CREATE_TOPICS=true",
-                )),
-                Err(code) => findings.push(Finding::error(
-                    name,
-                    format!("cannot describe the topic: {code}; grant the right Describe on it"),
-                )),
+                Err(code) => findings.push(undescribed(name, code, self.create.is_some())),
             }
         }
         Ok(Inspection {
@@ -172,12 +176,11 @@ impl Topics {
         value?.parse().ok().map(Duration::from_millis)
     }
 
-    /// The number of the topic's partitions, and of the replicas of the partition that has the
-    /// fewest. The inner error is Kafka's reason why it does not describe the topic.
+    /// The topic's partitions. The inner error is Kafka's reason why it does not describe the topic.
     async fn describe(
         &self,
         name: &str,
-    ) -> Result<Result<(usize, usize), RDKafkaErrorCode>, Error> {
+    ) -> Result<Result<Vec<Partition>, RDKafkaErrorCode>, Error> {
         let (admin, wanted) = (Arc::clone(&self.admin), name.to_owned());
         let ask = move || admin.inner().fetch_metadata(Some(&wanted), REQUEST_TIMEOUT);
         let metadata = tokio::task::spawn_blocking(ask)
@@ -186,13 +189,16 @@ impl Topics {
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             return Ok(Err(TOPIC_MISSING));
         };
-        let replicas = topic
-            .partitions()
-            .iter()
-            .map(|partition| partition.replicas().len());
+        let partitions = topic.partitions().iter().map(|found| Partition {
+            id: found.id(),
+            // -1 stands for none.
+            has_leader: found.leader() >= 0,
+            replicas: found.replicas().len(),
+            in_sync: found.isr().len(),
+        });
         Ok(match topic.error() {
             Some(error) => Err(error.into()),
-            None => Ok((topic.partitions().len(), replicas.min().unwrap_or(0))),
+            None => Ok(partitions.collect()),
         })
     }
 
@@ -200,11 +206,15 @@ impl Topics {
     async fn describe_new(
         &self,
         name: &str,
-    ) -> Result<Result<(usize, usize), RDKafkaErrorCode>, Error> {
+    ) -> Result<Result<Vec<Partition>, RDKafkaErrorCode>, Error> {
         let deadline = Instant::now() + CREATION_TIME;
         loop {
             let found = self.describe(name).await?;
-            if found != Err(TOPIC_MISSING) || Instant::now() >= deadline {
+            let is_settled = match &found {
+                Ok(partitions) => partitions.iter().all(|partition| partition.has_leader),
+                Err(code) => !is_of_new_topic(*code),
+            };
+            if is_settled || Instant::now() >= deadline {
                 return Ok(found);
             }
             tokio::time::sleep(CREATION_PAUSE).await;
@@ -217,7 +227,8 @@ impl Topics {
         let topic = NewTopic::new(name, create.partitions, replication);
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_TIMEOUT))
-            .operation_timeout(Some(REQUEST_TIMEOUT));
+            .operation_timeout(Some(REQUEST_TIMEOUT))
+            .validate_only(self.validate_only);
         let failed = |why: &dyn fmt::Display| {
             let text = format!(
                 "cannot create the topic: {why}; grant the right Create, or create it yourself"
@@ -230,6 +241,7 @@ impl Topics {
             // By another client in the meantime.
             Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) => Ok(()),
             Ok(Some(Err((_, code)))) => failed(&code),
+            Ok(_) if self.validate_only => Ok(()),
             Ok(_) => {
                 tracing::info!("{name}: created with {} partitions", create.partitions);
                 Ok(())
@@ -241,8 +253,9 @@ impl Topics {
         let name = topic.name;
         let mut findings = vec![Finding::ok(
             name,
-            format!("{} partitions", topic.partitions),
+            format!("{} partitions", topic.partitions.len()),
         )];
+        findings.extend(topic.judge_leaders());
         let (admin, topic_name) = (Arc::clone(&self.admin), name.to_owned());
         let ask = move || may_write(admin.inner(), &topic_name, REQUEST_TIMEOUT);
         match tokio::task::spawn_blocking(ask).await.unwrap_or(None) {
@@ -253,15 +266,7 @@ impl Topics {
             )),
             None => {}
         }
-        findings.push(match topic.replicas {
-            replicas @ 0..3 => Finding::warning(
-                name,
-                format!(
-                    "replication factor {replicas}: an acknowledged record has fewer than 3 copies; use 3"
-                ),
-            ),
-            replicas => Finding::ok(name, format!("replication factor {replicas}")),
-        });
+        findings.push(judge_replication(name, topic.replicas()));
         match self.settings(name).await {
             Ok(settings) => findings.extend(topic.judge(&settings)),
             Err(unread) => findings.push(unread),
@@ -297,117 +302,5 @@ impl Topics {
             let values = values.filter_map(|entry| Some((entry.name, entry.value?)));
             return Ok(values.collect());
         }
-    }
-}
-
-/// What is missing without the settings, and what to do.
-const UNJUDGED: &str = "so it is not known whether they delete, change or reject acknowledged records; grant the right DescribeConfigs on it";
-
-/// Why the request for the settings of a topic failed. It goes to another broker than those before
-/// it.
-fn unread(name: &str, error: &KafkaError) -> Finding {
-    let code = match error {
-        KafkaError::AdminOp(code) => Some(*code),
-        error => error.rdkafka_error_code(),
-    };
-    match code {
-        Some(
-            RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::Authentication
-            | RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::Resolve
-            | RDKafkaErrorCode::SSL
-            | RDKafkaErrorCode::TimedOutQueue,
-        ) => Finding::error(
-            name,
-            format!(
-                "cannot read its settings ({error}): a broker does not answer at the address that it advertises; check advertised.listeners of all brokers, and the network"
-            ),
-        ),
-        _ => Finding::warning(
-            name,
-            format!("Kafka does not return its settings ({error}), {UNJUDGED}"),
-        ),
-    }
-}
-
-/// A record may wait for the requests before it, and is written by the broker: with less than three
-/// round trips of time, events would be written to the spool while Kafka works.
-fn judge_round_trip(round_trip: Duration, spool_after: Option<Duration>) -> Option<Finding> {
-    let needed = 3 * round_trip;
-    let after = spool_after.filter(|after| needed > *after && !after.is_zero())?;
-    Some(Finding::warning(
-        "Kafka",
-        format!(
-            "a request takes {} ms; three take longer than ZIM2KAFKA_SPOOL_AFTER ({} ms), so events go to the spool while Kafka works; set it to {}ms or more",
-            round_trip.as_millis(),
-            after.as_millis(),
-            2 * needed.as_millis()
-        ),
-    ))
-}
-
-/// Kafka refuses a record that comes after a missing one only if it remembers the producer. If it
-/// forgets one, the events of a group cannot leave the spool in large requests.
-fn judge_producer_expiration(expiration: Duration) -> Option<Finding> {
-    (expiration < DEFAULT_PRODUCER_EXPIRATION).then(|| {
-        Finding::warning(
-            "Kafka",
-            format!(
-                "producer.id.expiration.ms is {}: events of a group that have waited in the spool for half of that time are published one by one; set it to {} on the brokers",
-                expiration.as_millis(),
-                DEFAULT_PRODUCER_EXPIRATION.as_millis()
-            ),
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::finding::Level;
-
-    #[test]
-    fn settings_that_cannot_be_read_are_reported_with_what_to_do() {
-        use RDKafkaErrorCode as Code;
-        for (code, level, text) in [
-            (
-                Code::TopicAuthorizationFailed,
-                Level::Warning,
-                "DescribeConfigs",
-            ),
-            (
-                Code::OperationTimedOut,
-                Level::Error,
-                "advertised.listeners",
-            ),
-            (Code::Resolve, Level::Error, "advertised.listeners"),
-            (Code::UnsupportedFeature, Level::Warning, "it is not known"),
-        ] {
-            let finding = unread("t", &KafkaError::AdminOp(code));
-            assert_eq!(
-                (finding.level, finding.subject.as_str()),
-                (level, "t"),
-                "{code}"
-            );
-            assert!(finding.text.contains(text), "{}", finding.text);
-        }
-    }
-
-    #[test]
-    fn a_kafka_that_is_too_far_away_for_the_time_before_the_spool_is_a_warning() {
-        let ms = Duration::from_millis;
-        for (round_trip, after, is_warning) in [
-            (90, Some(250), true),
-            (83, Some(250), false),
-            (90, Some(0), false),
-            (90, None, false),
-        ] {
-            let finding = judge_round_trip(ms(round_trip), after.map(ms));
-            assert_eq!(finding.is_some(), is_warning, "{round_trip} {after:?}");
-        }
-        let finding = judge_round_trip(ms(90), Some(ms(250))).expect("a warning");
-        assert!(finding.text.contains("540ms"), "{}", finding.text);
     }
 }

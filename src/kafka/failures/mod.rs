@@ -11,8 +11,8 @@ use crate::log::Ago;
 /// The most brokers whose failure is kept. The name of each is one that Kafka or the settings gave.
 const KEPT_BROKERS: usize = 32;
 
-/// How many failures a text lists.
-const LISTED_BROKERS: usize = 3;
+/// How many reasons a text lists, and how many brokers for each of them.
+const LISTED: usize = 8;
 
 /// The most characters of one failure. librdkafka's texts are shorter.
 const REASON_CHARS: usize = 300;
@@ -80,11 +80,17 @@ impl Step {
         }
     }
 
-    /// What to check.
-    pub fn advice(self) -> &'static str {
+    /// What to check. The address is one that Kafka advertises, or one of the settings.
+    pub fn advice(self, is_advertised: bool) -> &'static str {
         match self {
+            Self::Resolve if is_advertised => {
+                "check its advertised.listeners and the name resolution of this machine"
+            }
             Self::Resolve => {
                 "check the name in ZIM2KAFKA_KAFKA_BROKERS and the name resolution of this machine"
+            }
+            Self::Connect if is_advertised => {
+                "check its advertised.listeners and the network, and that the broker runs and listens there"
             }
             Self::Connect => {
                 "check ZIM2KAFKA_KAFKA_BROKERS and the network, and that the broker runs and listens there"
@@ -130,6 +136,22 @@ impl Failure {
             step,
             reason: reason.trim().to_owned(),
         })
+    }
+
+    /// The reason without the address, which differs from broker to broker.
+    fn cause(&self) -> &str {
+        let parts = match self.step {
+            Step::Resolve => self.reason.split_once("': "),
+            Step::Connect if self.reason.starts_with("Connect to ") => {
+                self.reason.split_once(" failed: ")
+            }
+            _ => None,
+        };
+        parts.map_or(&self.reason, |(_, cause)| cause)
+    }
+
+    fn has_same_cause(&self, other: &Self) -> bool {
+        self.step == other.step && self.cause() == other.cause()
     }
 }
 
@@ -184,27 +206,58 @@ impl Failures {
         self.0.values().map(|(failure, _)| failure)
     }
 
-    /// The latest ones as one text for people; empty if there is none.
+    /// Their reasons as one text for people, the latest first, each with its brokers; empty if there
+    /// is none.
     pub(super) fn text(&self, is_listed: impl Fn(&Failure) -> bool, now: Instant) -> String {
         let failures = self.0.values().filter(|(failure, _)| is_listed(failure));
         let mut failures: Vec<_> = failures.collect();
         failures.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
-        let mut text = String::new();
-        for (failure, at) in failures.iter().take(LISTED_BROKERS) {
-            if !text.is_empty() {
-                text.push_str("; ");
+        let age =
+            |at: Instant| Some(now.saturating_duration_since(at)).filter(|age| *age >= RECENT);
+        let is_old = |at| age(at).is_some();
+        // The latest failure of each reason, and its brokers.
+        let mut reasons: Vec<(&Failure, Instant, Vec<&str>)> = Vec::new();
+        for (failure, at) in failures {
+            let same = reasons.iter_mut().find(|(latest, then, _)| {
+                failure.has_same_cause(latest) && is_old(*at) == is_old(*then)
+            });
+            match same {
+                Some((_, _, brokers)) => brokers.push(&failure.broker),
+                None => reasons.push((failure, *at, vec![&failure.broker])),
             }
-            text.push_str(&failure.to_string());
-            let age = now.saturating_duration_since(*at);
-            if age >= RECENT {
+        }
+        let mut texts = Vec::new();
+        for (latest, at, all) in reasons.iter().take(LISTED) {
+            let brokers: Vec<_> = all.iter().take(LISTED).copied().collect();
+            let mut brokers = brokers.join(", ");
+            if all.len() > LISTED {
+                brokers = format!("{brokers} {}", more_brokers(all.len() - LISTED));
+            }
+            let mut text = match all.len() {
+                1 => latest.to_string(),
+                _ => format!("{}: {brokers}: {}", latest.step, latest.cause()),
+            };
+            if let Some(age) = age(*at) {
                 text.push_str(&format!(", {} ago", Ago(age)));
             }
+            texts.push(text);
         }
-        if failures.len() > LISTED_BROKERS {
-            let more = failures.len() - LISTED_BROKERS;
-            text.push_str(&format!("; and {more} more brokers"));
+        let more = reasons
+            .iter()
+            .skip(LISTED)
+            .map(|(_, _, all)| all.len())
+            .sum();
+        if more > 0 {
+            texts.push(more_brokers(more));
         }
-        text
+        texts.join("; ")
+    }
+}
+
+fn more_brokers(more: usize) -> String {
+    match more {
+        1 => "and 1 more broker".to_owned(),
+        more => format!("and {more} more brokers"),
     }
 }
 
@@ -229,167 +282,4 @@ pub(super) fn why_not_delivered(code: RDKafkaErrorCode) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_text_of_librdkafka_names_the_step_that_failed() {
-        for (text, broker, step, reason) in [
-            (
-                "127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed: Connection refused (after 0ms in state CONNECT)",
-                "127.0.0.1:9",
-                Step::Connect,
-                "Connect to ipv4#127.0.0.1:9 failed: Connection refused",
-            ),
-            (
-                "[thrd:ssl://SASL-SSL:9092/bootstrap]: ssl://SASL-SSL:9092/bootstrap: Failed to resolve 'SASL-SSL:9092': Name or service not known (after 3ms in state CONNECT, 4 identical error(s) suppressed)",
-                "SASL-SSL:9092",
-                Step::Resolve,
-                "Failed to resolve 'SASL-SSL:9092': Name or service not known",
-            ),
-            (
-                "sasl_ssl://[::1]:9093/1: Connect to ipv6#[::1]:9093 failed: Connection refused (after 0ms in state CONNECT)",
-                "[::1]:9093",
-                Step::Connect,
-                "Connect to ipv6#[::1]:9093 failed: Connection refused",
-            ),
-            (
-                "ssl://a:1/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener? (after 1ms in state SSL_HANDSHAKE)",
-                "a:1",
-                Step::Tls,
-                "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
-            ),
-            (
-                "ssl://a:1/bootstrap: Connection setup timed out in state SSL_HANDSHAKE (after 30000ms in state SSL_HANDSHAKE)",
-                "a:1",
-                Step::Tls,
-                "Connection setup timed out in state SSL_HANDSHAKE",
-            ),
-            (
-                "a:1/bootstrap: Disconnected: requesting ApiVersion: might be caused by incorrect security.protocol configuration (connecting to a SSL listener?) or broker version is < 0.10 (see api.version.request) (after 2ms in state APIVERSION_QUERY)",
-                "a:1",
-                Step::Tls,
-                "Disconnected: requesting ApiVersion: might be caused by incorrect security.protocol configuration (connecting to a SSL listener?) or broker version is < 0.10 (see api.version.request)",
-            ),
-            (
-                "a:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 2ms in state APIVERSION_QUERY)",
-                "a:1",
-                Step::Tls,
-                "Disconnected: connection closed by peer: receive 0 after POLLIN",
-            ),
-            (
-                "a:1/bootstrap: Receive failed: Invalid response size 352518912 (0..100000000): increase receive.message.max.bytes (after 2ms in state APIVERSION_QUERY)",
-                "a:1",
-                Step::Tls,
-                "Receive failed: Invalid response size 352518912 (0..100000000): increase receive.message.max.bytes",
-            ),
-            (
-                "a:1/1: Disconnected: connection closed by peer: receive 0 after POLLIN (after 12ms in state UP, 3 identical error(s) suppressed)",
-                "a:1",
-                Step::Sasl,
-                "Disconnected: connection closed by peer: receive 0 after POLLIN",
-            ),
-            (
-                "a:1/1: Disconnected: connection closed by peer: receive 0 after POLLIN (after 2000ms in state UP)",
-                "a:1",
-                Step::Connect,
-                "Disconnected: connection closed by peer: receive 0 after POLLIN",
-            ),
-            (
-                "a:1/bootstrap: Disconnected: verify that security.protocol is correctly configured, broker might require SASL authentication (after 312ms in state UP)",
-                "a:1",
-                Step::Sasl,
-                "Disconnected: verify that security.protocol is correctly configured, broker might require SASL authentication",
-            ),
-            (
-                "sasl_ssl://a:1/bootstrap: SASL authentication error: Authentication failed (after 5ms in state AUTH_REQ)",
-                "a:1",
-                Step::Sasl,
-                "SASL authentication error: Authentication failed",
-            ),
-            (
-                "sasl_plaintext://a:1/bootstrap: Connection setup timed out in state AUTH_HANDSHAKE (after 9ms in state AUTH_HANDSHAKE)",
-                "a:1",
-                Step::Sasl,
-                "Connection setup timed out in state AUTH_HANDSHAKE",
-            ),
-            (
-                "a:1/bootstrap: Connection setup timed out in state APIVERSION_QUERY (after 9ms in state APIVERSION_QUERY)",
-                "a:1",
-                Step::Connect,
-                "Connection setup timed out in state APIVERSION_QUERY",
-            ),
-        ] {
-            let failure = Failure::parse(text).expect(text);
-            assert_eq!(
-                (
-                    failure.broker.as_str(),
-                    failure.step,
-                    failure.reason.as_str()
-                ),
-                (broker, step, reason)
-            );
-        }
-        for other in ["1/1 brokers are down", "No brokers configured", "a: b", ""] {
-            assert_eq!(Failure::parse(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn an_address_with_a_number_is_one_that_kafka_advertises() {
-        let parse = |name| parse_name(name);
-        assert_eq!(parse("a:1/bootstrap"), Some(("a:1", false)));
-        assert_eq!(parse("ssl://a:1/7"), Some(("a:1", true)));
-        assert_eq!(parse("1/1 brokers are down"), None);
-        assert_eq!(parse("GroupCoordinator"), None);
-    }
-
-    #[test]
-    fn the_last_failure_of_each_broker_is_listed_with_its_age_until_it_connects() {
-        let now = Instant::now();
-        let mut failures = Failures::default();
-        let add = |failures: &mut Failures, name: &str, reason: &str, at| {
-            failures.add(
-                Failure::parse(&format!("{name}: {reason}")).expect("valid"),
-                at,
-            );
-        };
-        add(&mut failures, "a:1/1", "Receive failed", now);
-        add(&mut failures, "a:1/1", "Connect to x failed: refused", now);
-        add(
-            &mut failures,
-            "b:1/bootstrap",
-            "Connect to y failed: no route",
-            now,
-        );
-        let later = now + Duration::from_secs(12);
-        add(
-            &mut failures,
-            "c:1/2",
-            "Connect to z failed: refused",
-            later,
-        );
-        assert_eq!(
-            failures.text(|failure| failure.is_advertised, later),
-            "connect: c:1: Connect to z failed: refused; connect: a:1: Connect to x failed: refused, 12 s ago"
-        );
-        failures.remove("a:1");
-        failures.remove("c:1");
-        assert_eq!(
-            failures.text(|_| true, now),
-            "connect: b:1: Connect to y failed: no route"
-        );
-        for port in 0..100 {
-            add(
-                &mut failures,
-                &format!("d:{port}/1"),
-                "Receive failed",
-                later,
-            );
-        }
-        assert_eq!(failures.iter().count(), KEPT_BROKERS);
-        let text = failures.text(|_| true, later);
-        assert!(text.ends_with("; and 29 more brokers"), "{text}");
-        assert!(!text.contains("b:1"), "the oldest one left: {text}");
-    }
-}
+mod tests;
