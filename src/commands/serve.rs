@@ -271,6 +271,7 @@ fn log_start(
     );
     if let Some(kafka) = embedded {
         tracing::warn!(
+            brokers = kafka.brokers(),
             "the embedded Kafka at {} is for trials only: reachable from this machine, in memory, keeps the last 5 MiB of a partition",
             kafka.brokers()
         );
