@@ -97,34 +97,44 @@ impl SpoolArgs {
 }
 
 impl KafkaArgs {
-    /// The settings for Kafka, for commands that need brokers.
+    /// The settings for Kafka, for commands that need brokers. Logs the warnings of the properties.
     ///
     /// # Errors
     ///
     /// All invalid settings.
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
-        const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
-        let brokers = self.kafka_brokers.as_deref();
-        let properties = self.properties(brokers.unwrap_or_default());
-        let protocol = properties.as_ref().map(Properties::security_protocol).ok();
-        let mut faults = Faults::default();
-        match brokers.map(|brokers| check_brokers(brokers, protocol.as_deref())) {
-            None => faults.add(invalid(
-                BROKERS,
-                format!("{NOT_SET}; write the brokers as host:port,host:port"),
-            )),
-            Some(Err(errors)) => {
-                faults.add(errors.iter().map(|error| invalid(BROKERS, error)));
-            }
-            Some(Ok(())) => {}
-        }
-        let settings = self.with_properties(brokers.unwrap_or_default(), properties, topics);
-        let settings = faults.take(settings);
-        let settings = faults.finish(settings)?;
+        let settings = self.unlogged_settings(topics)?;
         for warning in settings.properties.warnings() {
             tracing::warn!("Kafka properties: {warning}");
         }
         Ok(settings)
+    }
+
+    /// The settings for Kafka, for a command that has findings instead of a log.
+    ///
+    /// # Errors
+    ///
+    /// All invalid settings.
+    pub fn unlogged_settings(
+        &self,
+        topics: Option<&TopicArgs>,
+    ) -> Result<KafkaSettings, ConfigErrors> {
+        const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
+        let written = self.kafka_brokers.as_deref();
+        let properties = self.properties(written.unwrap_or_default());
+        let protocol = properties.as_ref().map(Properties::security_protocol).ok();
+        let mut faults = Faults::default();
+        let brokers = match written.map(|list| check_brokers(list, protocol.as_deref())) {
+            None => Err(ConfigErrors::from(invalid(
+                BROKERS,
+                format!("{NOT_SET}; write the brokers as host:port,host:port"),
+            ))),
+            Some(checked) => checked
+                .map_err(|errors| errors.iter().map(|error| invalid(BROKERS, error)).collect()),
+        };
+        let brokers = faults.take(brokers).unwrap_or_default();
+        let settings = faults.take(self.with_properties(&brokers, properties, topics));
+        faults.finish(settings)
     }
 
     /// The settings for Kafka, with these brokers.
