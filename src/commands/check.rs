@@ -20,7 +20,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let serve = args.serve;
-    let kafka = faults.take(serve.kafka.settings(Some(&serve.topics)));
+    let kafka = faults.take(serve.kafka.unlogged_settings(Some(&serve.topics)));
     let secrets = config::secrets(&serve.callback.secrets);
     faults.take(secrets);
     let ports = serve.ports(&mut faults);
@@ -28,6 +28,8 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let mut findings = vec![Finding::ok("configuration", "valid")];
     let unknown = config::unknown_variables(&Cli::command()).into_iter();
     findings.extend(unknown.map(|text| Finding::warning("variables", text)));
+    let properties = settings.properties.warnings().into_iter();
+    findings.extend(properties.map(|text| Finding::warning("Kafka properties", text)));
     let certificate = ports.certificate.iter();
     findings.extend(certificate.flat_map(|(certificate, _)| certificate.findings()));
     let spool = ports.spool;

@@ -21,9 +21,12 @@ mod suggestions;
 mod values;
 
 use std::fs;
+use std::sync::mpsc;
 
 use crate::event::{GroupJoined, Routes};
-use crate::kafka::{CreateTopics, KafkaSettings, Place, Properties, check_brokers};
+use crate::kafka::{
+    CreateTopics, KafkaSettings, Place, Problem, Properties, PropertyError, check_brokers,
+};
 use crate::spool::SpoolSettings;
 pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
@@ -94,34 +97,44 @@ impl SpoolArgs {
 }
 
 impl KafkaArgs {
-    /// The settings for Kafka, for commands that need brokers.
+    /// The settings for Kafka, for commands that need brokers. Logs the warnings of the properties.
     ///
     /// # Errors
     ///
     /// All invalid settings.
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
-        const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
-        let brokers = self.kafka_brokers.as_deref();
-        let properties = self.properties(brokers.unwrap_or_default());
-        let protocol = properties.as_ref().map(Properties::security_protocol).ok();
-        let mut faults = Faults::default();
-        match brokers.map(|brokers| check_brokers(brokers, protocol.as_deref())) {
-            None => faults.add(invalid(
-                BROKERS,
-                format!("{NOT_SET}; write the brokers as host:port,host:port"),
-            )),
-            Some(Err(errors)) => {
-                faults.add(errors.iter().map(|error| invalid(BROKERS, error)));
-            }
-            Some(Ok(())) => {}
-        }
-        let settings = self.with_properties(brokers.unwrap_or_default(), properties, topics);
-        let settings = faults.take(settings);
-        let settings = faults.finish(settings)?;
+        let settings = self.unlogged_settings(topics)?;
         for warning in settings.properties.warnings() {
             tracing::warn!("Kafka properties: {warning}");
         }
         Ok(settings)
+    }
+
+    /// The settings for Kafka, for a command that has findings instead of a log.
+    ///
+    /// # Errors
+    ///
+    /// All invalid settings.
+    pub fn unlogged_settings(
+        &self,
+        topics: Option<&TopicArgs>,
+    ) -> Result<KafkaSettings, ConfigErrors> {
+        const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
+        let written = self.kafka_brokers.as_deref();
+        let properties = self.properties(written.unwrap_or_default());
+        let protocol = properties.as_ref().map(Properties::security_protocol).ok();
+        let mut faults = Faults::default();
+        let brokers = match written.map(|list| check_brokers(list, protocol.as_deref())) {
+            None => Err(ConfigErrors::from(invalid(
+                BROKERS,
+                format!("{NOT_SET}; write the brokers as host:port,host:port"),
+            ))),
+            Some(checked) => checked
+                .map_err(|errors| errors.iter().map(|error| invalid(BROKERS, error)).collect()),
+        };
+        let brokers = faults.take(brokers).unwrap_or_default();
+        let settings = faults.take(self.with_properties(&brokers, properties, topics));
+        faults.finish(settings)
     }
 
     /// The settings for Kafka, with these brokers.
@@ -179,18 +192,30 @@ impl KafkaArgs {
         let mut faults = Faults::default();
         let list = faults.take(variable(KAFKA_PROPERTIES)).flatten();
         let file = path.and_then(|path| faults.take(file::read_text(FILE, path)));
+        let given = list.as_ref().map_or(FILE, |_| KAFKA_PROPERTIES);
         let owned = brokers.to_owned();
+        let (reading, read) = mpsc::channel();
         let parse = move || {
             let file = file.as_ref().map(|text| text.as_str());
-            Properties::parse(list.as_deref(), file, &owned)
+            Properties::parse(list.as_deref(), file, &owned, |place, name| {
+                // The receiver may have given up.
+                reading.send((place, name.to_owned())).unwrap_or_default();
+            })
         };
-        // librdkafka reads the files that properties name.
-        let Ok(Some(parsed)) = file::within(file::START_TIMEOUT, parse) else {
-            let problem = format!(
-                "a file that a property names was not read within {:?}; name regular files, on a disk that answers",
-                file::START_TIMEOUT
-            );
-            return Err(invalid(path.map_or(KAFKA_PROPERTIES, |_| FILE), problem).into());
+        // The disk of a file that a property names may not answer.
+        let parsed = match file::within(file::START_TIMEOUT, parse) {
+            Ok(Some(parsed)) => parsed,
+            failed => match read.try_iter().last() {
+                Some(file) => Err(vec![unread(file)]),
+                None => {
+                    let reason = failed
+                        .err()
+                        .map_or("too slow".to_owned(), |e| e.to_string());
+                    let problem = format!("could not be checked ({reason}); start again");
+                    faults.add(invalid(given, problem));
+                    Err(Vec::new())
+                }
+            },
         };
         let parsed = parsed.map_err(|errors| -> ConfigErrors {
             let named = errors.iter().map(|error| match (error.place, path) {
@@ -204,6 +229,16 @@ impl KafkaArgs {
         let parsed = faults.take(parsed);
         faults.finish(parsed)
     }
+}
+
+/// The fault of a property whose file was not read in time.
+fn unread((place, name): (Place, String)) -> PropertyError {
+    let instead = format!(
+        "its file was not read within {:?}; check its disk, or name a file on another one",
+        file::START_TIMEOUT
+    );
+    let problem = Problem::Value { name, instead };
+    PropertyError { place, problem }
 }
 
 fn topic_name(variable: &'static str, name: &str) -> Result<(), ConfigError> {

@@ -23,14 +23,15 @@ pub struct BrokerError {
 }
 
 /// Checks a list of brokers for a client with this security protocol, in lower case. Without one,
-/// the properties are at fault, and a scheme is not compared with them.
+/// the properties are at fault, and a scheme is not compared with them. Returns the list without
+/// blanks, which librdkafka would take for a part of a host or a port.
 ///
 /// # Errors
 ///
 /// Every entry that librdkafka would not use as it was written.
-pub fn check_brokers(list: &str, protocol: Option<&str>) -> Result<(), Vec<BrokerError>> {
-    let faults = (1..).zip(list.split(',')).filter_map(|(number, entry)| {
-        let entry = entry.trim();
+pub fn check_brokers(list: &str, protocol: Option<&str>) -> Result<String, Vec<BrokerError>> {
+    let entries: Vec<_> = list.split(',').map(str::trim).collect();
+    let faults = (1..).zip(&entries).filter_map(|(number, entry)| {
         let problem = parse(entry, protocol).err()?;
         let is_shown = !entry.is_empty() && !entry.contains('@');
         let entry = is_shown.then(|| entry.escape_debug().to_string());
@@ -41,7 +42,7 @@ pub fn check_brokers(list: &str, protocol: Option<&str>) -> Result<(), Vec<Broke
         })
     });
     match faults.collect::<Vec<_>>() {
-        faults if faults.is_empty() => Ok(()),
+        faults if faults.is_empty() => Ok(entries.join(",")),
         faults => Err(faults),
     }
 }
@@ -122,6 +123,9 @@ fn host_and_port(address: &str) -> Result<(&str, u16), String> {
             if host.is_empty() {
                 return wrong("the host is missing; write host:port");
             }
+            if port.is_none() && host.bytes().all(|byte| byte.is_ascii_digit()) {
+                return wrong("the host is missing; write host:9092");
+            }
             if !host.chars().all(is_valid) {
                 return wrong("a host has only letters, digits, '.', '-' and '_'; write host:port");
             }
@@ -171,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn librdkafka_gets_no_blank_of_the_list() {
+        for (list, given) in [
+            ("a:9092,\n b:9092", "a:9092,b:9092"),
+            ("a:9092,\tb:9092", "a:9092,b:9092"),
+            (" kafka-1 ,kafka-2:9092\r\n", "kafka-1,kafka-2:9092"),
+            ("SSL://a , [::1]:1", "SSL://a,[::1]:1"),
+        ] {
+            assert_eq!(check_brokers(list, Some("ssl")).as_deref(), Ok(given));
+        }
+    }
+
+    #[test]
     fn entries_that_librdkafka_would_drop_or_misread_are_refused() {
         for (list, part) in [
             ("", "entry 1: it is empty"),
@@ -178,6 +194,12 @@ mod tests {
             ("a:1,,b:1", "entry 2: it is empty"),
             (":9092", "the host is missing"),
             ("plaintext://:9092", "the host is missing"),
+            (
+                "9092",
+                "entry 1 (9092): the host is missing; write host:9092",
+            ),
+            ("plaintext://9092", "the host is missing"),
+            ("a:9092,9093", "entry 2 (9093): the host is missing"),
             ("b:", "the port is not a number"),
             ("b:kafka", "the port is not a number"),
             ("b:0", "the port is not a number"),
@@ -216,7 +238,7 @@ mod tests {
         assert!(problems[1].contains("write c:9092"), "{problems:?}");
         let problem = self::tests::problems("http://c:8082/v3", "ssl").concat();
         assert!(problem.ends_with("write c:8082"), "{problem}");
-        assert_eq!(check_brokers("SSL://b,sasl_ssl://c", None), Ok(()));
+        assert!(check_brokers("SSL://b,sasl_ssl://c", None).is_ok());
     }
 
     #[test]

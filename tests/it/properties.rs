@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::support::process::{Ended, run, taken};
 
 const LIST: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
@@ -198,6 +200,31 @@ fn certificates_can_be_given_as_pem_texts() {
 }
 
 #[test]
+fn every_file_that_no_client_can_read_is_named_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("ca.pem");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let list = format!(
+        "security.protocol=ssl;ssl.ca.location={};linger.ms=1s",
+        pipe.display()
+    );
+    let file = File::of("ssl.certificate.location=/no/c\nssl.key.location=/no/k");
+    let ended = serve(&[(FILE, file.path()), (LIST, &list)]);
+    let errors = errors(&ended);
+    let in_file = |line: &str| format!("{FILE}: {}, {line} is not valid; its file", file.path());
+    let expected = [
+        format!("{LIST}: entry 2: the value of ssl.ca.location is not valid; it is a pipe"),
+        format!("{LIST}: entry 3: the value of linger.ms is not valid"),
+        in_file("line 1: the value of ssl.certificate.location"),
+        in_file("line 2: the value of ssl.key.location"),
+    ];
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.starts_with(&expected), "{error}\n{expected}");
+    }
+}
+
+#[test]
 fn a_mechanism_that_this_build_does_not_have_is_refused() {
     for mechanism in ["OAUTHBEARER", "oauthbearer", "GSSAPI", "AWS_MSK_IAM"] {
         let list = format!("security.protocol=sasl_plaintext;sasl.mechanism={mechanism}");
@@ -218,6 +245,21 @@ fn credentials_without_a_security_protocol_are_warned_of() {
             && line.contains("sasl.username has no effect without security.protocol")
     };
     assert!(lines.any(is_warning), "{ended:?}");
+    let ended = run(
+        &["check", "--strict"],
+        &[
+            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=abc"),
+            (BROKERS, "127.0.0.1:1"),
+            (LIST, "sasl.username=u;sasl.password=geheim"),
+        ],
+    );
+    let mut lines = ended.stdout.lines();
+    let is_finding = |line: &str| {
+        line.starts_with("warning  Kafka properties")
+            && line.contains("sasl.username has no effect without security.protocol")
+    };
+    assert!(lines.any(is_finding), "{ended:?}");
+    assert!(!ended.stderr.contains("no effect"), "{ended:?}");
     let ended = serve(&[(LIST, "security.protocol=ssl;sasl.username=u")]);
     assert!(
         errors(&ended)[0].contains("write security.protocol=sasl_ssl"),

@@ -1,6 +1,7 @@
 //! The librdkafka properties that an operator may set, checked before a client is made from them.
 
 mod errors;
+mod files;
 mod foreign;
 mod tables;
 mod text;
@@ -8,7 +9,7 @@ mod together;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::{fmt, fs};
+use std::fmt;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaResult;
@@ -33,7 +34,8 @@ struct Set {
 }
 
 impl Properties {
-    /// Checks the properties of the variable and of the file, which may both be given.
+    /// Checks the properties of the variable and of the file, which may both be given. Names each
+    /// property to `reading` before it reads the property's file, because that may wait for a disk.
     ///
     /// # Errors
     ///
@@ -42,6 +44,7 @@ impl Properties {
         list: Option<&str>,
         file: Option<&str>,
         brokers: &str,
+        reading: impl Fn(Place, &str),
     ) -> Result<Self, Vec<PropertyError>> {
         let (mut entries, mut faults) = list.map(text::list).unwrap_or_default();
         let (more, more_faults) = file.map(text::file).unwrap_or_default();
@@ -60,7 +63,9 @@ impl Properties {
                 faults.push(PropertyError { place, problem });
             }
         }
+        let unread = checked.unread_files(&faults, reading);
         faults.extend(together::faults(&checked.set));
+        faults.extend(unread);
         if faults.is_empty() {
             let not_kept = checked.not_kept;
             let is_kept = |name: &String, _: &mut Set| !not_kept.contains(name);
@@ -81,7 +86,7 @@ impl Properties {
     ///
     /// Every fault.
     pub fn parse_list(text: &str) -> Result<Self, Vec<PropertyError>> {
-        Self::parse(Some(text), None, "")
+        Self::parse(Some(text), None, "", |_, _| {})
     }
 
     /// The security protocol, in lower case.
@@ -121,8 +126,8 @@ impl Properties {
     }
 
     /// Creates a producer without brokers, to check that these properties are compatible with each
-    /// other, with ours, with this build of librdkafka and with the files they name. librdkafka's
-    /// message names properties and files and shows no password.
+    /// other, with ours, with this build of librdkafka and with what is in the files they name.
+    /// librdkafka's message names properties and files and shows no password.
     fn validated(self) -> Result<Self, PropertyError> {
         let Some(first) = self.0.values().next() else {
             return Ok(self);
@@ -135,17 +140,9 @@ impl Properties {
                 let message = error.to_string();
                 let named = self.0.iter().filter(|(name, _)| message.contains(*name));
                 let named = named.max_by_key(|(name, _)| name.len());
-                let file = named.filter(|(name, _)| name.ends_with(".location"));
-                let problem = match file.map(|(name, set)| (name, fs::metadata(&set.value))) {
-                    Some((name, Err(error))) => Problem::Value {
-                        name: name.clone(),
-                        instead: format!("its file cannot be found: {error}"),
-                    },
-                    _ => Problem::Unusable(message.clone()),
-                };
                 Err(PropertyError {
                     place: named.map_or(first.place, |(_, set)| set.place),
-                    problem,
+                    problem: Problem::Unusable(message),
                 })
             }
         }
@@ -252,6 +249,36 @@ impl Checked<'_> {
         self.judge(&key, &name, &set)
     }
 
+    /// The faults of the files that TLS needs, apart from those of properties with a fault.
+    fn unread_files(
+        &self,
+        faults: &[PropertyError],
+        reading: impl Fn(Place, &str),
+    ) -> Vec<PropertyError> {
+        let protocol = self.set.get("security.protocol");
+        let protocol = protocol.map(|set| set.value.to_ascii_lowercase());
+        // librdkafka reads no file without TLS.
+        if protocol.is_none_or(|name| ["plaintext", "sasl_plaintext"].contains(&name.as_str())) {
+            return Vec::new();
+        }
+        let files = self.set.iter().filter(|(name, set)| {
+            let is_at_fault = faults.iter().any(|fault| fault.place == set.place);
+            files::is_path(name, &set.value) && !is_at_fault
+        });
+        let fault = |(name, set): (&String, &Set)| {
+            reading(set.place, name);
+            let instead = files::check(name, &set.value).err()?;
+            Some(PropertyError {
+                place: set.place,
+                problem: Problem::Value {
+                    name: name.clone(),
+                    instead,
+                },
+            })
+        };
+        files.filter_map(fault).collect()
+    }
+
     /// Checks the value of a property.
     fn judge(&mut self, key: &str, name: &str, set: &Set) -> Result<(), Problem> {
         let value = set.value.as_str();
@@ -302,7 +329,10 @@ impl Checked<'_> {
         match read(name, value) {
             Ok(_) => Ok(()),
             Err(Misread::Write(instead)) => Err(wrong(instead)),
-            Err(Misread::Unknown) => Err(wrong("librdkafka does not know it".to_owned())),
+            Err(Misread::Unknown) => {
+                let instead = "leave it out; this version of librdkafka has no such property";
+                Err(wrong(instead.to_owned()))
+            }
         }
     }
 }
@@ -313,6 +343,8 @@ fn check_pem(set: &Set) -> Result<(), String> {
     let instead = match set.place {
         _ if !text::is_pem(value) => "write the PEM text itself; the path of a file is ….location",
         _ if text::is_open_pem(value) => "the PEM text is cut off; write all of it",
+        // OpenSSL ignores the line behind it, and so a certificate.
+        _ if value.contains('\u{feff}') => "it has a byte order mark; write it without one",
         _ if value.contains('\n') => return Ok(()),
         Place::Entry(_) => {
             "the variable has no escapes; write the PEM text with its line ends, or put it into a file"

@@ -1,5 +1,4 @@
-//! Names of properties: those that are refused, librdkafka's, and those of other clients with what
-//! to write instead.
+//! Names of properties: those that are refused and librdkafka's own, with the words that they accept.
 
 /// The refused properties and why: promises depend on their values. A `*` stands for any rest of the
 /// name.

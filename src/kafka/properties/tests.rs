@@ -1,13 +1,24 @@
+use std::cell::RefCell;
 use std::fs;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 
+fn parse(
+    list: Option<&str>,
+    file: Option<&str>,
+    brokers: &str,
+) -> Result<Properties, Vec<PropertyError>> {
+    Properties::parse(list, file, brokers, |_, _| {})
+}
+
 fn list(text: &str) -> Vec<String> {
-    messages(Properties::parse(Some(text), None, "b:9092"))
+    messages(parse(Some(text), None, "b:9092"))
 }
 
 fn file(text: &str) -> Vec<String> {
-    messages(Properties::parse(None, Some(text), "b:9092"))
+    messages(parse(None, Some(text), "b:9092"))
 }
 
 fn messages(parsed: Result<Properties, Vec<PropertyError>>) -> Vec<String> {
@@ -33,7 +44,7 @@ fn value<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
 #[test]
 fn properties_are_parsed_from_the_file_and_from_the_list() {
     let list = "linger.ms=7; compression.type = zstd\n";
-    let parsed = Properties::parse(Some(list), Some("# ours\nclient.id : a\\:b\r\n!no\n"), "");
+    let parsed = parse(Some(list), Some("# ours\nclient.id : a\\:b\r\n!no\n"), "");
     let parsed = parsed.expect("valid");
     assert_eq!(value(&parsed, "linger.ms"), Some("7"));
     assert_eq!(value(&parsed, "compression.type"), Some("zstd"));
@@ -45,7 +56,7 @@ fn properties_are_parsed_from_the_file_and_from_the_list() {
 fn a_secret_keeps_every_character_and_other_values_lose_blanks_at_their_ends() {
     let parsed = Properties::parse_list("sasl.password=a=b==").expect("valid");
     assert_eq!(value(&parsed, "sasl.password"), Some("a=b=="));
-    let parsed = Properties::parse(None, Some("sasl.password=\"a;b\" \nlinger.ms=7 \t"), "");
+    let parsed = parse(None, Some("sasl.password=\"a;b\" \nlinger.ms=7 \t"), "");
     let parsed = parsed.expect("valid");
     assert_eq!(value(&parsed, "sasl.password"), Some("\"a;b\" "));
     assert_eq!(value(&parsed, "linger.ms"), Some("7"));
@@ -108,7 +119,7 @@ fn a_refused_property_may_have_the_value_that_we_set_anyway() {
     ] {
         assert_eq!(list(property), NONE, "{property}");
         assert_eq!(file(property), NONE, "{property}");
-        let parsed = Properties::parse(Some(property), None, "b:9092").expect("ours");
+        let parsed = parse(Some(property), None, "b:9092").expect("ours");
         assert!(parsed.0.is_empty(), "ours counts: {property}");
     }
     for property in [
@@ -325,7 +336,7 @@ fn a_mechanism_that_this_build_does_not_have_is_refused() {
 
 #[test]
 fn a_property_that_is_set_twice_is_refused_with_both_places() {
-    let both = Properties::parse(Some("a.b=1;linger.ms=1"), Some("\nlinger.ms=1"), "");
+    let both = parse(Some("a.b=1;linger.ms=1"), Some("\nlinger.ms=1"), "");
     let twice = "line 2: linger.ms is set in entry 2 of ZIM2KAFKA_KAFKA_PROPERTIES already; keep one of the two";
     assert_eq!(messages(both).last().expect("a fault"), twice);
     let twice = "line 3: linger.ms is set in line 1 already; keep one of the two";
@@ -341,7 +352,7 @@ fn every_fault_is_reported_in_the_order_of_the_places() {
         "acks=1;x;linger.ms=1s",
         "linger.ms=1\nsasl.jaas.config=x\na=\\u1\nb.c=2",
     );
-    let parsed = Properties::parse(Some(list), Some(file), "");
+    let parsed = parse(Some(list), Some(file), "");
     let faults = parsed.expect_err("faults");
     let places: Vec<_> = faults.iter().map(|fault| fault.place).collect();
     let expected = [1, 2, 3].map(Place::Entry).into_iter();
@@ -369,11 +380,11 @@ fn properties_that_need_or_contradict_each_other_are_refused() {
             "entry 2: sasl.username has no effect with security.protocol=plaintext",
         ),
         (
-            "security.protocol=ssl;ssl.certificate.location=/c",
+            "security.protocol=ssl;ssl.certificate.location=Cargo.toml",
             "entry 2: ssl.certificate.location has no effect without ssl.key.location",
         ),
         (
-            "security.protocol=ssl;ssl.key.location=/k",
+            "security.protocol=ssl;ssl.key.location=Cargo.toml",
             "entry 2: ssl.key.location has no effect without ssl.certificate.location",
         ),
     ] {
@@ -403,7 +414,7 @@ fn what_has_no_effect_or_another_one_is_warned_of() {
     let found = warnings("ssl.key.password='geheim'");
     let quotes = "the value of ssl.key.password has quotes around it, taken as a part of it";
     assert_eq!(one(&found), quotes);
-    let parsed = Properties::parse(None, Some("ssl.key.password=geheim "), "").expect("valid");
+    let parsed = parse(None, Some("ssl.key.password=geheim "), "").expect("valid");
     assert!(one(&parsed.warnings()).contains("has a blank at its end"));
     let found = warnings("socket.timeout.ms=10000;request.timeout.ms=2000");
     assert!(
@@ -475,6 +486,14 @@ fn a_broken_pem_text_is_refused_with_its_name() {
             "write \\n for each line end",
         ),
         ("\"-----BEGIN", "the path of a file"),
+        (
+            &escaped(&format!("\u{feff}{certificate}{certificate}")),
+            "has a byte order mark",
+        ),
+        (
+            &escaped(&format!("{certificate}\u{feff}{certificate}")),
+            "has a byte order mark",
+        ),
         (&certificate, "\\n\\ at the end of each of its lines"),
     ] {
         let messages = of("ssl.ca.pem", value);
@@ -531,6 +550,104 @@ fn properties_that_no_client_can_be_created_with_are_refused_at_once() {
     assert!(!message.contains("geheim"));
     let message = list("queuing.strategy=lifo");
     assert!(one(&message).contains("queuing.strategy"), "{message:?}");
+}
+
+#[test]
+fn every_file_that_librdkafka_cannot_read_each_time_is_refused_beside_other_faults() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    let (pipe, marked) = (path("pipe"), path("marked.pem"));
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    fs::write(&marked, format!("\u{feff}{}", pem().0)).expect("it can be written");
+    let folder = temporary.path().display().to_string();
+    let (pipe, marked, folder) = (pipe.as_str(), marked.as_str(), folder.as_str());
+    let (none, missing) = ("/no/such/file", "cannot be read (No such file or directory");
+    for (name, path, expected) in [
+        ("ssl.ca.location", none, missing),
+        ("ssl.certificate.location", none, missing),
+        ("ssl.key.location", none, missing),
+        ("ssl.crl.location", none, missing),
+        ("ssl.keystore.location", none, missing),
+        (
+            "ssl.ca.location",
+            "Cargo.toml/ca.pem",
+            "cannot be read (Not a directory",
+        ),
+        (
+            "ssl.ca.location",
+            pipe,
+            "it is a pipe, a device or a socket, and several clients",
+        ),
+        ("ssl.key.location", pipe, "name a regular file"),
+        ("ssl.keystore.location", "/dev/null", "name a regular file"),
+        (
+            "ssl.key.location",
+            folder,
+            "it is a folder; name a regular file",
+        ),
+        (
+            "ssl.ca.location",
+            marked,
+            "begins with a byte order mark; save it without one",
+        ),
+        (
+            "ssl.certificate.location",
+            marked,
+            "begins with a byte order mark",
+        ),
+        ("ssl.key.location", marked, "begins with a byte order mark"),
+        ("ssl.crl.location", marked, "begins with a byte order mark"),
+    ] {
+        let messages = list(&format!(
+            "linger.ms=1s;security.protocol=sasl_SSL;{name}={path}"
+        ));
+        let begin = format!("entry 3: the value of {name} is not valid; ");
+        let found = messages.iter().find(|message| message.starts_with(&begin));
+        let found = found.unwrap_or_else(|| panic!("{name}={path}: {messages:?}"));
+        assert!(found.contains(expected), "{found}");
+        assert!(
+            messages[0].starts_with("entry 1: the value of linger.ms"),
+            "{messages:?}"
+        );
+    }
+    for name in [
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+    ] {
+        let text = format!("security.protocol=ssl;{name}=/no/such/file;{name}=x");
+        let count = |messages: Vec<String>| {
+            let files = messages
+                .iter()
+                .filter(|message| message.contains("its file"));
+            files.count()
+        };
+        assert_eq!(count(list(&text)), 1, "{name}");
+        assert_eq!(
+            count(list(&text.replace("ssl;", "plaintext;"))),
+            0,
+            "{name}"
+        );
+    }
+    for path in ["probe", folder, ""] {
+        let properties = format!("security.protocol=ssl;ssl.ca.location={path}");
+        assert_eq!(list(&properties), NONE, "{path}");
+    }
+}
+
+#[test]
+fn each_file_is_announced_before_it_is_read() {
+    let announced = RefCell::new(Vec::new());
+    let reading = |place, name: &str| announced.borrow_mut().push((place, name.to_owned()));
+    let list = "security.protocol=ssl;ssl.key.location=/no/k";
+    let file = "linger.ms=1\nssl.certificate.location=/no/c\nssl.ca.location=probe";
+    let parsed = Properties::parse(Some(list), Some(file), "", reading);
+    assert_eq!(parsed.map(drop).expect_err("two files").len(), 2);
+    let expected = [
+        (Place::Line(2), "ssl.certificate.location".to_owned()),
+        (Place::Entry(2), "ssl.key.location".to_owned()),
+    ];
+    assert_eq!(announced.take(), expected);
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(super) fn file(text: &str) -> Entries {
         if logical.starts_with(PEM_BEGIN) {
             let problem = "a PEM text is the value of a property, such as ssl.ca.pem=…";
             faults.push(fault(place, Problem::Text(problem)));
-            skip_pem(&mut lines);
+            skip_pem(&logical, &mut lines);
             continue;
         }
         let (key, value) = (unescape(key), unescape(value));
@@ -63,7 +63,7 @@ pub(super) fn file(text: &str) -> Entries {
             (Ok(_), Ok(value)) if is_open_pem(&value) => {
                 let problem = "the PEM text ends with its line; write \\n\\ at the end of each of its lines but the last";
                 faults.push(fault(place, named(problem)));
-                skip_pem(&mut lines);
+                skip_pem(&value, &mut lines);
             }
             (Ok(key), Ok(value)) => {
                 let key = key.clone();
@@ -80,15 +80,19 @@ pub(super) fn file(text: &str) -> Entries {
 /// more than one line.
 pub(super) fn list(text: &str) -> Entries {
     let (mut entries, mut faults) = (Vec::new(), Vec::new());
-    let lines = text.trim_start_matches('\u{feff}').split(['\n', '\r']);
-    let lines = lines
+    let text = line_feeds(text.trim_start_matches('\u{feff}'));
+    let lines = text
+        .split('\n')
         .map(str::trim)
         .filter(|line| !line.starts_with(['#', '!']));
     // A `#` behind a `;` may be a part of a password.
     let pieces = lines.flat_map(|line| line.split(';')).map(str::trim);
-    let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
+    let mut pieces = pieces.peekable();
     let mut number = 0;
     while let Some(piece) = pieces.next() {
+        if piece.is_empty() {
+            continue;
+        }
         number += 1;
         let place = Place::Entry(number);
         let Some((key, value)) = piece.split_once('=') else {
@@ -99,10 +103,14 @@ pub(super) fn list(text: &str) -> Entries {
         };
         let mut value = value.trim().to_owned();
         while let Some(line) = pieces.next_if(|line| {
-            is_open_pem(&value) || (value.contains(PEM_END) && line.starts_with(PEM_BEGIN))
+            let may_go_on = line.is_empty() || line.starts_with(PEM_BEGIN);
+            is_open_pem(&value) || (value.contains(PEM_END) && may_go_on)
         }) {
-            value.push('\n');
-            value.push_str(line);
+            // An empty line ends the headers of an encrypted key.
+            if is_open_pem(&value) || !line.is_empty() {
+                value.push('\n');
+                value.push_str(line);
+            }
         }
         let key = key.trim().to_owned();
         entries.push(Entry { place, key, value });
@@ -110,10 +118,19 @@ pub(super) fn list(text: &str) -> Entries {
     (entries, faults)
 }
 
-/// Skips the other lines of a PEM text. They are not properties, which have dots in their names, and
-/// may be a private key.
-fn skip_pem<'a>(lines: &mut Peekable<impl Iterator<Item = (usize, &'a str)>>) {
-    while lines.next_if(|(_, line)| !line.contains('.')).is_some() {}
+/// Skips the other lines of a PEM text, and the PEM texts behind it. They are not properties, which
+/// have known names or dots in them, and may be a private key.
+fn skip_pem<'a>(first: &str, lines: &mut Peekable<impl Iterator<Item = (usize, &'a str)>>) {
+    let mut is_open = is_open_pem(first);
+    while let Some((_, line)) = lines.next_if(|(_, line)| {
+        let line = line.trim();
+        match is_open {
+            true => !line.contains('.') && !is_known(split(line).0),
+            false => line.is_empty() || line.starts_with(PEM_BEGIN),
+        }
+    }) {
+        is_open = !line.contains(PEM_END) && (is_open || line.contains(PEM_BEGIN));
+    }
 }
 
 /// Whether a PEM text lacks its end.
@@ -310,6 +327,24 @@ mod tests {
         )));
         assert_eq!(found[0].2, chain);
         assert_eq!(found.len(), 2);
+        let found = pairs(list(&format!("ssl.ca.pem={PEM}\n\n;\n{PEM}\n\nb=2")));
+        assert_eq!(found[0].2, chain);
+        assert_eq!(found[1], (2, "b".to_owned(), "2".to_owned()));
+    }
+
+    #[test]
+    fn the_headers_of_an_encrypted_key_in_a_list_keep_their_end() {
+        let key = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                   DEK-Info: AES-128-CBC,A1\n\nMIIB/+==\n-----END RSA PRIVATE KEY-----";
+        for written in [
+            key.to_owned(),
+            key.replace('\n', "\r\n"),
+            key.replace('\n', "\r"),
+        ] {
+            let found = pairs(list(&format!("ssl.key.pem={written}\r\n\r\nb=2")));
+            assert_eq!(found[0].2, key);
+            assert_eq!(found[1], (2, "b".to_owned(), "2".to_owned()));
+        }
     }
 
     #[test]
@@ -324,5 +359,27 @@ mod tests {
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].place, Place::Line(2));
         assert!(!faults[0].to_string().contains("MIIB"));
+    }
+
+    #[test]
+    fn nothing_behind_a_raw_pem_text_in_a_file_is_skipped() {
+        let cut = PEM.replace("-----END CERTIFICATE-----", "MIIC");
+        for (text, first) in [
+            (PEM.to_owned(), 5),
+            (format!("{PEM}\n\n{PEM}"), 10),
+            (PEM.replace('\n', ""), 2),
+            (cut, 5),
+        ] {
+            for begin in ["", "ssl.ca.pem="] {
+                let (entries, faults) = file(&format!("{begin}{text}\nacks=0\nlinger=1"));
+                let places: Vec<_> = entries.iter().map(|entry| entry.place).collect();
+                let behind = [first, first + 1].map(Place::Line);
+                assert!(places.ends_with(&behind), "{begin}{text}: {places:?}");
+                assert!(
+                    entries.len() - 2 + faults.len() == 1,
+                    "{begin}{text}: {faults:?}"
+                );
+            }
+        }
     }
 }

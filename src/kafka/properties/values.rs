@@ -35,7 +35,7 @@ pub(super) fn read(name: &str, value: &str) -> Result<Option<String>, Misread> {
     };
     let read = native.get(name).ok();
     match (default.filter(|default| is_number(default)), &read) {
-        (Some(default), Some(read)) if !is_same_number(value, read) => {
+        (Some(default), Some(read)) if !is_same_number(name, value, read) => {
             Err(Misread::Write(write_number(name, &default, None)))
         }
         (None, Some(read)) if read != value && read == value.trim_start() => {
@@ -86,12 +86,15 @@ fn write_number(name: &str, default: &str, range: Option<&str>) -> String {
     format!("write {number}{range}, such as {default}")
 }
 
+/// The only number that may have a fraction.
+const FRACTION: &str = "linger.ms";
+
 fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok()
 }
 
 /// Whether librdkafka has read the number that was written. It returns six digits of a fraction.
-fn is_same_number(written: &str, read: &str) -> bool {
+fn is_same_number(name: &str, written: &str, read: &str) -> bool {
     // A word, such as `all` for `acks`. `nan` is not one.
     if written.starts_with(|char: char| char.is_ascii_alphabetic()) {
         return read.parse::<i64>().is_ok();
@@ -105,7 +108,7 @@ fn is_same_number(written: &str, read: &str) -> bool {
         _ if !is_plain => false,
         _ if whole == written => written == read,
         (Ok(number), Ok(found)) => {
-            read.contains('.') && (number - found).abs() <= number.abs() * 1e-5
+            name == FRACTION && (number - found).abs() <= number.abs() * 1e-5
         }
         _ => false,
     }
@@ -130,6 +133,8 @@ mod tests {
             ("linger.ms", "0"),
             ("linger.ms", "0.5"),
             ("linger.ms", "1234.5678"),
+            ("linger.ms", "5.0"),
+            ("linger.ms", "0.00"),
             ("linger.ms", "899999"),
             ("compression.level", "-1"),
             ("topic.metadata.refresh.interval.ms", "-1"),
@@ -180,6 +185,7 @@ mod tests {
             }
         }
         assert!(read("batch.num.messages", "5.5").is_err());
+        assert!(read("batch.num.messages", "5.0").is_err());
         let range =
             "write milliseconds as a plain number without a unit from 10 to 300000, such as 60000";
         assert_eq!(instead_of("socket.timeout.ms", "9"), range);
