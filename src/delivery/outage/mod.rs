@@ -240,8 +240,11 @@ impl Outage {
             Connection::NeverUp(since) if !seen.has_failed => since >= SILENT_AFTER,
             Connection::NeverUp(since) | Connection::Lost(since) => since >= LOST_AFTER,
         };
-        // Records that wait are logged soon, with the connection as the reason.
-        let is_logged_soon = seen.records > 0 && self.oldest(now, seen) < LONG_WAIT;
+        // Records that wait are logged soon, with the connection as the reason. At a start, wrong
+        // settings are reported at once.
+        let is_logged_soon = matches!(seen.connection, Connection::Lost(_))
+            && seen.records > 0
+            && self.oldest(now, seen) < LONG_WAIT;
         if !is_due || is_logged_soon || !is_due_again(self.down_logged, now) {
             return None;
         }

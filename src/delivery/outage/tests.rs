@@ -168,6 +168,12 @@ fn a_kafka_that_was_never_reached_is_logged_by_our_own_clock() {
         let lines = Service::new().observe(600, never(has_failed, errors));
         assert!(lines[0].starts_with(expected), "{lines:?}");
         assert_eq!(lines.len(), 10, "once a minute: {lines:?}");
+        // Also while records wait already.
+        let lines = Service::new().observe(11, |second| Observed {
+            records: 1,
+            ..never(has_failed, errors)(second)
+        });
+        assert!(lines[0].starts_with(expected), "{lines:?}");
     }
 }
 

@@ -233,8 +233,9 @@ fn a_file_that_cannot_be_read_ends_the_start() {
         ],
     );
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    let wanted = "ZIM2KAFKA_KAFKA_PROPERTIES: a file that a property names was not read within 10s";
+    let wanted = "ZIM2KAFKA_KAFKA_PROPERTIES: entry 2: the value of ssl.ca.location is not valid; ";
     assert!(ended.stderr.contains(wanted), "{ended:?}");
+    assert!(ended.stderr.contains("pipe"), "{ended:?}");
 }
 
 #[test]
