@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::fs;
+use std::io::Write;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -558,6 +559,10 @@ fn every_file_that_librdkafka_cannot_read_each_time_is_refused_beside_other_faul
     let path = |name: &str| temporary.path().join(name).display().to_string();
     let (pipe, marked) = (path("pipe"), path("marked.pem"));
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    // It has a text, so that a client that reads it does not hold up this test.
+    let opened = fs::OpenOptions::new().read(true).write(true).open(&pipe);
+    let mut opened = opened.expect("it is opened");
+    opened.write_all(&[b'-'; 64]).expect("it is written");
     fs::write(&marked, format!("\u{feff}{}", pem().0)).expect("it can be written");
     let folder = temporary.path().display().to_string();
     let (pipe, marked, folder) = (pipe.as_str(), marked.as_str(), folder.as_str());
