@@ -1,4 +1,4 @@
-//! What a form costs before authentication, beside JSON of as many bytes and members.
+//! The cost of a form before authentication, compared with JSON of the same size.
 
 use std::hint::black_box;
 use std::time::Instant;

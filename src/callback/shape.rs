@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{EVENT_FIELDS, RawCallback, SIGNED, decode, form};
 
-/// What a body looks like: its encoding, its length and the known fields in it.
+/// The shape of a body: its encoding, its length and its known fields.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shape {
     encoding: &'static str,

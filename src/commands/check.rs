@@ -93,7 +93,7 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What to check if a broker cannot be reached.
+/// The finding about a broker that cannot be reached, with advice.
 fn judge_unreached(unreached: Unreached) -> Finding {
     let Unreached {
         is_advertised,

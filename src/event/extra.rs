@@ -193,7 +193,7 @@ fn end_of_string(bytes: &[u8], mut at: usize, lone_surrogates: &mut Vec<usize>) 
     at
 }
 
-/// The unit of UTF-16 that an escape `\uXXXX` at this place stands for.
+/// The UTF-16 code unit of the four-digit escape at this place.
 fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()

@@ -193,7 +193,7 @@ fn a_form_has_at_most_a_thousand_fields() {
             assert_eq!(form(count, field), Err(Malformed::TooManyFields), "{field}");
         }
     }
-    // Empty fields count, but there is none behind the last `&`.
+    // Empty fields count, except after the last `&`.
     assert!(form(999, "").is_ok());
     assert_eq!(form(1000, ""), Err(Malformed::TooManyFields));
     // A signed field behind the last one that is read is not read.
