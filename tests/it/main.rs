@@ -18,6 +18,7 @@ mod edge;
 mod faults;
 mod fixtures;
 mod fuzz;
+mod golden;
 mod leaks;
 mod limits;
 mod log;
