@@ -7,7 +7,7 @@ use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit, VerifiedCallback, sign};
-use zim2kafka::event::{self, Kind, MAX_RECORD_BYTES, Record};
+use zim2kafka::event::{self, Counted, Joined, MAX_RECORD_BYTES, Policy, Presence, Record, Type};
 
 const SECRET: &str = "a-secret-that-no-seed-is-signed-with";
 const NOW: i64 = 1_757_577_600_123;
@@ -145,9 +145,10 @@ fn becomes_a_record(body: &[u8]) {
     let secrets = secrets_of(SECRET).expect("valid");
     let record = || {
         read(body, &secrets, |callback| {
-            event::read(callback)
-                .and_then(|event| event.record())
-                .unwrap_or_else(|why| Record::dead_letter(callback, &why))
+            let kind = event::kind_of(callback);
+            kind.clone()
+                .and_then(|kind| kind.record(callback, &Policy::default()))
+                .unwrap_or_else(|why| Record::dead_letter(callback, kind.ok(), &why))
         })
     };
     // Input that closes the object or repeats a signed field is tested elsewhere.
@@ -155,56 +156,56 @@ fn becomes_a_record(body: &[u8]) {
     let second = record().1.expect("the same");
     assert_eq!(first.event_id, second.event_id);
     assert_eq!(first.value, second.value);
-    match first.kind.expect("it is new") {
-        Kind::DeadLetter(_) => assert_eq!(first.value, body, "it keeps the body"),
-        Kind::GroupJoined { users, .. } => is_an_event(&first, users),
+    match first.counted.expect("it is new") {
+        Counted::DeadLetter(_) => assert_eq!(first.value, body, "it keeps the body"),
+        Counted::Event { joined } => is_an_event(&first, joined),
     }
 }
 
-fn is_an_event(record: &Record, users: usize) {
+fn is_an_event(record: &Record, joined: Option<Joined>) {
     assert!(record.size() <= MAX_RECORD_BYTES);
     let text = str::from_utf8(&record.value).expect("it is UTF-8");
     let value: Value = serde_json::from_str(text).expect("a strict parser reads it");
-    // A value of `extra` may have 64 levels.
-    assert!(depth(&value) <= 2 + 64, "it is nested too deep");
+    // A value of `extra` may have 64 levels, and that of an item is three levels deeper.
+    assert!(depth(&value) <= 5 + 64, "it is nested too deep");
     assert_eq!(
         distinct_members(&value),
         members(text),
         "a name is repeated"
     );
     let value = value.as_object().expect("it is an object");
+    let name = record.event.as_deref().expect("it is an event");
+    let kind = (event::EVENTS.iter())
+        .find(|kind| kind.name == name)
+        .expect("a known one");
     let names: BTreeSet<_> = value.keys().map(String::as_str).collect();
-    let mut known = BTreeSet::from([
-        "event_id",
-        "event",
-        "appid",
-        "group_id",
-        "join_type",
-        "operator_account",
-        "new_user_ids",
-        "timestamp",
-        "received_at",
-    ]);
+    let mut known = BTreeSet::from(["event_id", "event", "appid", "timestamp", "received_at"]);
+    known.extend(kind.fields.iter().map(|field| field.name));
     if value.contains_key("extra") {
         known.insert("extra");
     }
     assert_eq!(names, known);
     let known = |name: &str| value.get(name).cloned().expect("it is there");
-    assert_eq!(known("event"), "group_join");
+    assert_eq!(known("event"), name);
     assert_eq!(known("event_id"), record.event_id.to_string());
-    let group = known("group_id");
-    let group = group.as_str().expect("a group");
-    assert!(!group.is_empty());
-    assert_eq!(record.key.as_deref(), Some(group.as_bytes()));
-    let ids = known("new_user_ids");
-    let ids = ids.as_array().expect("users");
-    assert_eq!(ids.len(), users);
-    assert!(!ids.is_empty());
-    assert!(
-        ids.iter()
-            .all(|id| id.as_str().is_some_and(|id| !id.is_empty()))
-    );
-    assert_eq!(record.timestamp, NOW);
+    let key = record.key.as_deref().expect("every event has a key");
+    assert!(!key.is_empty());
+    if let [field] = kind.family.key_fields() {
+        assert_eq!(known(field).as_str().expect("text").as_bytes(), key);
+    }
+    for field in kind.fields {
+        let value = known(field.name);
+        let is_required = field.presence == Presence::Required;
+        assert!(!is_required || !value.is_null(), "{} is null", field.name);
+        if let (Type::Users { .. }, Some(ids)) = (&field.of, value.as_array()) {
+            assert!(!is_required || !ids.is_empty());
+            assert!((ids.iter()).all(|id| id.as_str().is_some_and(|id| !id.is_empty())));
+        }
+    }
+    let joined = joined.map(|joined| joined.users);
+    let users = value.get("new_user_ids").and_then(Value::as_array);
+    assert_eq!(joined, users.map(Vec::len));
+    assert!(kind.own_time.is_some() || record.timestamp == NOW);
     let Some(extra) = value.get("extra") else {
         return;
     };

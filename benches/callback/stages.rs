@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
 use zim2kafka::delivery::Delivery;
-use zim2kafka::event::{self, GroupJoined, Record, Routes};
+use zim2kafka::event::{self, GROUP_JOIN, Omit, Policy, Record, Routes};
 use zim2kafka::intake::{Intake, IntakeSettings};
 use zim2kafka::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::metrics::{Metrics, Outcome};
@@ -28,7 +28,7 @@ pub(crate) fn measure(load: &Load) {
     let settings = KafkaSettings {
         brokers: kafka.brokers().to_owned(),
         properties: Properties::default(),
-        routes: Routes::new([(GroupJoined::EVENT, "joined")], "dead"),
+        routes: Routes::new([(GROUP_JOIN, "joined")], "dead"),
         create_topics: None,
     };
     let metrics = Arc::new(Metrics::new());
@@ -38,6 +38,7 @@ pub(crate) fn measure(load: &Load) {
         secrets: secrets(),
         timestamp_unit: TimestampUnit::Auto,
         timestamp_tolerance: Some(Duration::from_secs(600)),
+        omit: Omit::default(),
     };
     let intake = Intake::new(settings, Arc::clone(&delivery), Arc::clone(&metrics));
 
@@ -118,8 +119,9 @@ pub(crate) fn record(secrets: &Secrets, raw: &RawCallback) -> Record {
     let callback = json.decode().expect("a callback");
     let callback = secrets.authenticate(callback, TimestampUnit::Auto);
     let callback = callback.expect("authentic");
-    let event = event::read(&callback).expect("an event");
-    event.record().expect("a record")
+    let kind = event::kind_of(&callback).expect("an event");
+    kind.record(&callback, &Policy::default())
+        .expect("a record")
 }
 
 fn now() -> i64 {

@@ -53,7 +53,7 @@ enum Source<'a> {
 /// A form, and the text of its object once that is needed.
 pub(super) struct Form<'a> {
     body: &'a [u8],
-    object: OnceCell<String>,
+    object: OnceCell<form::Object>,
 }
 
 #[cfg(test)]
@@ -80,8 +80,12 @@ impl<'a> OtherFields<'a> {
             Self::Object { fields, valid_utf8 } => return (fields, valid_utf8),
             Self::Form(form) => form,
         };
-        let text = form.object.get_or_init(|| form::to_json(form.body));
-        let Members(fields) = serde_json::from_str(text).expect("a form becomes one JSON object");
+        let object = form.object.get_or_init(|| form::to_json(form.body));
+        let Members(mut fields) =
+            serde_json::from_str(&object.text).expect("a form becomes one JSON object");
+        for (field, unbracketed) in fields.iter_mut().zip(&object.unbracketed) {
+            field.unbracketed = Some(*unbracketed);
+        }
         // A form is split at ASCII characters, so its parts are valid if the whole is.
         let (_, valid_utf8) = utf8(percent_decode(form.body).into());
         (fields, valid_utf8)
@@ -323,7 +327,11 @@ impl<'de> Visitor<'de> for MembersVisitor {
         // are skipped without recursion or conversion.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             let Name(name) = serde_json::from_str(name.get()).map_err(A::Error::custom)?;
-            members.push(Field { name, value });
+            members.push(Field {
+                name,
+                value,
+                unbracketed: None,
+            });
         }
         Ok(Members(members))
     }
@@ -339,10 +347,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     }
 }
 
-/// The name that a JSON string stands for. U+FFFD replaces a lone surrogate.
-pub fn member_name(json: &str) -> Option<Cow<'_, str>> {
-    let Name(name) = serde_json::from_str(json).ok()?;
-    Some(name)
+/// The text of a JSON string, if it is one. U+FFFD replaces a lone surrogate.
+pub fn lossy_string(json: &str) -> Option<Cow<'_, str>> {
+    if !json.starts_with('"') {
+        return None;
+    }
+    let Name(text) = serde_json::from_str(json).ok()?;
+    Some(text)
+}
+
+/// The members of an object inside a callback, if it is one.
+pub fn members(object: &RawValue) -> Option<Vec<Field<'_>>> {
+    let Members(members) = serde_json::from_str(object.get()).ok()?;
+    Some(members)
 }
 
 struct NameVisitor;

@@ -9,9 +9,8 @@ use std::iter;
 
 use memchr::memchr;
 use percent_encoding::percent_decode;
-use serde_json::value::RawValue;
 
-use super::{EVENT_FIELDS, SIGNED, USERS};
+use super::{SIGNED, is_signed_field};
 
 /// The most fields of a form. ZEGOCLOUD's callbacks have about ten, and one for each of at most 100
 /// users. Empty fields, as in `a=1&&b=2`, count too.
@@ -141,27 +140,26 @@ pub(super) fn with_spaces(encoded: &[u8]) -> Vec<u8> {
     encoded
 }
 
+/// The text of one JSON object, and what it does not show of the form.
+pub(super) struct Object {
+    pub(super) text: String,
+    /// For each member, how many of its values, from the first on, were written without brackets.
+    pub(super) unbracketed: Vec<usize>,
+}
+
 /// Converts the fields, apart from the signed ones, to one JSON object, in the order in which their
-/// names first appear.
-pub(super) fn to_json(body: &[u8]) -> String {
+/// names first appear. A field that appears once, without brackets behind its name, becomes a string,
+/// any other an array of strings.
+pub(super) fn to_json(body: &[u8]) -> Object {
     let mut members: Vec<Member<'_>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for (name, text) in form_urlencoded::parse(body) {
         let (base, spelling) = split(&name);
-        if SIGNED
-            .iter()
-            .any(|signed| base.eq_ignore_ascii_case(signed))
-        {
+        if is_signed_field(base) {
             continue;
         }
         let value = Value { spelling, text };
-        // Each occurrence of a field that is not an array becomes a member, so that a repetition is
-        // detected later, as in JSON.
-        let place = if base != USERS && EVENT_FIELDS.contains(&base) {
-            members.len()
-        } else {
-            *places.entry(base.to_owned()).or_insert(members.len())
-        };
+        let place = *places.entry(base.to_owned()).or_insert(members.len());
         match members.get_mut(place) {
             Some(member) => member.values.push(value),
             None => members.push(Member {
@@ -170,8 +168,12 @@ pub(super) fn to_json(body: &[u8]) -> String {
             }),
         }
     }
+    let unbracketed = members.iter().map(Member::unbracketed).collect();
     let members: Vec<_> = members.into_iter().map(Member::json).collect();
-    format!("{{{}}}", members.join(","))
+    Object {
+        text: format!("{{{}}}", members.join(",")),
+        unbracketed,
+    }
 }
 
 /// A member of the object.
@@ -214,38 +216,24 @@ fn split(name: &str) -> (&str, Spelling) {
 }
 
 impl Member<'_> {
+    fn unbracketed(&self) -> usize {
+        let is_plain = |value: &&Value<'_>| value.spelling == Spelling::Plain;
+        self.values.iter().filter(is_plain).count()
+    }
+
     fn json(mut self) -> String {
         let name = json(&self.name);
         match self.values.as_slice() {
-            [value] if value.spelling == Spelling::Plain && self.name != USERS => {
+            [value] if value.spelling == Spelling::Plain => {
                 format!("{name}:{}", json(&value.text))
             }
             _ => {
                 self.values.sort_by_key(|value| value.spelling);
-                let elements = self.values.iter().map(|value| self.elements(value));
-                let elements: Vec<_> = elements.filter(|text| !text.is_empty()).collect();
-                format!("{name}:[{}]", elements.join(","))
+                let values: Vec<_> = self.values.iter().map(|value| json(&value.text)).collect();
+                format!("{name}:[{}]", values.join(","))
             }
         }
     }
-
-    /// The elements that a value adds to its array. Only a plain `new_user_ids=` may contain an
-    /// array; in other spellings and under unknown names, brackets are ordinary characters, which
-    /// an ID may contain.
-    fn elements<'v>(&self, value: &'v Value<'_>) -> Cow<'v, str> {
-        match inside_brackets(&value.text) {
-            Some(elements) if self.name == USERS && value.spelling == Spelling::Plain => {
-                Cow::Borrowed(elements)
-            }
-            _ => Cow::Owned(json(&value.text)),
-        }
-    }
-}
-
-fn inside_brackets(text: &str) -> Option<&str> {
-    let value: &RawValue = serde_json::from_str(text).ok()?;
-    let elements = value.get().strip_prefix('[')?.strip_suffix(']')?;
-    Some(elements.trim())
 }
 
 fn json(text: &str) -> String {

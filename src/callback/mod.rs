@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 pub use authenticate::{Signature, TimestampUnit, Unauthorized, VerifiedCallback, sign};
 use decode::OtherFields;
-pub use decode::{Json, Malformed, member_name};
+pub use decode::{Json, Malformed, lossy_string, members};
 pub use form::MAX_FORM_FIELDS;
 pub use secrets::{EntryError, EntryPosition, Secrets, SecretsError};
 pub use shape::Shape;
@@ -30,12 +30,6 @@ pub use shape::Shape;
 /// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
 /// nonce.
 const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
-
-/// The field of an event that is an array even with one value.
-const USERS: &str = "new_user_ids";
-
-/// The other fields that are known: those of events that are published.
-pub const EVENT_FIELDS: [&str; 5] = ["event", "group_id", "join_type", "operator_account", USERS];
 
 /// The body of a request, unparsed.
 #[derive(Clone)]
@@ -76,13 +70,46 @@ pub struct Field<'a> {
     pub name: Cow<'a, str>,
     /// The member's value, as the JSON text that was received.
     pub value: &'a RawValue,
+    /// In a form, in which every value is text: how many of its values, from the first on, were
+    /// written without brackets behind the name. `None` in JSON.
+    pub unbracketed: Option<usize>,
 }
 
 impl<'a> Field<'a> {
     /// The value, if it is a string of Unicode text; borrowed if it contains no escape.
     pub fn text(&self) -> Option<Cow<'a, str>> {
-        decode::text(self.value)
+        string(self.value)
     }
+
+    /// The first of the values that a field of a form has without brackets behind its name, or the
+    /// value as in [`Field::text`].
+    pub fn first_text(&self) -> Option<Cow<'a, str>> {
+        match self.unbracketed {
+            Some(1..) if self.is_repeated() => self.form_values().into_iter().next(),
+            _ => self.text(),
+        }
+    }
+
+    /// Whether it is a field of a form with several values.
+    pub fn is_repeated(&self) -> bool {
+        self.unbracketed.is_some() && self.form_values().len() > 1
+    }
+
+    fn form_values(&self) -> Vec<Cow<'a, str>> {
+        serde_json::from_str(self.value.get()).unwrap_or_default()
+    }
+}
+
+/// The value, if it is a string of Unicode text; borrowed if it contains no escape.
+pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    decode::text(value)
+}
+
+/// Whether this is the name of one of the four signed fields, in any letter case.
+pub fn is_signed_field(name: &str) -> bool {
+    SIGNED
+        .iter()
+        .any(|signed| name.eq_ignore_ascii_case(signed))
 }
 
 #[cfg(test)]

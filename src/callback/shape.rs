@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{EVENT_FIELDS, RawCallback, SIGNED, decode, form};
+use super::{RawCallback, SIGNED, decode, form};
 
 /// The shape of a body: its encoding, its length and its known fields.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ struct Fields {
 }
 
 impl RawCallback {
-    /// The body's shape. Parses the body again.
-    pub fn shape(&self) -> Shape {
+    /// The body's shape, with those of these fields that it has. Parses the body again.
+    pub fn shape(&self, fields: &[&'static str]) -> Shape {
         let body = decode::skip_whitespace(&self.body);
         let encoding = match body {
             [] => "an empty body",
@@ -36,11 +36,11 @@ impl RawCallback {
         Shape {
             encoding,
             bytes: self.body.len(),
-            fields: self.fields(),
+            fields: self.fields(fields),
         }
     }
 
-    fn fields(&self) -> Option<Fields> {
+    fn fields(&self, named: &[&'static str]) -> Option<Fields> {
         let json = self.json().ok()?;
         let callback = json.decode().ok()?;
         let signed = [
@@ -54,8 +54,8 @@ impl RawCallback {
         let mut known: Vec<_> = usable.collect();
         let (fields, _) = callback.others.read();
         let has = |name: &&str| fields.iter().any(|field| field.name == *name);
-        known.extend(EVENT_FIELDS.into_iter().filter(has));
-        let others = (fields.iter()).filter(|field| !EVENT_FIELDS.contains(&field.name.as_ref()));
+        known.extend(named.iter().copied().filter(has));
+        let others = (fields.iter()).filter(|field| !named.contains(&field.name.as_ref()));
         Some(Fields {
             known,
             others: others.count(),

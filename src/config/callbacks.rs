@@ -7,6 +7,7 @@ use super::{
     Faults, NOT_SET, SecretsArgs, ServeArgs, Source, contradiction, file, invalid, variable,
 };
 use crate::callback::Secrets;
+use crate::event::Omit;
 use crate::http::{
     CallbackSettings, Certificate, CertificateError, ConnectionLimits, SenderSettings,
 };
@@ -81,6 +82,7 @@ impl CallbackArgs {
             secrets,
             timestamp_unit: self.timestamp_unit,
             timestamp_tolerance: self.timestamp_tolerance,
+            omit: Omit::default(),
         }
     }
 }

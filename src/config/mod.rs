@@ -23,7 +23,7 @@ mod values;
 use std::fs;
 use std::sync::mpsc;
 
-use crate::event::{GroupJoined, Routes};
+use crate::event::{GROUP_JOIN, Routes};
 use crate::kafka::{
     CreateTopics, KafkaSettings, Place, Problem, Properties, PropertyError, check_brokers,
 };
@@ -172,10 +172,7 @@ impl KafkaArgs {
         faults.finish(properties.map(|properties| KafkaSettings {
             brokers: brokers.to_owned(),
             properties,
-            routes: Routes::new(
-                [(GroupJoined::EVENT, self.topic.as_str())],
-                &self.dead_letter_topic,
-            ),
+            routes: Routes::new([(GROUP_JOIN, self.topic.as_str())], &self.dead_letter_topic),
             create_topics: topics.filter(|topics| topics.create_topics).map(|topics| {
                 CreateTopics {
                     partitions: topics.topic_partitions,

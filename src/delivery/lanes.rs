@@ -88,6 +88,11 @@ impl Lanes {
         self.all.split_last().map_or(&[], |(_, events)| events)
     }
 
+    /// Which topic each event goes to.
+    pub(super) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// The queue of dead letters.
     pub(super) fn dead_letters(&self) -> &Queue {
         let (last, _) = self.all.split_last().expect("there is always that one");

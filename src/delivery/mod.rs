@@ -282,6 +282,11 @@ impl Delivery {
         Arc::clone(self.damage.wait().await)
     }
 
+    /// Which topic each event goes to.
+    pub fn routes(&self) -> &Routes {
+        self.lanes.routes()
+    }
+
     /// Ends all lanes, even if records still wait, and closes the spool. Blocks until librdkafka
     /// and the spooler have ended: about a second, or longer if librdkafka waits for DNS.
     pub fn stop(&self) {

@@ -24,20 +24,30 @@ const SURELY_FINITE_CHARACTERS: usize = 308;
 const MAX_NUMBER_CHARACTERS: usize = 1000;
 
 /// The other fields of a callback.
-#[derive(Debug, Default)]
-pub(super) struct Extra<'a>(Vec<(&'a str, Cow<'a, RawValue>)>);
+#[derive(Debug, Default, Clone)]
+pub(super) struct Extra<'a>(Vec<(Cow<'a, str>, Cow<'a, RawValue>)>);
 
 impl<'a> Extra<'a> {
     /// The record's `extra` with these fields. Of several with the same name, also if the name is
     /// the same only because U+FFFD replaces lone surrogates, the last one is kept, as ordinary
     /// parsers do; strict ones refuse an object that repeats a name.
-    pub(super) fn of(fields: Vec<&'a Field<'a>>) -> Self {
+    pub(super) fn of(fields: Vec<&Field<'a>>) -> Self {
         let fields = last_of_each_name(fields);
         Self(
             (fields.into_iter())
-                .map(|field| (field.name.as_ref(), readable(field.value)))
+                .map(|field| (field.name.clone(), readable(field.value)))
                 .collect(),
         )
+    }
+
+    pub(super) fn into_owned(self) -> Extra<'static> {
+        let owned = |(name, value): (Cow<'a, str>, Cow<'a, RawValue>)| {
+            (
+                Cow::Owned(name.into_owned()),
+                Cow::Owned(value.into_owned()),
+            )
+        };
+        Extra(self.0.into_iter().map(owned).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -45,7 +55,7 @@ impl<'a> Extra<'a> {
     }
 }
 
-fn last_of_each_name<'a>(mut fields: Vec<&'a Field<'a>>) -> Vec<&'a Field<'a>> {
+fn last_of_each_name<'f, 'a>(mut fields: Vec<&'f Field<'a>>) -> Vec<&'f Field<'a>> {
     if fields.len() < 2 {
         return fields;
     }
@@ -115,7 +125,7 @@ impl Scan {
                     if rest.trim_ascii_start().starts_with(b":")
                         && let Some(names) = objects.last_mut()
                     {
-                        let name = text.get(at..end).and_then(callback::member_name);
+                        let name = text.get(at..end).and_then(callback::lossy_string);
                         found.is_text_only |= !names.insert(name);
                     }
                     at = end;

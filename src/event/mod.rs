@@ -1,31 +1,33 @@
 //! Turns verified callbacks into records. Pure: no I/O, no clock, no metrics.
 //!
-//! [`read`] lists the known events. Every other authentic callback becomes a dead letter.
+//! [`EVENTS`] lists the known events. Every other authentic callback becomes a dead letter.
 
 mod extra;
-mod group_joined;
+mod field;
+mod fields;
+mod kind;
+mod kinds;
 mod murmur2;
+mod omit;
 mod record;
 mod routes;
+mod value;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use crate::callback::{Field, VerifiedCallback};
 
-pub use group_joined::{GroupJoined, JoinType};
+pub use field::{Class, FieldSpec, Presence, Subject, Type};
+pub use kind::{Family, Kind, Policy};
+pub use kinds::{EVENTS, GROUP_JOIN, JoinType};
 pub use murmur2::key_hash;
-pub use record::{Header, Kind, MAX_RECORD_BYTES, Reason, Record, Times};
-pub use routes::Routes;
-
-/// The meaning of an authentic callback.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Users joined a group.
-    GroupJoined(GroupJoined<'a>),
-}
+pub use omit::Omit;
+pub use record::{Counted, Header, Joined, MAX_RECORD_BYTES, Reason, Record, Times};
+pub use routes::{Routes, Target};
 
 /// Why an authentic callback cannot be published as an event. It becomes a dead letter.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpublishable {
     /// The reason, for consumers and metrics.
     pub reason: Reason,
@@ -50,26 +52,58 @@ impl Unpublishable {
 /// until it is answered, for at most 2.5 s (ZEGOCLOUD's page "Message not sent yet").
 pub const BEFORE_SEND_MESSAGE: &str = "before_send_msg";
 
-/// Reads a callback as an event.
+/// The event that a callback reports, by its name and by which fields it has.
 ///
 /// # Errors
 ///
-/// [`Unpublishable`], if the event is not a known one or a field of it is missing or invalid.
-pub fn read<'a>(callback: &'a VerifiedCallback<'a>) -> Result<Event<'a>, Unpublishable> {
+/// [`Unpublishable`], if it is not one of [`EVENTS`].
+pub fn kind_of(callback: &VerifiedCallback<'_>) -> Result<&'static Kind, Unpublishable> {
     let event = event_field(callback)?;
-    match event.and_then(Field::text).as_deref() {
-        Some(name) if GroupJoined::has_name(name, callback) => {
-            GroupJoined::read(callback).map(Event::GroupJoined)
-        }
-        Some(name) => Err(Unpublishable {
-            reason: Reason::UnsupportedEvent,
-            detail: format!("the event is {:?}", shortened(name)).into(),
-        }),
-        None => Err(Unpublishable {
+    let Some(name) = event.and_then(Field::text) else {
+        return Err(Unpublishable {
             reason: Reason::UnsupportedEvent,
             detail: "there is no field \"event\" that is a string".into(),
-        }),
+        });
+    };
+    let has = |wanted: &str| callback.fields().iter().any(|field| field.name == wanted);
+    let is_slip = |kind: &&&Kind| {
+        let mut slips = kind.slips.iter();
+        slips.any(|(slip, fields)| *slip == name && fields.iter().all(|field| has(field)))
+    };
+    let is_named = |kind: &&&Kind| {
+        let is_of_other_product = (kind.of_other_product)
+            .is_some_and(|(theirs, ours)| theirs.iter().any(|field| has(field)) && !has(ours));
+        (kind.name == name || kind.aliases.contains(&name.as_ref())) && !is_of_other_product
+    };
+    (EVENTS
+        .iter()
+        .find(is_slip)
+        .or_else(|| EVENTS.iter().find(is_named)))
+    .copied()
+    .ok_or_else(|| unsupported(callback))
+}
+
+/// Why a callback whose event is not published cannot be.
+pub fn unsupported(callback: &VerifiedCallback<'_>) -> Unpublishable {
+    let name = name(callback).unwrap_or_default();
+    Unpublishable {
+        reason: Reason::UnsupportedEvent,
+        detail: format!("the event is {:?}", shortened(&name)).into(),
     }
+}
+
+/// The names of the fields of all events, each once.
+pub fn field_names() -> &'static [&'static str] {
+    static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        let mut names = vec!["event"];
+        for field in EVENTS.iter().flat_map(|kind| kind.fields) {
+            if !names.contains(&field.name) {
+                names.push(field.name);
+            }
+        }
+        names
+    });
+    &NAMES
 }
 
 /// The name of the event in the callback, if it has one field `event` and that is a string. With two
@@ -83,6 +117,7 @@ fn event_field<'a>(
 ) -> Result<Option<&'a Field<'a>>, Unpublishable> {
     let mut found = (callback.fields().iter()).filter(|field| field.name == "event");
     match (found.next(), found.next()) {
+        (Some(event), None) if event.is_repeated() => Err(Unpublishable::repeated("event")),
         (_, Some(_)) => Err(Unpublishable::repeated("event")),
         (event, None) => Ok(event),
     }
@@ -91,25 +126,6 @@ fn event_field<'a>(
 /// Shortens a name, which may be as long as a body.
 fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
-}
-
-impl Event<'_> {
-    /// The record to publish.
-    ///
-    /// # Errors
-    ///
-    /// [`Unpublishable`], if the record would exceed [`MAX_RECORD_BYTES`].
-    pub fn record(&self) -> Result<Record, Unpublishable> {
-        let Self::GroupJoined(event) = self;
-        let record = event.record();
-        if record.size() > MAX_RECORD_BYTES {
-            return Err(Unpublishable::invalid(format!(
-                "its record has {} bytes, more than {MAX_RECORD_BYTES}",
-                record.size()
-            )));
-        }
-        Ok(record)
-    }
 }
 
 #[cfg(test)]

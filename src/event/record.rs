@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 use strum::{Display, IntoStaticStr, VariantArray};
 use uuid::{Builder, Uuid};
 
-use super::{JoinType, Unpublishable};
+use super::{JoinType, Kind, Unpublishable};
 use crate::callback::VerifiedCallback;
 
 /// A larger record becomes a dead letter. The limit leaves space for Kafka's overhead below the
@@ -41,7 +41,7 @@ pub struct Record {
     pub value: Bytes,
     /// What is counted once it is durable; `None` for a record read from disk, which was counted
     /// when it was written.
-    pub kind: Option<Kind>,
+    pub counted: Option<Counted>,
     /// When its callback was signed and received, for a later dead letter of this record.
     pub times: Times,
 }
@@ -58,18 +58,25 @@ pub struct Times {
     pub received: i64,
 }
 
-/// What a new record is, for the metrics.
+/// What is counted once a new record is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Users joined a group.
-    GroupJoined {
-        /// How they joined.
-        join_type: JoinType,
-        /// How many joined.
-        users: usize,
+pub enum Counted {
+    /// An event.
+    Event {
+        /// Who joined a group, if anybody did.
+        joined: Option<Joined>,
     },
     /// An authentic callback that cannot be published as an event.
     DeadLetter(Reason),
+}
+
+/// Users who joined a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// How they joined.
+    pub join_type: JoinType,
+    /// How many they are.
+    pub users: usize,
 }
 
 /// Why a callback became a dead letter. The name is the header `dead_letter_reason` and a label.
@@ -98,20 +105,24 @@ impl fmt::Debug for Record {
 }
 
 impl Record {
-    /// The dead letter of a callback: its body, unchanged, and the reason.
-    pub fn dead_letter(callback: &VerifiedCallback<'_>, why: &Unpublishable) -> Self {
+    /// The dead letter of a callback: its body, unchanged, and the reason. With the event that it is
+    /// of, its key is that of the event; otherwise it is the group.
+    pub fn dead_letter(
+        callback: &VerifiedCallback<'_>,
+        event: Option<&Kind>,
+        why: &Unpublishable,
+    ) -> Self {
         let times = Times {
             callback: callback.timestamp(),
             received: callback.raw().received_at,
         };
-        let group_id = callback
-            .fields()
-            .iter()
-            .find(|field| field.name == "group_id");
-        let key = group_id
-            .and_then(|field| field.text())
+        let key = match event {
+            Some(event) => event.readable_key(callback),
+            None => group_id(callback),
+        };
+        let key = key
             .filter(|key| (1..=MAX_DEAD_LETTER_KEY_BYTES).contains(&key.len()))
-            .map(|key| Bytes::from(key.into_owned()));
+            .map(Bytes::from);
         let raw = callback.raw();
         Self::of_dead_letter(
             // Copied, because the body is a slice of the connection's read buffer, which must not
@@ -162,7 +173,7 @@ impl Record {
             timestamp: times.received,
             headers,
             value,
-            kind: Some(Kind::DeadLetter(reason)),
+            counted: Some(Counted::DeadLetter(reason)),
             times,
         }
     }
@@ -191,6 +202,11 @@ impl Record {
             .map(|(name, value)| name.len() + value.len());
         self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>() + self.value.len()
     }
+}
+
+fn group_id(callback: &VerifiedCallback<'_>) -> Option<String> {
+    let field = (callback.fields().iter()).find(|field| field.name == "group_id")?;
+    field.first_text().map(Cow::into_owned)
 }
 
 /// A UUID of version 5, like `Uuid::new_v5`, but with a SHA-1 that uses the processor's

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::iter;
 
+use super::kind::Family;
+use super::kinds::EVENTS;
+
 /// The topics of events and that of dead letters.
 #[derive(Debug, Clone)]
 pub struct Routes {
@@ -10,6 +13,17 @@ pub struct Routes {
     dead_letter_topic: String,
     /// The place of its topic, by the name of the event.
     events: BTreeMap<String, usize>,
+}
+
+/// What happens to the callbacks of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// They are published to the topic at this place in [`Routes::topics`].
+    Topic(usize),
+    /// They become dead letters.
+    DeadLetters,
+    /// They are counted and dropped.
+    Discard,
 }
 
 impl Routes {
@@ -49,6 +63,19 @@ impl Routes {
     pub fn topics(&self) -> impl Iterator<Item = &str> {
         let events = self.event_topics.iter().map(String::as_str);
         events.chain(iter::once(self.dead_letter_topic()))
+    }
+
+    /// What happens to the callbacks of this event.
+    pub fn target_of(&self, event: &str) -> Target {
+        self.events
+            .get(event)
+            .map_or(Target::DeadLetters, |place| Target::Topic(*place))
+    }
+
+    /// Whether an event of the family has a topic.
+    pub fn has_family(&self, family: Family) -> bool {
+        let has_topic = |event: &str| matches!(self.target_of(event), Target::Topic(_));
+        (EVENTS.iter()).any(|kind| kind.family == family && has_topic(kind.name))
     }
 
     /// The place in [`Routes::topics`] of the records of this event, or of dead letters; `None` if

@@ -17,7 +17,7 @@ use crate::callback::{
     VerifiedCallback,
 };
 use crate::delivery::{Delivery, Full, Ticket};
-use crate::event::{self, Reason, Record, Unpublishable};
+use crate::event::{self, Kind, Omit, Policy, Reason, Record, Target, Unpublishable};
 use crate::log::{Due, LogThrottle, Tally};
 use crate::metrics::Metrics;
 use apps::{App, Apps};
@@ -34,13 +34,15 @@ pub struct IntakeSettings {
     pub timestamp_unit: TimestampUnit,
     /// How far a timestamp may be from now, in either direction; `None` accepts any.
     pub timestamp_tolerance: Option<Duration>,
+    /// What is left out of records.
+    pub omit: Omit,
 }
 
 /// Accepts callbacks.
 pub struct Intake {
     apps: ArcSwap<Apps>,
     timestamp_unit: TimestampUnit,
-    timestamp_tolerance: Option<Duration>,
+    policy: Policy,
     delivery: Arc<Delivery>,
     metrics: Arc<Metrics>,
     dedup: Mutex<DedupWindow>,
@@ -82,11 +84,15 @@ impl Intake {
             secrets,
             timestamp_unit,
             timestamp_tolerance,
+            omit,
         } = settings;
         Self {
             apps: ArcSwap::from_pointee(Apps::new(secrets, None, metrics.apps())),
             timestamp_unit,
-            timestamp_tolerance,
+            policy: Policy {
+                omit,
+                tolerance: timestamp_tolerance,
+            },
             delivery,
             metrics,
             dedup: Mutex::new(DedupWindow::default()),
@@ -118,11 +124,12 @@ impl Intake {
         if event::name(&callback).as_deref() == Some(event::BEFORE_SEND_MESSAGE) {
             return Ok(Accepted::Passed);
         }
+        let kind = event::kind_of(&callback);
         let record = self
             .check_age(&callback)
-            .and_then(event::read)
-            .and_then(|event| event.record())
-            .unwrap_or_else(|why| Record::dead_letter(&callback, &why));
+            .and_then(|()| self.published(&callback, &kind))
+            .and_then(|kind| kind.record(&callback, &self.policy))
+            .unwrap_or_else(|why| self.dead_letter(&callback, kind.ok(), &why));
         self.enqueue_once(&callback, record)
     }
 
@@ -150,12 +157,9 @@ impl Intake {
 
     /// Finds stale callbacks. The sender retries for 62 s and may or may not sign each attempt
     /// anew, so the tolerance is a matter of minutes.
-    fn check_age<'a>(
-        &self,
-        callback: &'a VerifiedCallback<'a>,
-    ) -> Result<&'a VerifiedCallback<'a>, Unpublishable> {
+    fn check_age(&self, callback: &VerifiedCallback<'_>) -> Result<(), Unpublishable> {
         let age = callback.raw().received_at - callback.timestamp();
-        match self.timestamp_tolerance {
+        match self.policy.tolerance {
             Some(tolerance) if u128::from(age.unsigned_abs()) > tolerance.as_millis() => {
                 self.log_stale(callback.raw().received_at, age);
                 Err(Unpublishable {
@@ -165,9 +169,33 @@ impl Intake {
             }
             _ => {
                 self.stale_check.record_fresh();
-                Ok(callback)
+                Ok(())
             }
         }
+    }
+
+    /// The event of the callback, if it has a topic.
+    fn published(
+        &self,
+        callback: &VerifiedCallback<'_>,
+        kind: &Result<&'static Kind, Unpublishable>,
+    ) -> Result<&'static Kind, Unpublishable> {
+        let kind = kind.clone()?;
+        match self.delivery.routes().target_of(kind.name) {
+            Target::Topic(_) => Ok(kind),
+            Target::DeadLetters | Target::Discard => Err(event::unsupported(callback)),
+        }
+    }
+
+    /// The dead letter of a callback, with the key of its event if events like it have a topic.
+    fn dead_letter(
+        &self,
+        callback: &VerifiedCallback<'_>,
+        kind: Option<&Kind>,
+        why: &Unpublishable,
+    ) -> Record {
+        let kind = kind.filter(|kind| self.delivery.routes().has_family(kind.family));
+        Record::dead_letter(callback, kind, why)
     }
 
     /// Adds the record to its queue, unless the same callback has been accepted before.
@@ -214,7 +242,7 @@ impl Intake {
     }
 
     fn log_malformed(&self, raw: &RawCallback, why: &Malformed) {
-        let example = || format!("{why} ({})", raw.shape());
+        let example = || format!("{why} ({})", raw.shape(event::field_names()));
         let due = self.malformed.add(Instant::now(), example);
         due.into_iter().for_each(report_malformed);
     }
@@ -228,7 +256,7 @@ impl Intake {
                 "{}{} ({})",
                 why.failed_check(),
                 appid.unwrap_or_default(),
-                raw.shape()
+                raw.shape(event::field_names())
             )
         };
         let due = self.unauthorized.add(Instant::now(), example);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::callback::sign;
 use crate::delivery::{Durability, Settled};
-use crate::event::{GroupJoined, Routes};
+use crate::event::{GROUP_JOIN, Omit, Routes};
 use crate::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 
 /// The time of every callback here, in ms.
@@ -23,13 +23,14 @@ fn intake_at(brokers: &str) -> Intake {
     let kafka = KafkaSettings {
         brokers: brokers.to_owned(),
         properties: Properties::default(),
-        routes: Routes::new([(GroupJoined::EVENT, "joined")], "dead"),
+        routes: Routes::new([(GROUP_JOIN, "joined")], "dead"),
         create_topics: None,
     };
     let settings = IntakeSettings {
         secrets: Secrets::parse_list("1=secret").expect("a list"),
         timestamp_unit: TimestampUnit::Auto,
         timestamp_tolerance: Some(Duration::from_millis(TOLERANCE.unsigned_abs())),
+        omit: Omit::default(),
     };
     let metrics = Arc::new(Metrics::new());
     let delivery = Delivery::start(&kafka, None, &metrics).expect("it starts");

@@ -19,7 +19,7 @@ use prometheus::{
 
 use strum::{IntoStaticStr, VariantArray};
 
-use crate::event::{JoinType, Kind, Reason};
+use crate::event::{Counted, JoinType, Joined, Reason};
 use crate::log;
 pub use apps::{AppCounters, AppMetrics};
 pub use connections::{CloseReason, ConnectionMetrics, RefusalReason};
@@ -260,13 +260,16 @@ impl Metrics {
     }
 
     /// A record has become durable, for the first time.
-    pub fn record_durable(&self, kind: Kind) {
-        match kind {
-            Kind::GroupJoined { join_type, users } => {
+    pub fn record_durable(&self, counted: Counted) {
+        match counted {
+            Counted::Event { joined: None } => {}
+            Counted::Event {
+                joined: Some(Joined { join_type, users }),
+            } => {
                 self.group_joins.of(join_type as usize).inc();
                 self.users_joined.inc_by(users as u64);
             }
-            Kind::DeadLetter(reason) => self.dead_letters.of(reason as usize).inc(),
+            Counted::DeadLetter(reason) => self.dead_letters.of(reason as usize).inc(),
         }
     }
 

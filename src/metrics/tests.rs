@@ -15,13 +15,15 @@ fn every_value_of_a_label_counts_its_own_series() {
         );
     }
     for &reason in Reason::VARIANTS {
-        metrics.record_durable(Kind::DeadLetter(reason));
+        metrics.record_durable(Counted::DeadLetter(reason));
         let series = format!("zim2kafka_dead_letters_total{{reason=\"{reason}\"}} 1\n");
         assert!(metrics.text().contains(&series), "{reason}");
     }
     for &join_type in JoinType::VARIANTS {
         let users = 3;
-        metrics.record_durable(Kind::GroupJoined { join_type, users });
+        metrics.record_durable(Counted::Event {
+            joined: Some(Joined { join_type, users }),
+        });
         let join_type: &str = join_type.into();
         let series = format!("zim2kafka_group_joins_total{{join_type=\"{join_type}\"}} 1\n");
         assert!(metrics.text().contains(&series), "{join_type}");

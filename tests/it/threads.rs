@@ -275,7 +275,7 @@ fn record(event: Option<&String>, group: &str) -> Record {
         timestamp: now,
         headers: Vec::new(),
         value: vec![0; 100].into(),
-        kind: None,
+        counted: None,
         times: Times {
             callback: now,
             received: now,

@@ -33,7 +33,10 @@ fn nesting_of_any_depth_is_kept_as_text() {
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let seen = decode(format!("new_user_ids={deep}")).expect("a form");
-    assert_eq!(seen.fields, [("new_user_ids".to_owned(), deep)]);
+    assert_eq!(
+        seen.fields,
+        [("new_user_ids".to_owned(), format!("\"{deep}\""))]
+    );
 }
 
 #[test]
@@ -279,20 +282,9 @@ fn a_signed_field_is_found_however_its_name_and_value_are_written() {
 #[test]
 fn what_a_form_makes_of_brackets() {
     for (form, name, value) in [
-        (
-            "new_user_ids=[]&new_user_ids[]=a",
-            "new_user_ids",
-            r#"["a"]"#,
-        ),
-        (
-            "new_user_ids[]=a&new_user_ids=[ ]",
-            "new_user_ids",
-            r#"["a"]"#,
-        ),
-        ("new_user_ids= [1, \"b\"] ", "new_user_ids", r#"[1, "b"]"#),
-        ("new_user_ids=[1", "new_user_ids", r#"["[1"]"#),
-        ("new_user_ids={}", "new_user_ids", r#"["{}"]"#),
-        ("new_user_ids[]=[1]", "new_user_ids", r#"["[1]"]"#),
+        ("note=[]&note[]=a", "note", r#"["[]","a"]"#),
+        ("note[]=a&note=[ ]", "note", r#"["[ ]","a"]"#),
+        ("note[]=[1]", "note", r#"["[1]"]"#),
         ("note=[1]", "note", r#""[1]""#),
         ("note[]=1", "note", r#"["1"]"#),
         ("note[007]=1&note[3]=2", "note", r#"["2","1"]"#),
@@ -442,13 +434,7 @@ proptest! {
         prop_assert_eq!(&decode(spelt(&|_| "new_user_ids[]".to_owned())), &plain);
         prop_assert_eq!(&decode(spelt(&|_| "new%5Fuser_ids%5B%5d".to_owned())), &plain);
         prop_assert_eq!(&decode(spelt(&|at| format!("new_user_ids[{at}]"))), &plain);
-        let list = as_a_field(&json!(users).to_string());
-        let in_one = format!("{}&new_user_ids={list}", singles.join("&"));
-        prop_assert_eq!(&decode(in_one), &plain);
-        // A repeated plain name alone cannot say of `[1]` whether it is an ID or a list.
-        if users.iter().all(|user| !user.trim_start().starts_with('[')) {
-            prop_assert_eq!(&decode(spelt(&|_| "new_user_ids".to_owned())), &plain);
-        }
+        prop_assert_eq!(&decode(spelt(&|_| "new_user_ids".to_owned())), &plain);
     }
 
     #[test]

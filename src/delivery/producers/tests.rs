@@ -70,7 +70,7 @@ fn record() -> Record {
         timestamp: 1_757_577_600_000,
         headers: Vec::new(),
         value: "value".into(),
-        kind: None,
+        counted: None,
         times: Times {
             callback: 1_757_577_600_000,
             received: 1_757_577_600_000,

@@ -256,8 +256,8 @@ impl Queue {
     /// Resolves the ticket of a record that has become durable, and counts it.
     fn notify(&self, record: &Record, ticket: &Ticket, durability: Durability) {
         settle(ticket, Settled::Durable(durability, record.event_id));
-        if let Some(kind) = record.kind {
-            self.metrics.record_durable(kind);
+        if let Some(counted) = record.counted {
+            self.metrics.record_durable(counted);
         }
     }
 

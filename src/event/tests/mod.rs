@@ -12,7 +12,7 @@ use crate::callback::{RawCallback, Secrets, TimestampUnit, sign};
 
 const RECEIVED_AT: i64 = 1_757_577_601_000;
 
-/// What becomes of a body, or the status that it is refused with.
+/// What becomes of a body if only `group_join` has a topic, or the status that it is refused with.
 fn record(body: impl Into<Vec<u8>>) -> Result<Record, u16> {
     record_with("1=secret,123456789=secret", body)
 }
@@ -29,8 +29,13 @@ fn record_with(secrets: &str, body: impl Into<Vec<u8>>) -> Result<Record, u16> {
     let callback = secrets
         .authenticate(unverified, TimestampUnit::Auto)
         .map_err(|_| 401_u16)?;
-    let record = read(&callback).and_then(|event| event.record());
-    Ok(record.unwrap_or_else(|why| Record::dead_letter(&callback, &why)))
+    let kind = kind_of(&callback);
+    let known = kind.clone().ok();
+    let record = kind.and_then(|kind| match kind.name {
+        GROUP_JOIN => kind.record(&callback, &Policy::default()),
+        _ => Err(unsupported(&callback)),
+    });
+    Ok(record.unwrap_or_else(|why| Record::dead_letter(&callback, known, &why)))
 }
 
 /// A signed callback; `fields` are added, and replace what is there.
@@ -68,7 +73,11 @@ fn authentic(body: impl Into<Vec<u8>>) -> Record {
 #[track_caller]
 fn dead_letter(body: impl Into<Vec<u8>>, reason: Reason) -> Record {
     let letter = authentic(body);
-    assert_eq!(letter.kind, Some(Kind::DeadLetter(reason)), "{letter:?}");
+    assert_eq!(
+        letter.counted,
+        Some(Counted::DeadLetter(reason)),
+        "{letter:?}"
+    );
     assert!(letter.is_dead_letter());
     letter
 }
@@ -77,40 +86,6 @@ fn header<'a>(record: &'a Record, name: &str) -> &'a str {
     let value = record.headers.iter().find(|(found, _)| *found == name);
     let (_, value) = value.expect("every record has the header");
     std::str::from_utf8(value).expect("the header is text")
-}
-
-/// All but `group_join` and `before_send_msg`, which is answered before anybody asks for its
-/// meaning.
-const OTHER_CALLBACKS: [&str; 16] = [
-    "user_action",
-    "group_create",
-    "group_exit",
-    "group_destroy",
-    "room_create",
-    "room_enter",
-    "room_exit",
-    "room_destroy",
-    "send_msg",
-    "bot_msg",
-    "call_create",
-    "call_invite",
-    "call_cancel",
-    "call_accept",
-    "call_reject",
-    "call_timeout",
-];
-
-#[test]
-fn every_other_callback_of_the_sender_is_unsupported_and_named() {
-    for event in OTHER_CALLBACKS {
-        let body = callback(&json!({"event": event, "join_type": null, "user_ids": ["u1"]}));
-        let mut body = body.as_object().expect("an object").clone();
-        body.remove("new_user_ids");
-        let letter = dead_letter(Value::from(body).to_string(), Reason::UnsupportedEvent);
-        assert_eq!(letter.key.as_deref(), Some(b"g1".as_slice()), "{event}");
-        let detail = header(&letter, "dead_letter_detail");
-        assert!(detail.contains(event), "{detail}");
-    }
 }
 
 #[test]
@@ -229,7 +204,10 @@ fn a_dead_letter_holds_the_body_unchanged_and_says_why() {
 fn a_record_that_kafka_refuses_becomes_a_dead_letter_of_its_own_value() {
     let record = authentic(callback(&json!({})).to_string());
     let letter = record.rejected("the broker said so");
-    assert_eq!(letter.kind, Some(Kind::DeadLetter(Reason::RejectedByKafka)));
+    assert_eq!(
+        letter.counted,
+        Some(Counted::DeadLetter(Reason::RejectedByKafka))
+    );
     assert!(letter.is_dead_letter());
     assert_eq!((&letter.value, &letter.key), (&record.value, &record.key));
     assert_eq!(letter.timestamp, RECEIVED_AT);
@@ -292,9 +270,10 @@ proptest! {
             .filter(|(name, _)| !signed.contains(&name.to_lowercase().as_str()));
         let body = callback(&Value::Object(fields.collect())).to_string();
         let record = authentic(body.clone());
-        match record.kind.expect("it is new") {
-            Kind::DeadLetter(_) => prop_assert_eq!(record.value, body),
-            Kind::GroupJoined { users, .. } => {
+        match record.counted.expect("it is new") {
+            Counted::DeadLetter(_) => prop_assert_eq!(record.value, body),
+            Counted::Event { joined } => {
+                let users = joined.expect("it is a join").users;
                 let value: Value = serde_json::from_slice(&record.value).expect("JSON");
                 prop_assert_eq!(value["new_user_ids"].as_array().map(Vec::len), Some(users));
                 prop_assert_eq!(value["group_id"].as_str(), Some(header(&record, "ce_subject")));

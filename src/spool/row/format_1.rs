@@ -53,7 +53,7 @@ pub(super) fn read(row: &SqlRow<'_>, number: u64) -> rusqlite::Result<Option<Sto
         timestamp: row.get(5)?,
         headers: decoded,
         value: row.get::<_, Vec<u8>>(9)?.into(),
-        kind: None,
+        counted: None,
         times: Times {
             callback: row.get(6)?,
             received: row.get(7)?,

@@ -154,7 +154,7 @@ fn read_columns(row: &SqlRow<'_>, number: u64) -> rusqlite::Result<Option<Stored
         timestamp: row.get(4)?,
         headers: decoded,
         value: row.get::<_, Vec<u8>>(9)?.into(),
-        kind: None,
+        counted: None,
         times: Times {
             callback: row.get(5)?,
             received: row.get(6)?,

@@ -28,7 +28,7 @@ fn record(number: u64, size: usize) -> Record {
             ("content-type".into(), Bytes::from_static(b"\xff")),
         ],
         value: format!("{number} ").repeat(size / 4 + 1).into(),
-        kind: None,
+        counted: None,
         times: Times {
             callback: 5,
             received: 1_757_577_600_000 + number as i64,

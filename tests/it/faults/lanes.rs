@@ -47,7 +47,7 @@ fn record(event: &'static str, number: u64) -> Record {
         timestamp: 1_757_577_600_000,
         headers: vec![("event".into(), Bytes::from(event))],
         value: value.into(),
-        kind: None,
+        counted: None,
         times: Times {
             callback: 1_757_577_600_000,
             received: 1_757_577_600_000,

@@ -2,15 +2,22 @@
 
 use bytes::Bytes;
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit, VerifiedCallback};
-use zim2kafka::event::{self, Record};
+use zim2kafka::event::{self, Family, GROUP_JOIN, Policy, Record};
 
 use super::*;
 
 /// The record of a callback if nothing is configured.
 fn record_of<'a>(callback: &'a VerifiedCallback<'a>) -> Record {
-    event::read(callback)
-        .and_then(|event| event.record())
-        .unwrap_or_else(|why| Record::dead_letter(callback, &why))
+    let kind = event::kind_of(callback);
+    let family = kind
+        .clone()
+        .ok()
+        .filter(|kind| kind.family == Family::Group);
+    kind.and_then(|kind| match kind.name {
+        GROUP_JOIN => kind.record(callback, &Policy::default()),
+        _ => Err(event::unsupported(callback)),
+    })
+    .unwrap_or_else(|why| Record::dead_letter(callback, family, &why))
 }
 
 /// What the library makes of a case, or the status of the refusal.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zim2kafka::callback::{Secrets, TimestampUnit, sign};
-use zim2kafka::event::{GroupJoined, Routes};
+use zim2kafka::event::{GROUP_JOIN, Omit, Routes};
 use zim2kafka::http::{CallbackSettings, ConnectionLimits, SenderSettings};
 use zim2kafka::intake::IntakeSettings;
 use zim2kafka::kafka::{CreateTopics, EmbeddedKafka, KafkaSettings, Properties};
@@ -106,11 +106,12 @@ impl Settings {
                 secrets: Secrets::parse_list(&format!("{APPID}={SECRET}")).expect("valid"),
                 timestamp_unit: TimestampUnit::Auto,
                 timestamp_tolerance: None,
+                omit: Omit::default(),
             },
             kafka: KafkaSettings {
                 brokers: brokers.to_owned(),
                 properties: Properties::default(),
-                routes: Routes::new([(GroupJoined::EVENT, topic)], dead_letter_topic),
+                routes: Routes::new([(GROUP_JOIN, topic)], dead_letter_topic),
                 create_topics: None,
             },
             spool: None,

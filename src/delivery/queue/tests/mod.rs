@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::callback::{RawCallback, Secrets, TimestampUnit, sign};
-use crate::event::{self, Event};
+use crate::event::{self, Policy};
 use crate::kafka::Report;
 
 /// The producers of these tests.
@@ -38,9 +38,8 @@ fn record_of(group: &str, note: usize) -> Record {
     let callback = secrets
         .authenticate(callback, TimestampUnit::Auto)
         .expect("authentic");
-    let Event::GroupJoined(_) = event::read(&callback).expect("an event");
-    event::read(&callback)
-        .and_then(|event| event.record())
+    event::kind_of(&callback)
+        .and_then(|kind| kind.record(&callback, &Policy::default()))
         .expect("a record")
 }
 

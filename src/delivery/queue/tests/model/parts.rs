@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::delivery::queue::*;
-use crate::event::{JoinType, Kind, Times, key_hash};
+use crate::event::{Counted, Times, key_hash};
 use crate::spool::KeyRows;
 
 pub(super) fn record(id: u64, group: u8) -> Record {
@@ -17,10 +17,7 @@ pub(super) fn record(id: u64, group: u8) -> Record {
         timestamp: if is_old(id, group) { 0 } else { i64::MAX },
         headers: Vec::new(),
         value: Bytes::from(id.to_string()),
-        kind: Some(Kind::GroupJoined {
-            join_type: JoinType::Apply,
-            users: 1,
-        }),
+        counted: Some(Counted::Event { joined: None }),
         times: Times {
             callback: 0,
             received: 0,

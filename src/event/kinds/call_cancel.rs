@@ -1,0 +1,27 @@
+//! A call was cancelled before it was answered. ZEGOCLOUD's page "Call invitation canceled".
+
+use crate::event::field::{Type, USERS, optional, required};
+use crate::event::kind::{Family, Kind};
+
+pub(super) static KIND: Kind = Kind {
+    name: "call_cancel",
+    family: Family::Call,
+    ce_type: "com.zegocloud.zim.call.canceled.v1",
+    schema: "urn:zim2kafka:schema:call-canceled:v1",
+    about: "A call was canceled before it was answered.",
+    fields: &[
+        required("call_id", Type::ServerId, "The call."),
+        required("user_ids", USERS, "The users who were invited."),
+        optional(
+            "reason",
+            Type::Text,
+            "caller_cancel: the caller canceled or went offline. timeout_cancel: no user answered. An open set.",
+        ),
+        optional("payload", Type::Text, "Text of the app.").content(),
+    ],
+    identity: &["call_id", "user_ids", "reason"],
+    examples: &[
+        r#"{"event":"call_cancel","call_id":"3501761173612493301","user_ids":["u_bao","u_cem"],"reason":"caller_cancel","payload":"{\"busy\":false}"}"#,
+    ],
+    ..Kind::USUAL
+};

@@ -1,0 +1,36 @@
+//! Users left a room. ZEGOCLOUD's page "Callback on room left".
+//!
+//! For `Quit`, the English page says that the operator is the user who left, the Chinese one that it
+//! means nothing.
+
+use crate::event::field::{Subject, Type, USERS, optional, required};
+use crate::event::kind::{Family, Kind};
+
+pub(super) static KIND: Kind = Kind {
+    name: "room_exit",
+    family: Family::Room,
+    ce_type: "com.zegocloud.zim.room.left.v1",
+    schema: "urn:zim2kafka:schema:room-left:v1",
+    about: "Users left a room.",
+    fields: &[
+        required("room_id", Type::Id(Subject::Room), "The room."),
+        required(
+            "exit_type",
+            Type::OneOf(&["Quit", "Kickout"]),
+            "How they left.",
+        ),
+        optional(
+            "operator_account",
+            Type::Id(Subject::User),
+            "The user who removed them; null for Quit, where the sender's value means nothing.",
+        )
+        .only_with("exit_type", "Kickout"),
+        required("exit_user_ids", USERS, "The users who left."),
+    ],
+    identity: &["room_id", "exit_type", "operator_account", "exit_user_ids"],
+    examples: &[
+        r#"{"event":"room_exit","room_id":"room-42","exit_type":"Kickout","operator_account":"u_bao","exit_user_ids":["u_cem","u_dot"]}"#,
+        r#"{"event":"room_exit","room_id":"room-42","exit_type":"Quit","operator_account":"u_cem","exit_user_ids":["u_cem"]}"#,
+    ],
+    ..Kind::USUAL
+};
