@@ -1,12 +1,13 @@
 //! zim2kafka receives the signed HTTP callbacks of ZEGOCLOUD In-app Chat, verifies their
-//! signatures, and publishes each as a record, keyed by its group, on a Kafka topic.
+//! signatures, and publishes each as a record on a Kafka topic, keyed by its group, room,
+//! conversation, call or user.
 //!
 //! # The path of a callback
 //!
 //! ```text
-//! bytes ──► callback::decode ──► callback::authenticate ──► event::GroupJoined ──► delivery::Queue ──► Kafka
-//!           RawCallback          UnverifiedCallback          VerifiedCallback        in order per key
-//!           → Unverified…        → Verified…                 → Record                  └─► spool, if Kafka is late
+//! bytes ──► callback::decode ──► callback::authenticate ──► event::Kind ──► delivery::Queue ──► Kafka
+//!           RawCallback          UnverifiedCallback          VerifiedCallback  in order per key
+//!           → Unverified…        → Verified…                 → Record            └─► spool, if Kafka is late
 //! ```
 //!
 //! [`intake::Intake::accept`] implements it.
@@ -23,7 +24,7 @@
 //! | --- | --- |
 //! | [`intake`] | accepts a callback: decode, authenticate, make a record, enqueue it once |
 //! | [`callback`] | pure: bytes to authenticated fields |
-//! | [`event`] | pure: authenticated fields to a Kafka record |
+//! | [`event`] | pure: authenticated fields to a Kafka record, by the table of each event |
 //! | [`delivery`] | makes records durable, in order per key: queues, producers, the threads that publish, write to disk and read back |
 //! | [`kafka`] | librdkafka: producer, consumer, topics, properties; the only module that imports `rdkafka` |
 //! | [`spool`] | SQLite: records on disk and their recovery; the only module that imports `rusqlite` |

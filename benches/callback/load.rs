@@ -32,11 +32,22 @@ pub(crate) struct Load {
     pub(crate) groups: u64,
     /// The beginning of their names.
     pub(crate) prefix: &'static str,
+    pub(crate) content: Content,
     pub(crate) partitions: i32,
     pub(crate) duration: Duration,
     /// Callbacks whose number is a multiple of this have a timestamp of `age`; 0 for none.
     pub(crate) aged_each: u64,
     pub(crate) age: Duration,
+}
+
+/// Which event the callbacks report.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A user joins a group.
+    Join,
+    /// A message to a group, with a timestamp in seconds and a nonce of six digits, as the sender's
+    /// page shows. So its signatures repeat.
+    Message,
 }
 
 #[derive(Clone, Copy)]
@@ -257,9 +268,12 @@ impl Load {
         let age = if is_aged { self.age } else { Duration::ZERO };
         let now = (SystemTime::now() - age).duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_millis().to_string();
+        let group = number % self.groups;
+        if self.content == Content::Message {
+            return self.message(&now, number, group);
+        }
         let nonce = format!("{nonce}{number:09}");
         let signature = sign(SECRET, &now, &nonce).to_hex();
-        let group = number % self.groups;
         let mut body = format!(
             r#"{{"appid":"{APPID}","event":"group_join","group_id":"{}-{group}","join_type":"Apply","new_user_ids":["user-{number}"],"nonce":"{nonce}","signature":"{signature}","timestamp":"{now}""#,
             self.prefix
@@ -275,6 +289,21 @@ impl Load {
         }
         body.push('}');
         body
+    }
+}
+
+impl Load {
+    /// A message of a user to a group, received at this time in ms.
+    fn message(&self, now: &str, number: u64, group: u64) -> String {
+        let seconds = &now[..now.len() - 3];
+        let nonce = rand::random_range(100_000..1_000_000).to_string();
+        let signature = sign(SECRET, seconds, &nonce).to_hex();
+        let msg_id = rand::random_range(10_u64.pow(17)..10_u64.pow(18));
+        let text = &NOTE[number as usize % (NOTE_BYTES / 2)..][..40];
+        format!(
+            r#"{{"appid":"{APPID}","event":"send_msg","nonce":"{nonce}","signature":"{signature}","timestamp":{seconds},"from_user_id":"user-{number}","conv_type":2,"conv_id":"{}-{group}","msg_type":1,"sub_msg_type":0,"msg_body":"{text}","msg_id":"{msg_id}","msg_seq":{number},"payload":"","msg_time":{now},"send_result":0}}"#,
+            self.prefix
+        )
     }
 }
 

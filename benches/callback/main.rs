@@ -17,6 +17,7 @@
 mod support;
 
 mod distance;
+mod events;
 mod forms;
 mod growth;
 mod load;
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use load::{Load, Pace};
+use load::{Content, Load, Pace};
 use report::Report;
 use subjects::Kind;
 
@@ -83,6 +84,15 @@ enum Role {
     },
     /// Measure the cost of each stage of a callback alone
     Stages,
+    /// Measure the cost of a callback of each event
+    Events,
+    /// Measure events of groups beside messages, for the given minutes, on a real Kafka
+    Messages {
+        minutes: u64,
+        /// Messages per second
+        #[arg(long, default_value_t = events::MESSAGE_RATE)]
+        rate: f64,
+    },
     /// Measure what a form costs before authentication, beside JSON of its size
     Forms,
     /// Measure how the cost grows
@@ -119,6 +129,10 @@ fn main() {
             );
         }
         Some(Role::Stages) => stages::measure(&arguments.load()),
+        Some(Role::Events) => events::costs(),
+        Some(Role::Messages { minutes, rate }) => {
+            events::messages(&arguments.load(), *minutes, *rate);
+        }
         Some(Role::Forms) => forms::measure(),
         Some(Role::Growth) => growth::measure(&arguments.load()),
         Some(Role::Distance(selection)) => {
@@ -144,6 +158,7 @@ impl Arguments {
             bytes: self.bytes,
             groups: self.groups.unwrap_or(1_000),
             prefix: "group",
+            content: Content::Join,
             partitions: self.partitions,
             duration: Duration::from_secs(self.seconds.unwrap_or(5)),
             aged_each: 0,
