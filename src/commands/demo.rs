@@ -76,7 +76,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         .map_err(|_| Failure::Failed("the callback path is not a valid URL".to_owned()))?;
     let signer = Signer::new(&secrets(), None)?;
     let admin = reachable(address(&listeners.admin)?);
-    let topic = serve.kafka.topic.clone();
+    let topic = serve.kafka.main_topic(&settings.kafka.routes).to_owned();
     let brokers = &settings.kafka.brokers;
     let introduction = introduction(admin, (brokers, &topic), &url, &pair, &signer);
     tokio::select! {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{Failure, ListenError, Stop, blocking, read_settings};
 use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs};
 use crate::delivery::{FEW_OPEN_FILES, max_kafka_files};
+use crate::event::Routes;
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
 use crate::kafka::{EmbeddedKafka, KafkaSettings};
 use crate::reload::Reload;
@@ -56,7 +57,8 @@ pub(super) async fn run(args: Args, faults: Faults, stop: &Stop) -> Result<(), F
             spool.folder.display()
         );
     }
-    let on_listening = || log_start(&serve, embedded.as_ref(), callbacks, admin);
+    let routes = settings.kafka.routes.clone();
+    let on_listening = || log_start(&serve, &routes, embedded.as_ref(), callbacks, admin);
     server::run(settings, listeners, on_listening, stop.first()).await?;
     Ok(())
 }
@@ -257,6 +259,7 @@ pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 /// Logs that callbacks are accepted from now on.
 fn log_start(
     serve: &ServeArgs,
+    routes: &Routes,
     embedded: Option<&EmbeddedKafka>,
     callbacks: SocketAddr,
     admin: SocketAddr,
@@ -266,7 +269,7 @@ fn log_start(
     tracing::info!(
         %callbacks,
         %admin,
-        topic = serve.kafka.topic,
+        topic = routes.event_topics().join(","),
         "zim2kafka {} is listening", env!("CARGO_PKG_VERSION")
     );
     if let Some(kafka) = embedded {

@@ -43,11 +43,11 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         return Ok(());
     };
     let topic = if args.dead_letter {
-        &args.kafka.dead_letter_topic
+        settings.routes.dead_letter_topic()
     } else {
-        &args.kafka.topic
+        args.kafka.main_topic(&settings.routes)
     }
-    .clone();
+    .to_owned();
     let start = if args.from_beginning {
         StartFrom::Beginning
     } else {

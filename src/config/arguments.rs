@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::addresses::{admin_address, callback_address};
 use super::values::{
@@ -204,15 +205,17 @@ pub struct KafkaArgs {
     /// both is an error
     #[arg(long, env = "ZIM2KAFKA_KAFKA_PROPERTIES_FILE", value_name = "FILE", value_parser = path())]
     pub kafka_properties_file: Option<PathBuf>,
-    /// Topic of events
-    #[arg(
-        long,
-        env = "ZIM2KAFKA_TOPIC",
-        value_name = "TOPIC",
-        default_value = "zim.group-joined",
-        value_parser = value(text)
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would replace the help of the flattened part"
     )]
-    pub topic: String,
+    pub topic: TopicArg,
+    /// Where the other events go: name=topic, with a family (group, room, message, call, user) or an
+    /// event as the name, and dead-letter or discard instead of a topic; or all, which stands for
+    /// group=zim.group,room=zim.room,message=zim.message,call=zim.call,user=zim.user, and exceptions
+    #[arg(long, env = "ZIM2KAFKA_TOPICS", value_name = "NAME=TOPIC,…", value_parser = value(text))]
+    pub topics: Option<String>,
     /// Topic of authentic callbacks that cannot be published as events
     #[arg(
         long,
@@ -222,6 +225,55 @@ pub struct KafkaArgs {
         value_parser = value(text)
     )]
     pub dead_letter_topic: String,
+}
+
+/// The topic of `group_join`.
+#[derive(Debug, Clone)]
+pub struct TopicArg {
+    /// The topic.
+    pub name: String,
+    /// Whether it is set. ZIM2KAFKA_TOPICS takes precedence over the default, and not over what is
+    /// set.
+    pub is_given: bool,
+}
+
+#[derive(Debug, Args)]
+struct TopicText {
+    /// Topic of group_join
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_TOPIC",
+        value_name = "TOPIC",
+        default_value = "zim.group-joined",
+        value_parser = value(text)
+    )]
+    topic: String,
+}
+
+impl Args for TopicArg {
+    fn augment_args(command: Command) -> Command {
+        TopicText::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        TopicText::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for TopicArg {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let TopicText { topic } = TopicText::from_arg_matches(matches)?;
+        let source = matches.value_source("topic");
+        Ok(Self {
+            name: topic,
+            is_given: source.is_some_and(|source| source != ValueSource::DefaultValue),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// How missing topics are created.

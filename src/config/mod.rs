@@ -18,6 +18,7 @@ mod faults;
 mod file;
 mod source;
 mod suggestions;
+mod topics;
 mod values;
 
 use std::fs;
@@ -30,7 +31,7 @@ use crate::kafka::{
 use crate::spool::SpoolSettings;
 pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
-    LogFormat, SecretsArgs, ServeArgs, SpoolArgs, TopicArgs,
+    LogFormat, SecretsArgs, ServeArgs, SpoolArgs, TopicArg, TopicArgs,
 };
 pub use callbacks::{PortSettings, secrets};
 use environment::variable;
@@ -39,6 +40,7 @@ pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
 pub use file::{Content, MAX_FILE_BYTES};
 pub use source::{Reading, Source};
+use topics::Chosen;
 pub use values::duration;
 
 /// `appid=secret` pairs.
@@ -156,30 +158,46 @@ impl KafkaArgs {
         properties: Result<Properties, ConfigErrors>,
         topics: Option<&TopicArgs>,
     ) -> Result<KafkaSettings, ConfigErrors> {
-        const TOPIC: &str = "ZIM2KAFKA_TOPIC";
-        const DEAD_LETTER_TOPIC: &str = "ZIM2KAFKA_DEAD_LETTER_TOPIC";
         let mut faults = Faults::default();
-        faults.take(topic_name(TOPIC, &self.topic));
-        faults.take(topic_name(DEAD_LETTER_TOPIC, &self.dead_letter_topic));
-        if self.topic == self.dead_letter_topic {
-            faults.add(contradiction(
-                DEAD_LETTER_TOPIC,
-                TOPIC,
-                "is the same as ZIM2KAFKA_TOPIC; write another topic, such as zim.dead-letter",
-            ));
-        }
+        let routes = faults.take(self.routes());
         let properties = faults.take(properties);
-        faults.finish(properties.map(|properties| KafkaSettings {
-            brokers: brokers.to_owned(),
-            properties,
-            routes: Routes::new([(GROUP_JOIN, self.topic.as_str())], &self.dead_letter_topic),
-            create_topics: topics.filter(|topics| topics.create_topics).map(|topics| {
-                CreateTopics {
-                    partitions: topics.topic_partitions,
-                    replication: topics.topic_replication,
-                }
-            }),
-        }))
+        faults.finish(
+            properties
+                .zip(routes)
+                .map(|(properties, routes)| KafkaSettings {
+                    brokers: brokers.to_owned(),
+                    properties,
+                    routes,
+                    create_topics: topics.filter(|topics| topics.create_topics).map(|topics| {
+                        CreateTopics {
+                            partitions: topics.topic_partitions,
+                            replication: topics.topic_replication,
+                        }
+                    }),
+                }),
+        )
+    }
+
+    /// The topic to read if one is read: ZIM2KAFKA_TOPIC, or else that of `group_join`.
+    pub fn main_topic<'a>(&'a self, routes: &'a Routes) -> &'a str {
+        let topic = routes
+            .topic_of(GROUP_JOIN)
+            .filter(|_| !self.topic.is_given);
+        topic.unwrap_or(&self.topic.name)
+    }
+
+    /// Where events go.
+    fn routes(&self) -> Result<Routes, ConfigErrors> {
+        self.chosen_topics().routes()
+    }
+
+    fn chosen_topics(&self) -> Chosen<'_> {
+        Chosen {
+            list: self.topics.as_deref(),
+            topic: &self.topic.name,
+            topic_is_given: self.topic.is_given,
+            dead_letter_topic: &self.dead_letter_topic,
+        }
     }
 
     /// The properties of the variable and of the file.
@@ -236,21 +254,6 @@ fn unread((place, name): (Place, String)) -> PropertyError {
     );
     let problem = Problem::Value { name, instead };
     PropertyError { place, problem }
-}
-
-fn topic_name(variable: &'static str, name: &str) -> Result<(), ConfigError> {
-    const WRITE: &str = "write 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', as in zim.events";
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let problem = match name {
-        "" => "is empty",
-        "." | ".." => "is a name that Kafka reserves",
-        // Records there would be read as offsets and transactions of others.
-        "__consumer_offsets" | "__transaction_state" => "is a topic of Kafka's own",
-        _ if name.len() > 249 => "is longer than 249 characters",
-        _ if !name.bytes().all(is_legal) => "has a character that no topic may have",
-        _ => return Ok(()),
-    };
-    Err(invalid(variable, format!("{name:?} {problem}; {WRITE}")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What every setting is when nothing is set, how its values are written, and what is refused. That
 //! the variables are read at all is tried on the program itself, in `tests/it/commands.rs`.
 
+mod topics;
+
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -70,7 +72,9 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(connections.trusted_proxies, None);
     assert_eq!(kafka.kafka_brokers, None);
     assert_eq!(kafka.kafka_properties_file, None);
-    assert_eq!(kafka.topic, "zim.group-joined");
+    assert_eq!(kafka.topic.name, "zim.group-joined");
+    assert!(!kafka.topic.is_given);
+    assert_eq!(kafka.topics, None);
     assert_eq!(kafka.dead_letter_topic, "zim.dead-letter");
     assert!(!topics.create_topics);
     assert_eq!(
@@ -117,6 +121,7 @@ fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
         "KAFKA_PROPERTIES",
         "KAFKA_PROPERTIES_FILE",
         "TOPIC",
+        "TOPICS",
         "DEAD_LETTER_TOPIC",
         "CREATE_TOPICS",
         "TOPIC_PARTITIONS",

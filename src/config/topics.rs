@@ -1,0 +1,431 @@
+//! `ZIM2KAFKA_TOPICS`: which topic each event goes to.
+
+use std::str::FromStr;
+
+use strum::VariantArray;
+
+use super::suggestions::nearest;
+use super::{ConfigError, ConfigErrors, Faults, contradiction, invalid};
+use crate::event::{BEFORE_SEND_MESSAGE, EVENTS, Family, Routes};
+
+pub(super) const TOPICS: &str = "ZIM2KAFKA_TOPICS";
+pub(super) const TOPIC: &str = "ZIM2KAFKA_TOPIC";
+pub(super) const DEAD_LETTER_TOPIC: &str = "ZIM2KAFKA_DEAD_LETTER_TOPIC";
+
+/// The event that the service published before all others, to a topic of its own.
+const JOIN: &str = "group_join";
+
+/// The family of that event.
+const OF_JOIN: Family = Family::Group;
+
+/// The entry that stands for a topic for each family.
+const ALL: &str = "all";
+
+/// How an exception is written.
+const EXCEPTION: &str = "all,message=discard";
+
+/// What can be written instead of a topic.
+const WORDS: [(&str, Choice); 2] = [
+    ("discard", Choice::Discard),
+    ("dead-letter", Choice::DeadLetters),
+];
+
+/// Where the operator sends events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Choice {
+    Topic(String),
+    DeadLetters,
+    Discard,
+}
+
+/// What the operator sends there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Family(Family),
+    /// The name of an event.
+    Event(&'static str),
+}
+
+/// The settings that decide where events go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    /// ZIM2KAFKA_TOPICS, if it is set.
+    pub(super) list: Option<&'a str>,
+    /// ZIM2KAFKA_TOPIC, or its default.
+    pub(super) topic: &'a str,
+    /// Whether ZIM2KAFKA_TOPIC is set.
+    pub(super) topic_is_given: bool,
+    /// ZIM2KAFKA_DEAD_LETTER_TOPIC, or its default.
+    pub(super) dead_letter_topic: &'a str,
+}
+
+/// ZIM2KAFKA_TOPICS, parsed.
+#[derive(Debug, Default)]
+struct List {
+    /// Whether it begins with `all`.
+    all: bool,
+    entries: Vec<(Name, Choice)>,
+    /// Whether an entry that cannot be used may decide where `group_join` goes.
+    is_join_in_doubt: bool,
+}
+
+impl Chosen<'_> {
+    /// The routes.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the three settings.
+    pub(super) fn routes(&self) -> Result<Routes, ConfigErrors> {
+        let mut faults = Faults::default();
+        faults.take(check_topic(TOPIC, self.topic));
+        faults.take(check_topic(DEAD_LETTER_TOPIC, self.dead_letter_topic));
+        let (list, of_list) = self.parse();
+        let mut of_list = Vec::from_iter(of_list);
+        let join = self.choice_of_join(&list);
+        let mut topics: Vec<(&str, String)> = Vec::new();
+        let mut discarded = Vec::new();
+        for event in EVENTS {
+            let choice = match (event.name, &join) {
+                (JOIN, Ok(choice)) => choice.clone(),
+                (JOIN, Err(_)) => continue,
+                (name, _) => list.choice_of(name, event.family),
+            };
+            match choice {
+                Choice::Topic(topic) => topics.push((event.name, topic)),
+                Choice::Discard => discarded.push(event.name),
+                Choice::DeadLetters => {}
+            }
+        }
+        of_list.extend(self.defaults_of_all_at_fault(&list));
+        of_list.extend(join.err());
+        // In one batch, because they are faults of one setting.
+        faults.add(of_list);
+        if self.uses_topic(&list) && self.topic == self.dead_letter_topic {
+            faults.add(contradiction(
+                DEAD_LETTER_TOPIC,
+                TOPIC,
+                "is the same as ZIM2KAFKA_TOPIC; write another topic, such as zim.dead-letter",
+            ));
+        }
+        let topics = topics.iter().map(|(event, topic)| (*event, topic.as_str()));
+        faults.finish(Some(
+            Routes::new(topics, self.dead_letter_topic).discarding(discarded),
+        ))
+    }
+
+    /// What is not a fault, but probably not meant.
+    pub(super) fn warning(&self) -> Option<String> {
+        let (list, _) = self.parse();
+        let named = list.get(Name::Event(JOIN))?;
+        let is_other = *named != Choice::Topic(self.topic.to_owned());
+        (self.topic_is_given && is_other).then(|| {
+            format!(
+                "{TOPIC} is {}, but {TOPICS} has {JOIN}={named}, which takes precedence; unset {TOPIC}"
+                , self.topic
+            )
+        })
+    }
+
+    /// Parses the list, and returns the faults of its entries.
+    fn parse(&self) -> (List, Vec<ConfigError>) {
+        let (mut list, mut faults) = (List::default(), Vec::new());
+        let entries = self.list.into_iter().flat_map(|list| list.split(','));
+        for (number, entry) in (1_usize..).zip(entries.map(str::trim)) {
+            if let Err(fault) = self.add(&mut list, number, entry) {
+                faults.push(fault);
+            }
+        }
+        (list, faults)
+    }
+
+    fn add(&self, list: &mut List, number: usize, entry: &str) -> Result<(), ConfigError> {
+        let wrong = |problem: String| Err(invalid(TOPICS, problem));
+        let (name, target) = match entry.split_once('=') {
+            Some((name, target)) => (name.trim_end(), Some(target.trim_start())),
+            None => (entry, None),
+        };
+        if entry.is_empty() {
+            return wrong(format!(
+                "entry {number} is empty; remove its comma, or write as in group=zim.group"
+            ));
+        }
+        if name.eq_ignore_ascii_case(ALL) {
+            list.is_join_in_doubt |= !list.all;
+            return match target {
+                _ if name != ALL => wrong(format!("{name:?} is in the wrong case; write {ALL}")),
+                Some(_) => wrong(format!(
+                    "{entry:?}: {ALL} has no topic of its own, because it stands for one for each family; write {EXCEPTION}"
+                )),
+                None if list.all => wrong(format!("{ALL} is given more than once; write it once")),
+                None if number > 1 => wrong(format!(
+                    "{ALL} is not the first entry; write exceptions behind it, as in {EXCEPTION}"
+                )),
+                None => {
+                    list.all = true;
+                    list.is_join_in_doubt = false;
+                    Ok(())
+                }
+            };
+        }
+        let (meant, name) = named(name);
+        let is_join = meant == Some(Name::Event(JOIN));
+        let choice = match (name, target) {
+            (Err(problem), _) => Err(invalid(TOPICS, problem)),
+            (Ok(name), None) => Err(invalid(
+                TOPICS,
+                format!("{entry:?} has no topic; write {}", name.examples()),
+            )),
+            (Ok(name), Some(target)) => self.target(entry, name, target).map(|to| (name, to)),
+        };
+        let choice = choice.and_then(|(name, to)| match list.get(name) {
+            None => Ok((name, to)),
+            Some(_) => Err(invalid(
+                TOPICS,
+                format!("{} is given more than once; write it once", name.text()),
+            )),
+        });
+        match choice {
+            Ok(choice) => {
+                list.entries.push(choice);
+                Ok(())
+            }
+            Err(fault) => {
+                list.is_join_in_doubt |= is_join || meant == Some(Name::Family(OF_JOIN));
+                Err(fault)
+            }
+        }
+    }
+
+    /// The topic, or the word, behind `=`.
+    fn target(&self, entry: &str, name: Name, text: &str) -> Result<Choice, ConfigError> {
+        if text.is_empty() {
+            let problem = format!("{entry:?} has no topic; write {}", name.examples());
+            return Err(invalid(TOPICS, problem));
+        }
+        if let Some((_, choice)) = WORDS.iter().find(|(word, _)| *word == text) {
+            return Ok(choice.clone());
+        }
+        // Before the words: a topic of dead letters may have nearly their name.
+        if text == self.dead_letter_topic {
+            let text = format!(
+                "{entry:?} is the topic of dead letters ({DEAD_LETTER_TOPIC}), whose records have another format; write {}=dead-letter, or another topic",
+                name.text()
+            );
+            return Err(contradiction(TOPICS, DEAD_LETTER_TOPIC, text));
+        }
+        if let Some((word, _)) = WORDS.iter().find(|(word, _)| is_nearly(text, word)) {
+            let text = format!(
+                "{entry:?}: {text:?} is nearly the word {word}; write {}={word}, or a topic with another name",
+                name.text()
+            );
+            return Err(invalid(TOPICS, text));
+        }
+        check_topic_name(text)
+            .map_err(|problem| invalid(TOPICS, format!("{entry:?}: {problem}")))?;
+        Ok(Choice::Topic(text.to_owned()))
+    }
+
+    /// A topic that `all` stands for may be the one of dead letters.
+    fn defaults_of_all_at_fault(&self, list: &List) -> Option<ConfigError> {
+        let is_same = |family: &&Family| default_topic(**family) == self.dead_letter_topic;
+        let family = Family::VARIANTS.iter().find(is_same)?;
+        let is_used = list.all && list.get(Name::Family(*family)).is_none();
+        is_used.then(|| {
+            let topic = self.dead_letter_topic;
+            let text = format!(
+                "{ALL} stands for {family}={topic} too, which is the topic of dead letters ({DEAD_LETTER_TOPIC}); add {family}=dead-letter or {family}= with another topic, or set {DEAD_LETTER_TOPIC}=zim.dead-letter"
+            );
+            contradiction(TOPICS, DEAD_LETTER_TOPIC, text)
+        })
+    }
+
+    /// Whether ZIM2KAFKA_TOPIC, or its default, is where `group_join` goes.
+    fn uses_topic(&self, list: &List) -> bool {
+        let of_family = list.all || list.get(Name::Family(OF_JOIN)).is_some();
+        let is_named = list.get(Name::Event(JOIN)).is_some() || list.is_join_in_doubt;
+        !is_named && (self.topic_is_given || !of_family)
+    }
+
+    /// Where `group_join` goes. Where its family goes decides only with `all`: before there were
+    /// other events, it had a topic of its own, and consumers who read that.
+    fn choice_of_join(&self, list: &List) -> Result<Choice, ConfigError> {
+        if let Some(named) = list.get(Name::Event(JOIN)) {
+            return Ok(named.clone());
+        }
+        let default = || Choice::Topic(self.topic.to_owned());
+        // A fault that is reported already decides.
+        if self.topic_is_given || list.is_join_in_doubt {
+            return Ok(default());
+        }
+        let ask = |entry: &str, one: &str, ones: &str, other: &str, others: &str| {
+            let entries = self.list.unwrap_or_default().split(',').map(str::trim);
+            let entries = entries.collect::<Vec<_>>().join(",");
+            let text = format!(
+                "{entry} does not decide where {JOIN} goes, which had a topic of its own before there were other events; write {TOPICS}={entries},{JOIN}={one} {ones}, or {TOPICS}={entries},{JOIN}={other} {others}"
+            );
+            // Its fault, if it has one, decides too.
+            Err(contradiction(TOPICS, TOPIC, text))
+        };
+        let own = self.topic;
+        match list.get(Name::Family(OF_JOIN)) {
+            None if list.all => Ok(list.choice_of(JOIN, OF_JOIN)),
+            None => Ok(default()),
+            Some(Choice::Topic(topic)) if list.all => Ok(Choice::Topic(topic.clone())),
+            Some(Choice::Topic(topic)) => ask(
+                &format!("{OF_JOIN}={topic}"),
+                topic,
+                "for one topic with the other events of the group",
+                own,
+                "for the topic that it had",
+            ),
+            Some(word) => ask(
+                &format!("{OF_JOIN}={word}"),
+                &word.to_string(),
+                "for the same",
+                own,
+                "to publish it",
+            ),
+        }
+    }
+}
+
+impl List {
+    fn get(&self, wanted: Name) -> Option<&Choice> {
+        let mut entries = self.entries.iter();
+        let (_, choice) = entries.find(|(name, _)| *name == wanted)?;
+        Some(choice)
+    }
+
+    /// Where the list sends an event of this family.
+    fn choice_of(&self, event: &'static str, family: Family) -> Choice {
+        let named = self.get(Name::Event(event));
+        let named = named.or_else(|| self.get(Name::Family(family)));
+        named.cloned().unwrap_or_else(|| match self.all {
+            true => Choice::Topic(default_topic(family)),
+            false => Choice::DeadLetters,
+        })
+    }
+}
+
+impl Name {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Family(family) => family.into(),
+            Self::Event(name) => name,
+        }
+    }
+
+    /// What can be written for it.
+    fn examples(self) -> String {
+        let name = self.text();
+        let family = match self {
+            Self::Family(family) => Some(family),
+            Self::Event(name) => {
+                let mut events = EVENTS.iter();
+                let found = events.find(|event| event.name == name);
+                found.map(|event| event.family)
+            }
+        };
+        let topic = family.map_or_else(String::new, default_topic);
+        format!("{name}={topic}, {name}=dead-letter or {name}=discard")
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Topic(topic) => f.write_str(topic),
+            word => {
+                let mut words = WORDS.iter();
+                let found = words.find(|(_, choice)| choice == word);
+                f.write_str(found.map_or("", |(word, _)| word))
+            }
+        }
+    }
+}
+
+/// The topic of a family with `all`.
+fn default_topic(family: Family) -> String {
+    format!("zim.{family}")
+}
+
+/// The family or the event of this name, or what is wrong with it; and which of them it may mean.
+fn named(name: &str) -> (Option<Name>, Result<Name, String>) {
+    if let Some(name) = exactly(name) {
+        return (Some(name), Ok(name));
+    }
+    if name.is_empty() {
+        let problem = "an entry has no name in front of =; write as in group=zim.group";
+        return (None, Err(problem.to_owned()));
+    }
+    // Names of callbacks that are not published, before the names that they resemble.
+    if name == BEFORE_SEND_MESSAGE {
+        let problem = format!(
+            "{name} is a question of the sender, which is answered and not published; remove it, and set the answer with ZIM2KAFKA_BEFORE_SEND"
+        );
+        return (None, Err(problem));
+    }
+    let lower = name.to_ascii_lowercase();
+    if let Some(meant) = exactly(&lower) {
+        let problem = format!("{name:?} is in the wrong case; write {}", meant.text());
+        return (Some(meant), Err(problem));
+    }
+    let has_alias = EVENTS.iter().find(|event| event.aliases.contains(&name));
+    if let Some(event) = has_alias {
+        let problem = format!(
+            "{name:?} is another name of {}, which records have; write {}",
+            event.name, event.name
+        );
+        return (Some(Name::Event(event.name)), Err(problem));
+    }
+    let families = Family::VARIANTS.iter().map(|family| <&str>::from(*family));
+    let known: Vec<&str> = families
+        .clone()
+        .chain(EVENTS.iter().map(|event| event.name))
+        .collect();
+    let typed = lower.replace(['-', '.', ' '], "_");
+    let meant = nearest(&typed, known).and_then(exactly);
+    let problem = match meant {
+        Some(meant) => format!(
+            "{name:?} is neither a family nor an event; did you mean {}?",
+            meant.text()
+        ),
+        None => format!(
+            "{name:?} is neither a family nor an event; write {}, or an event such as group_exit",
+            families.collect::<Vec<_>>().join(", ")
+        ),
+    };
+    (meant, Err(problem))
+}
+
+fn exactly(name: &str) -> Option<Name> {
+    let family = Family::from_str(name).ok().map(Name::Family);
+    let event = || EVENTS.iter().find(|event| event.name == name);
+    family.or_else(|| event().map(|event| Name::Event(event.name)))
+}
+
+/// Whether a topic of this name is probably a mistyped word. The events would be published to it.
+fn is_nearly(text: &str, word: &str) -> bool {
+    let letters = |text: &str| text.to_ascii_lowercase().replace(['-', '_', '.', ' '], "");
+    strsim::damerau_levenshtein(&letters(text), &letters(word)) <= 1
+}
+
+/// What is wrong with the name of a topic.
+fn check_topic_name(name: &str) -> Result<(), String> {
+    const WRITE: &str = "write 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', as in zim.events";
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let problem = match name {
+        "" => "is empty",
+        "." | ".." => "is a name that Kafka reserves",
+        // Records there would be read as offsets and transactions of others.
+        "__consumer_offsets" | "__transaction_state" => "is a topic of Kafka's own",
+        _ if name.len() > 249 => "is longer than 249 characters",
+        _ if !name.bytes().all(is_legal) => "has a character that no topic may have",
+        _ => return Ok(()),
+    };
+    Err(format!("{name:?} {problem}; {WRITE}"))
+}
+
+fn check_topic(variable: &'static str, name: &str) -> Result<(), ConfigError> {
+    check_topic_name(name).map_err(|problem| invalid(variable, problem))
+}
