@@ -26,6 +26,8 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let ports = serve.ports(&mut faults);
     let (settings, ports) = faults.finish(kafka.zip(ports))?;
     let mut findings = vec![Finding::ok("configuration", "valid")];
+    let warnings = serve.warnings().into_iter();
+    findings.extend(warnings.map(|text| Finding::warning("configuration", text)));
     let unknown = config::unknown_variables(&Cli::command()).into_iter();
     findings.extend(unknown.map(|text| Finding::warning("variables", text)));
     let properties = settings.properties.warnings().into_iter();

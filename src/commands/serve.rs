@@ -148,6 +148,9 @@ fn settings(
     faults.take(serve.spool.check_folder());
     let ports = serve.ports(&mut faults);
     let ((kafka, secrets), ports) = faults.finish(kafka.zip(secrets).zip(ports))?;
+    for warning in serve.warnings() {
+        tracing::warn!("{warning}");
+    }
     let (secrets, secrets_file) = secrets;
     let (certificate, certificate_files) = ports.certificate.unzip();
     Ok(ServerSettings {

@@ -32,6 +32,10 @@ impl ServeArgs {
         let callbacks = faults.take(callbacks);
         let certificate = faults.take(self.connections.certificate());
         let spool = faults.take(self.spool.settings(&self.deadlines));
+        // The faults of the routes are those of Kafka's settings.
+        if let Ok(routes) = self.kafka.routes() {
+            faults.take(self.check_unit(&routes));
+        }
         Some(PortSettings {
             callbacks: callbacks?,
             certificate: certificate?,

@@ -19,6 +19,7 @@ mod file;
 mod source;
 mod suggestions;
 mod topics;
+mod units;
 mod values;
 
 use std::fs;

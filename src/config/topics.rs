@@ -1,6 +1,6 @@
 //! `ZIM2KAFKA_TOPICS`: which topic each event goes to.
 
-use std::str::FromStr;
+use std::fmt;
 
 use strum::VariantArray;
 
@@ -232,6 +232,7 @@ impl Chosen<'_> {
         let is_used = list.all && list.get(Name::Family(*family)).is_none();
         is_used.then(|| {
             let topic = self.dead_letter_topic;
+            let family = <&str>::from(*family);
             let text = format!(
                 "{ALL} stands for {family}={topic} too, which is the topic of dead letters ({DEAD_LETTER_TOPIC}); add {family}=dead-letter or {family}= with another topic, or set {DEAD_LETTER_TOPIC}=zim.dead-letter"
             );
@@ -267,19 +268,20 @@ impl Chosen<'_> {
             Err(contradiction(TOPICS, TOPIC, text))
         };
         let own = self.topic;
+        let family = <&str>::from(OF_JOIN);
         match list.get(Name::Family(OF_JOIN)) {
             None if list.all => Ok(list.choice_of(JOIN, OF_JOIN)),
             None => Ok(default()),
             Some(Choice::Topic(topic)) if list.all => Ok(Choice::Topic(topic.clone())),
             Some(Choice::Topic(topic)) => ask(
-                &format!("{OF_JOIN}={topic}"),
+                &format!("{family}={topic}"),
                 topic,
                 "for one topic with the other events of the group",
                 own,
                 "for the topic that it had",
             ),
             Some(word) => ask(
-                &format!("{OF_JOIN}={word}"),
+                &format!("{family}={word}"),
                 &word.to_string(),
                 "for the same",
                 own,
@@ -331,8 +333,8 @@ impl Name {
     }
 }
 
-impl std::fmt::Display for Choice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic(topic) => f.write_str(topic),
             word => {
@@ -346,7 +348,7 @@ impl std::fmt::Display for Choice {
 
 /// The topic of a family with `all`.
 fn default_topic(family: Family) -> String {
-    format!("zim.{family}")
+    format!("zim.{}", <&str>::from(family))
 }
 
 /// The family or the event of this name, or what is wrong with it; and which of them it may mean.
@@ -399,9 +401,10 @@ fn named(name: &str) -> (Option<Name>, Result<Name, String>) {
 }
 
 fn exactly(name: &str) -> Option<Name> {
-    let family = Family::from_str(name).ok().map(Name::Family);
-    let event = || EVENTS.iter().find(|event| event.name == name);
-    family.or_else(|| event().map(|event| Name::Event(event.name)))
+    let mut families = Family::VARIANTS.iter().copied().map(Name::Family);
+    let mut events = EVENTS.iter().map(|event| Name::Event(event.name));
+    let is_it = |known: &Name| known.text() == name;
+    families.find(is_it).or_else(|| events.find(is_it))
 }
 
 /// Whether a topic of this name is probably a mistyped word. The events would be published to it.

@@ -2,7 +2,7 @@
 
 use crate::event::{EVENTS, Routes, Target};
 
-use super::read_well;
+use super::{Faults, read_well, variable_of};
 
 const WRITE: &str = "write 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', as in zim.events";
 
@@ -76,7 +76,7 @@ fn all_is_a_topic_for_each_family_in_the_order_of_the_families() {
     );
     assert_eq!(written.event_topics(), topics);
     for event in EVENTS {
-        let topic = format!("zim.{}", event.family);
+        let topic = format!("zim.{}", <&str>::from(event.family));
         assert_eq!(place(&all, event.name), topic);
         assert_eq!(place(&written, event.name), topic);
     }
@@ -357,4 +357,47 @@ fn a_topic_that_another_setting_overrides_is_a_warning() {
     ] {
         assert_eq!(warning(flags), None, "{flags:?}");
     }
+}
+
+#[test]
+fn a_unit_of_timestamps_that_excludes_a_family_with_a_topic_is_refused() {
+    let refused = |flags: &[&str]| {
+        let serve = read_well(flags).serve;
+        let routes = serve.kafka.routes().expect("valid");
+        let families = serve.check_unit(&routes).err().map(|error| {
+            assert_eq!(error.variable, "ZIM2KAFKA_TIMESTAMP_UNIT");
+            let (_, families) = error.problem.split_once("401: ").expect("the families");
+            let (families, _) = families.split_once(';').expect("what to write");
+            families.to_owned()
+        });
+        families.unwrap_or_default()
+    };
+    for (unit, topics, expected) in [
+        ("auto", "all", ""),
+        ("ms", "all", "message, user"),
+        ("s", "all", "group, room"),
+        ("ms", "bot_msg=b", "message"),
+        ("s", "room_exit=b,group_join=discard", "room"),
+        ("ms", "group=g,group_join=g,room=r", ""),
+        ("s", "message=m,user=u,group_join=dead-letter", ""),
+        // Joins have a topic, whether it is named or not.
+        ("s", "message=m", "group"),
+        // The pages do not specify the unit of calls.
+        ("ms", "call=c", ""),
+        ("s", "call=c,group_join=discard", ""),
+    ] {
+        let flags = ["--timestamp-unit", unit, "--topics", topics];
+        assert_eq!(refused(&flags), expected, "{flags:?}");
+    }
+    // As before there were other events.
+    assert_eq!(refused(&["--timestamp-unit=s"]), "");
+    for (unit, count) in [("auto", 0), ("s", 1), ("ms", 1)] {
+        let warnings = read_well(&["--timestamp-unit", unit]).serve.warnings();
+        assert_eq!(warnings.len(), count, "{warnings:?}");
+    }
+    let mut faults = Faults::default();
+    let serve = read_well(&["--timestamp-unit=ms", "--topics=all"]).serve;
+    serve.ports(&mut faults);
+    let errors = faults.finish(Some(())).expect_err("refused");
+    assert_eq!(variable_of(errors), "ZIM2KAFKA_TIMESTAMP_UNIT");
 }
