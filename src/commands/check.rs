@@ -34,6 +34,7 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     findings.extend(properties.map(|text| Finding::warning("Kafka properties", text)));
     let certificate = ports.certificate.iter();
     findings.extend(certificate.flat_map(|(certificate, _)| certificate.findings()));
+    findings.extend(kafka::judge_routes(&settings.routes));
     let spool = ports.spool;
     findings.extend(match &spool {
         Some(spool) => spool::inspect(spool),

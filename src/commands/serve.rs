@@ -13,8 +13,9 @@ use super::{Failure, ListenError, Stop, blocking, read_settings};
 use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs};
 use crate::delivery::{FEW_OPEN_FILES, max_kafka_files};
 use crate::event::Routes;
+use crate::finding::Finding;
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
-use crate::kafka::{EmbeddedKafka, KafkaSettings};
+use crate::kafka::{EmbeddedKafka, KafkaSettings, judge_routes};
 use crate::reload::Reload;
 use crate::server::{self, Listeners, ServerError, ServerSettings};
 use crate::spool::{self, SpoolSettings};
@@ -275,6 +276,7 @@ fn log_start(
         topic = routes.event_topics().join(","),
         "zim2kafka {} is listening", env!("CARGO_PKG_VERSION")
     );
+    judge_routes(routes).iter().for_each(Finding::log);
     if let Some(kafka) = embedded {
         tracing::warn!(
             brokers = kafka.brokers(),

@@ -32,7 +32,7 @@ pub use probe::{Reachability, Unreached, probe};
 pub(crate) use producer::{PARTITION_DEPTH, Producer, Report, Reports, SendError};
 pub use properties::{Place, Problem, Properties, PropertyError, REFUSED};
 pub(crate) use statistics::{Statistics, TopicStatistics};
-pub use topics::{Inspection, TopicUse, Topics};
+pub use topics::{Inspection, TopicUse, Topics, judge_routes};
 
 /// The largest message that a producer hands to Kafka, in bytes. A topic must accept this size.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;

@@ -129,7 +129,7 @@ fn settings_that_delete_change_or_reject_records_are_found_and_logged_once() {
         (
             "error",
             &topic,
-            "cleanup.policy is compact,delete: Kafka keeps only the last record of each group; set cleanup.policy=delete",
+            "cleanup.policy is compact,delete: Kafka keeps only the last record of each key; set cleanup.policy=delete",
         ),
         ("error", &topic, "retention.ms is 1000 (1 s): "),
         (

@@ -53,8 +53,13 @@ pub(super) struct Topic<'a> {
 /// Which records a topic gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Events. Their timestamps may be this far from now; `None` is any distance.
-    Events { tolerance: Option<Duration> },
+    /// Events. The timestamps of their callbacks may be this far from now; `None` is any distance.
+    Events {
+        tolerance: Option<Duration>,
+        /// Whether there are events whose own time is their timestamp. It may be as far from that of
+        /// the callback as that is from now.
+        has_own_times: bool,
+    },
     /// Dead letters, whose timestamp is the time at which the callback was received.
     DeadLetters,
 }
@@ -145,9 +150,9 @@ impl Topic<'_> {
             && policy.split(',').any(|policy| policy.trim() == "compact")
         {
             let kept = match self.content {
-                Content::Events { .. } => "the last record of each group",
+                Content::Events { .. } => "the last record of each key",
                 Content::DeadLetters => {
-                    "the last dead letter of each group and rejects those without a key"
+                    "the last dead letter of each key and rejects those without one"
                 }
             };
             findings.push(self.error(format!(
@@ -180,9 +185,9 @@ impl Topic<'_> {
     /// Kafka deletes a record by its timestamp, unless it replaces that.
     fn judge_retention(&self, retention: Duration, is_replaced: bool) -> Option<Finding> {
         let key = format!("retention.ms is {}", milliseconds(retention));
-        // An event may be as old as the tolerance when it is published.
+        // An event may be this old when it is published.
         let age = match self.content {
-            Content::Events { tolerance } if !is_replaced => tolerance,
+            Content::Events { .. } if !is_replaced => self.tolerance(),
             _ => Some(Duration::ZERO),
         };
         let is_short = retention < HOUR.max(age.unwrap_or_default());
@@ -282,7 +287,13 @@ impl Topic<'_> {
     ) -> Finding {
         let (events, fate) = self.rejected();
         let what = match self.content {
-            Content::Events { .. } => "ZIM2KAFKA_TIMESTAMP_TOLERANCE",
+            Content::Events {
+                has_own_times: false,
+                ..
+            } => "ZIM2KAFKA_TIMESTAMP_TOLERANCE",
+            Content::Events { .. } => {
+                "twice ZIM2KAFKA_TIMESTAMP_TOLERANCE, by which a message's time may differ from now"
+            }
             Content::DeadLetters => "a usual difference of clocks",
         };
         self.error(format!(
@@ -296,7 +307,10 @@ impl Topic<'_> {
     /// How far the timestamp of a record may be from now when Kafka gets it at once.
     fn tolerance(&self) -> Option<Duration> {
         match self.content {
-            Content::Events { tolerance } => tolerance,
+            Content::Events {
+                tolerance,
+                has_own_times,
+            } => tolerance.map(|tolerance| tolerance.saturating_mul(1 + u32::from(has_own_times))),
             Content::DeadLetters => Some(CLOCK_DIFFERENCE),
         }
     }

@@ -14,7 +14,10 @@ fn topic(tolerance: Option<Duration>) -> Topic<'static> {
     Topic {
         name: "t",
         partitions: &[SOUND; 4],
-        content: Content::Events { tolerance },
+        content: Content::Events {
+            tolerance,
+            has_own_times: false,
+        },
         spool_bytes: Some(1 << 30),
     }
 }
@@ -56,7 +59,7 @@ fn a_setting_that_deletes_changes_or_rejects_records_is_found() {
             "cleanup.policy",
             "compact",
             Error,
-            "is compact: Kafka keeps only the last record of each group; set cleanup.policy=delete",
+            "is compact: Kafka keeps only the last record of each key; set cleanup.policy=delete",
         ),
         (
             "cleanup.policy",
@@ -209,6 +212,13 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
     const AFTER: &str = "message.timestamp.after.max.ms";
     const DIFFERENCE: &str = "message.timestamp.difference.max.ms";
     let day = topic(Some(DAY));
+    let of_messages = |tolerance| Topic {
+        content: Content::Events {
+            tolerance,
+            has_own_times: true,
+        },
+        ..topic(None)
+    };
     let any = topic(None);
     let without_spool = Topic {
         spool_bytes: None,
@@ -237,6 +247,37 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
             &[],
             Error,
             "message.timestamp.after.max.ms is 3600000 (1 h), below",
+        ),
+        // A message's own time may be a tolerance from its callback's.
+        (
+            of_messages(Some(TOLERANCE)),
+            &[(AFTER, "1199999")],
+            Error,
+            "message.timestamp.after.max.ms is 1199999 (1199999 ms), below twice ZIM2KAFKA_TIMESTAMP_TOLERANCE, by which a message's time may differ from now (20 min)",
+        ),
+        (
+            of_messages(Some(TOLERANCE)),
+            &[(AFTER, "1200000"), (BEFORE, "606000000")],
+            Ok,
+            "",
+        ),
+        (
+            of_messages(Some(TOLERANCE)),
+            &[(BEFORE, "605999999")],
+            Warning,
+            "set message.timestamp.before.max.ms=606000000 or more",
+        ),
+        (
+            of_messages(Some(DAY)),
+            &[(AFTER, "172800000"), ("retention.ms", "172799999")],
+            Error,
+            "retention.ms",
+        ),
+        (
+            of_messages(None),
+            &[for_ever],
+            Warning,
+            "but ZIM2KAFKA_TIMESTAMP_TOLERANCE is off",
         ),
         // Kafka's own default limits timestamps that lie ahead.
         (
@@ -321,7 +362,7 @@ fn the_tolerance_and_the_spool_decide_which_limits_are_enough() {
             dead_letters,
             &[("cleanup.policy", "compact")],
             Error,
-            "rejects those without a key",
+            "rejects those without one",
         ),
     ] {
         let (found, said) = finding(topic, changed);

@@ -4,6 +4,7 @@
 //! weaken a promise are reported.
 
 mod findings;
+mod routing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::consumer::QuietContext;
 use super::rights::may_write;
 use super::topic_settings::{Content, Partition, Settings, Topic};
 use super::{CreateTopics, Error, KafkaSettings};
-use crate::event::Routes;
+use crate::event::{Routes, Target};
 use crate::finding::Finding;
 use crate::spool::SpoolSettings;
 use findings::{
@@ -25,6 +26,8 @@ use findings::{
     judge_producer_expiration, judge_replication, judge_round_trip, to_be_created, undescribed,
     unread,
 };
+use routing::judge_partitions;
+pub use routing::judge_routes;
 
 /// The time for Kafka's answer to one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +62,7 @@ pub struct TopicUse {
 
 /// The result of an inspection.
 pub struct Inspection {
-    /// All findings, in the order of [`Routes::topics`].
+    /// All findings, in the order of [`Routes::topics`]; at the end that about all of them.
     pub findings: Vec<Finding>,
     /// Whether a topic of events exists.
     pub topic_found: bool,
@@ -106,8 +109,9 @@ impl Topics {
         let producer_expiration = producer_expiration.unwrap_or(DEFAULT_PRODUCER_EXPIRATION);
         let has_spool = usage.spool.is_some();
         findings.extend(judge_producer_expiration(producer_expiration, has_spool));
-        let mut topic_found = false;
+        let (mut topic_found, mut partition_counts) = (false, Vec::new());
         for (place, name) in self.routes.topics().enumerate() {
+            let is_of_events = place < self.routes.event_topics().len();
             let mut found = self.describe(name).await?;
             if let (Err(TOPIC_MISSING), Some(create)) = (&found, self.create) {
                 if let Err(failed) = self.create(name, create).await {
@@ -116,17 +120,21 @@ impl Topics {
                 }
                 if self.validate_only {
                     findings.extend(to_be_created(name, create));
+                    let count = usize::try_from(create.partitions).unwrap_or_default();
+                    partition_counts.extend(is_of_events.then_some((name, count)));
                     continue;
                 }
                 found = self.describe_new(name).await?;
             }
-            let is_of_events = place < self.routes.event_topics().len();
             topic_found |= found.is_ok() && is_of_events;
             match found {
                 Ok(partitions) => {
+                    partition_counts.extend(is_of_events.then_some((name, partitions.len())));
+                    let mut kinds = self.routes.events_of(Target::Topic(place));
                     let content = match is_of_events {
                         true => Content::Events {
                             tolerance: usage.timestamp_tolerance,
+                            has_own_times: kinds.any(|kind| kind.own_time.is_some()),
                         },
                         false => Content::DeadLetters,
                     };
@@ -142,6 +150,7 @@ impl Topics {
                 Err(code) => findings.push(undescribed(name, code, self.create.is_some())),
             }
         }
+        findings.extend(judge_partitions(&partition_counts));
         Ok(Inspection {
             findings,
             topic_found,
