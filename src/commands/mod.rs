@@ -174,7 +174,7 @@ impl Failure {
             Self::Config(_)
             | Self::Usage(_)
             | Self::Arguments
-            | Self::Server(ServerError::Delivery(StartError::NoTopic { .. })) => 2,
+            | Self::Server(ServerError::Delivery(StartError::NoTopic(_))) => 2,
             Self::StdoutClosed => 0,
             _ => 1,
         }

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
-use crate::event::{Record, Routes};
+use crate::event::{EVENTS, Record, Routes};
 use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, Spool};
@@ -99,35 +99,55 @@ pub enum StartError {
     #[error("cannot start the {0} thread")]
     Thread(&'static str, #[source] io::Error),
     /// The spool holds events that have no topic.
-    #[error(
-        "the spool holds {rows} records of the event {event:?}, which has no topic; nothing was changed. Start the version that stored them, or give the event its topic again"
-    )]
-    NoTopic {
-        /// The name of the event.
-        event: String,
-        /// How many records it has.
-        rows: usize,
-    },
+    #[error("{}", no_topic(.0))]
+    NoTopic(Vec<(String, usize)>),
+}
+
+/// The message about events that have no topic, with the number of rows of each.
+fn no_topic(events: &[(String, usize)]) -> String {
+    let rows = events
+        .iter()
+        .map(|(event, rows)| format!("{rows} of {event:?}"));
+    let rows = rows.collect::<Vec<_>>().join(", ");
+    let is_known = |event: &str| EVENTS.iter().any(|kind| kind.name == event);
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        (events.iter().map(|(event, _)| event.as_str())).partition(|event| is_known(event));
+    let mut steps = Vec::new();
+    if !known.is_empty() {
+        let entries: Vec<_> = known.iter().map(|event| format!("{event}=TOPIC")).collect();
+        steps.push(format!(
+            "set ZIM2KAFKA_TOPICS={}, beside its other entries, with the topics that they had",
+            entries.join(",")
+        ));
+    }
+    if !unknown.is_empty() {
+        steps.push(format!(
+            "start the version that stored {}, which this one does not know",
+            unknown.join(", ")
+        ));
+    }
+    format!(
+        "the spool holds records of events that have no topic ({rows}); nothing was changed. To publish them, {}",
+        steps.join("; ")
+    )
 }
 
 /// The backlog of each topic, by its place.
 fn backlogs(routes: &Routes, spool: &mut Spool) -> Result<BTreeMap<usize, Backlog>, StartError> {
     let mut backlogs = BTreeMap::<usize, Backlog>::new();
+    let mut lost = Vec::new();
     for (event, backlog) in spool.take_backlogs() {
-        let place = routes.place_of(event.as_deref());
-        match (place, event) {
-            (Some(place), _) => backlogs.entry(place).or_default().merge(backlog),
+        match routes.place_of(event.as_deref()) {
+            Some(place) => backlogs.entry(place).or_default().merge(backlog),
             // Those that Kafka has rejected become dead letters.
-            (None, _) if backlog.rows == 0 => {}
-            (None, event) => {
-                return Err(StartError::NoTopic {
-                    event: event.unwrap_or_default(),
-                    rows: backlog.rows,
-                });
-            }
+            None if backlog.rows == 0 => {}
+            None => lost.push((event.unwrap_or_default(), backlog.rows)),
         }
     }
-    Ok(backlogs)
+    match lost.is_empty() {
+        true => Ok(backlogs),
+        false => Err(StartError::NoTopic(lost)),
+    }
 }
 
 impl Delivery {

@@ -162,35 +162,63 @@ fn judge_topic(records: &[TestRecord], event: &str, expected: impl Fn(u64) -> bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_in_the_spool_that_has_no_topic_ends_the_start_and_stays() {
+async fn events_in_the_spool_that_have_lost_their_topic_end_the_start_and_stay() {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let settings = KafkaSettings {
         brokers: "127.0.0.1:1".to_owned(),
         properties: Properties::default(),
-        routes: Routes::new([("good", "good")], "dead"),
+        routes: Routes::new(
+            ["good", "group_exit", "send_msg"].map(|event| (event, "events")),
+            "dead",
+        ),
         create_topics: None,
     };
     let start = || Delivery::start(&settings, Some(open_spool(folder.path())), &Arc::default());
     let delivery = blocking(start).expect("it starts");
-    for number in 0..3 {
-        let ticket = delivery.enqueue(record("good", number)).expect("space");
+    for number in 0..6 {
+        let event = ["good", "group_exit", "group_exit", "send_msg"][number as usize % 4];
+        let ticket = delivery.enqueue(record(event, number)).expect("space");
         ticket.wait().await;
     }
     blocking(|| delivery.stop());
     drop(delivery);
 
-    let variables = [
-        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret"),
-        ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
-        ("ZIM2KAFKA_SPOOL_DIR", folder.path().to_str().expect("text")),
-    ];
-    let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let arguments = [&["serve"][..], &ports].concat();
-    let ended = blocking(|| Process::start(zim2kafka(&arguments, &variables)).end());
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    let says = "3 records of the event \"good\", which has no topic";
-    assert!(ended.stderr.contains(says), "{ended:?}");
-    assert_eq!(open_spool(folder.path()).records(), (3, 0));
+    let of_good = "start the version that stored good, which this one does not know";
+    let beside = "beside its other entries, with the topics that they had";
+    for (topics, rows, step) in [
+        (
+            "",
+            r#"(2 of "good", 3 of "group_exit", 1 of "send_msg")"#,
+            format!("set ZIM2KAFKA_TOPICS=group_exit=TOPIC,send_msg=TOPIC, {beside}; {of_good}"),
+        ),
+        (
+            "all,group_exit=discard",
+            r#"(2 of "good", 3 of "group_exit")"#,
+            format!("set ZIM2KAFKA_TOPICS=group_exit=TOPIC, {beside}; {of_good}"),
+        ),
+        (
+            "all,message=dead-letter",
+            r#"(2 of "good", 1 of "send_msg")"#,
+            format!("set ZIM2KAFKA_TOPICS=send_msg=TOPIC, {beside}; {of_good}"),
+        ),
+        ("all", r#"(2 of "good")"#, of_good.to_owned()),
+    ] {
+        let variables = [
+            ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret"),
+            ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
+            ("ZIM2KAFKA_SPOOL_DIR", folder.path().to_str().expect("text")),
+            ("ZIM2KAFKA_TOPICS", topics),
+        ];
+        let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let arguments = [&["serve"][..], &ports].concat();
+        let ended = blocking(|| Process::start(zim2kafka(&arguments, &variables)).end());
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let says = format!(
+            "the spool holds records of events that have no topic {rows}; nothing was changed. To publish them, {step}"
+        );
+        assert!(ended.stderr.contains(&says), "{says}: {ended:?}");
+        assert_eq!(open_spool(folder.path()).records(), (6, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
