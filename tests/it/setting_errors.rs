@@ -62,6 +62,9 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("MAX_CONNECTIONS", "0", r#""0" is not a number from 1 to 1000000"#, "write 4096"),
     ("MAX_CONNECTIONS_PER_ADDRESS", "few", r#""few" is not a number from 1 to 1000000"#, "write 100, or off"),
     ("ALLOWED_NETWORKS", "::1,10.0.0.1/33", r#""10.0.0.1/33" is not a network"#, NETWORKS),
+    ("TOPICS", "grup=g", r#""grup" is neither a family nor an event"#, "did you mean group?"),
+    ("TOPICS", "all,user=a/b", r#""user=a/b": "a/b" has a character that no topic may have"#, TOPIC),
+    ("TOPICS", "all,before_send_msg=discard", "before_send_msg is a question of the sender, which is answered and not published", "remove it, and set the answer with ZIM2KAFKA_BEFORE_SEND"),
     ("CREATE_TOPICS", "yes", r#""yes" is neither true nor false"#, "write true"),
     ("TOPIC_PARTITIONS", "0", r#""0" is not a number from 1 to 10000"#, "write 12"),
     ("TOPIC_REPLICATION", "101", r#""101" is not a number from 1 to 100"#, "write 3"),
@@ -116,32 +119,36 @@ fn a_value_that_cannot_be_meant_is_refused_with_what_to_write() {
 fn every_command_reports_all_faults_in_one_run() {
     let log = ("ZIM2KAFKA_LOG", "verbose");
     let level = format!(r#"ZIM2KAFKA_LOG: "verbose" is not a level; {LEVELS}"#);
-    let three = [
+    let bad = [
         log,
         ("ZIM2KAFKA_BODY_LIMIT", "x"),
         ("ZIM2KAFKA_SPOOL_AFTER", "y"),
         ("ZIM2KAFKA_TOPIC", "a b"),
+        ("ZIM2KAFKA_TOPICS", "room=r,x=y,user"),
     ];
     let body = r#"ZIM2KAFKA_BODY_LIMIT: "x" is not a size; write 512KiB"#;
     let spool = r#"ZIM2KAFKA_SPOOL_AFTER: "y" is not a duration; write 250ms"#;
     let topic =
         format!(r#"ZIM2KAFKA_TOPIC: "a b" has a character that no topic may have; {TOPIC}"#);
+    let unknown = r#"ZIM2KAFKA_TOPICS: "x" is neither a family nor an event; write group, room, message, call, user, or an event such as group_exit"#;
+    let empty = r#"ZIM2KAFKA_TOPICS: "user" has no topic; write user=zim.user, user=dead-letter or user=discard"#;
     for (command, missing) in [
         ("serve", &[NO_BROKERS, NO_SECRETS][..]),
         ("check", &[NO_BROKERS, NO_SECRETS]),
         ("demo", &[]),
     ] {
-        let ended = run(&[command], &three);
+        let ended = run(&[command], &bad);
         let mut found = faults(&ended);
         found.sort_unstable();
-        let mut expected = vec![level.as_str(), body, spool, &topic];
+        let mut expected = vec![level.as_str(), body, spool, &topic, unknown, empty];
         expected.extend(missing);
         expected.sort_unstable();
         assert_eq!(found, expected, "{command}");
     }
-    let ended = run(&["tail", "--count=x"], &three);
+    let ended = run(&["tail", "--count=x"], &bad);
     let count = r#"--count: "x" cannot be used (invalid digit found in string); write a number, such as 10"#;
-    assert_eq!(faults(&ended), [count, &level, NO_BROKERS, &topic]);
+    let expected = [count, &level, NO_BROKERS, &topic, unknown, empty];
+    assert_eq!(faults(&ended), expected);
     let ended = run(&["send", "--rate=0", "--url=zim", "--duration=5"], &[log]);
     let url = "--url: is not a URL with a host; write http://host:port/path";
     let rate = "--rate: is not a number from 0.001 on; write 10";
@@ -267,7 +274,7 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
             "is not a flag of this command; did you mean --kafka-brokers?".to_owned(),
         ),
         (
-            "--topics",
+            "--schema-registry",
             "is not built into this version; remove it".to_owned(),
         ),
         (
@@ -336,7 +343,6 @@ fn a_flag_that_is_used_wrongly_is_named() {
 #[test]
 fn a_setting_of_a_feature_that_is_not_built_is_refused() {
     for name in [
-        "TOPICS",
         "OMIT",
         "SCHEMA_REGISTRY",
         "SCHEMA_REGISTRY_AUTH",

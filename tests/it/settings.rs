@@ -54,6 +54,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("KAFKA_BROKERS", ":", "b:9092"),
     ("KAFKA_PROPERTIES_FILE", "/no/such/file", "/dev/null"),
     ("TOPIC", "a b", "t"),
+    ("TOPICS", "grup=g", "all,message=discard"),
     ("DEAD_LETTER_TOPIC", "a b", "d"),
     ("CREATE_TOPICS", "maybe", "true"),
     ("TOPIC_PARTITIONS", "0", "1"),
@@ -233,12 +234,55 @@ fn settings_that_contradict_each_other_are_refused() {
         "ZIM2KAFKA_DEAD_LETTER_TOPIC",
     );
     is_refused(
+        &serve(&["--topics=all", "--timestamp-unit=ms"], &[]),
+        "ZIM2KAFKA_TIMESTAMP_UNIT",
+    );
+    is_refused(
         &serve(&["--drain-delay=5s", "--stop-deadline=5s"], &[]),
         "ZIM2KAFKA_STOP_DEADLINE",
     );
     let ended = serve(&["--callback-path=geheim"], &[]);
     is_refused(&ended, "ZIM2KAFKA_CALLBACK_PATH");
     assert!(!ended.stderr.contains("geheim"), "{ended:?}");
+}
+
+/// Whether ZIM2KAFKA_TOPIC is set decides, and not its value.
+#[test]
+fn the_topic_of_group_join_is_open_only_if_no_setting_names_it() {
+    let group = ("ZIM2KAFKA_TOPICS", "group=zim.group");
+    let default = ("ZIM2KAFKA_TOPIC", "zim.group-joined");
+    for (arguments, variables) in [
+        (&[][..], &[group][..]),
+        (&[], &[group, ("ZIM2KAFKA_TOPIC", "")]),
+        (&["--topics=group=discard"], &[]),
+    ] {
+        let ended = serve(arguments, variables);
+        is_refused(&ended, "ZIM2KAFKA_TOPICS");
+        assert!(ended.stderr.contains(",group_join="), "{ended:?}");
+    }
+    is_taken(&serve(&[], &[group, default]));
+    is_taken(&serve(&["--topic=zim.group-joined"], &[group]));
+    is_taken(&serve(&["--topics=group=g,group_join=g"], &[group]));
+    // A consequence is not reported.
+    let ended = serve(&["--topic='t'"], &[group]);
+    is_refused(&ended, "ZIM2KAFKA_TOPIC");
+    assert!(!ended.stderr.contains("group_join="), "{ended:?}");
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let warnings = |variables: &[(&str, &str)]| {
+        let ended = serve(&[], variables);
+        is_taken(&ended);
+        let lines = ended.stderr.lines().filter(|line| line.contains("WARN"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (topic, unit) = (("ZIM2KAFKA_TOPIC", "t"), ("ZIM2KAFKA_TIMESTAMP_UNIT", "ms"));
+    let found = warnings(&[topic, ("ZIM2KAFKA_TOPICS", "group_join=j"), unit]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("ZIM2KAFKA_TOPIC is t, but ZIM2KAFKA_TOPICS has group_join=j"));
+    assert!(found[1].contains("ZIM2KAFKA_TIMESTAMP_UNIT is ms"));
+    assert_eq!(warnings(&[topic, ("ZIM2KAFKA_TOPICS", "all")]), [""; 0]);
 }
 
 #[test]
