@@ -132,6 +132,7 @@ impl CallbackService {
         };
         let ticket = match self.intake.accept(&raw).map_err(Problem::Refused)? {
             Accepted::Passed => return Ok(Answer::Passed),
+            Accepted::Discarded => return Ok(Answer::Discarded),
             Accepted::Pending(ticket) => ticket,
             Accepted::Duplicate(event_id) => {
                 return Ok(Answer::Durable(Outcome::Duplicate, event_id));
@@ -211,6 +212,8 @@ fn check_header(headers: &HeaderMap) -> Result<(), Problem> {
 enum Answer {
     /// To `before_send_msg`: no opinion, as on ZEGOCLOUD's page "Message not sent yet".
     Passed,
+    /// The operator discards the event.
+    Discarded,
     /// The event is stored durably.
     Durable(Outcome, Uuid),
 }
@@ -219,6 +222,7 @@ impl Answer {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Passed => Outcome::Passed,
+            Self::Discarded => Outcome::Discarded,
             Self::Durable(outcome, _) => *outcome,
         }
     }
@@ -228,6 +232,7 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let body = match self {
             Self::Passed => r#"{"result":0}"#.to_owned(),
+            Self::Discarded => r#"{"status":"discarded"}"#.to_owned(),
             Self::Durable(outcome, event_id) => {
                 let status: &str = outcome.into();
                 format!(r#"{{"status":"{status}","event_id":"{event_id}"}}"#)

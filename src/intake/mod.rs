@@ -56,6 +56,8 @@ pub struct Intake {
 pub enum Accepted {
     /// It asks whether a message may be sent. It is answered with `{"result":0}` and not stored.
     Passed,
+    /// The operator discards its event. It is answered and not stored.
+    Discarded,
     /// Its record is in the queue, now or since an earlier request. The ticket resolves once it is
     /// durable.
     Pending(Arc<Ticket>),
@@ -110,7 +112,7 @@ impl Intake {
     }
 
     /// Accepts one callback: decodes it, authenticates it, turns it into a record and adds that to
-    /// its queue, unless it is only a question or has been accepted before.
+    /// its queue, unless it is only a question, is discarded or has been accepted before.
     ///
     /// # Errors
     ///
@@ -125,6 +127,9 @@ impl Intake {
             return Ok(Accepted::Passed);
         }
         let kind = event::kind_of(&callback);
+        if (kind.as_ref()).is_ok_and(|kind| self.target_of(kind) == Target::Discard) {
+            return Ok(Accepted::Discarded);
+        }
         let record = self
             .check_age(&callback)
             .and_then(|()| self.published(&callback, &kind))
@@ -174,6 +179,10 @@ impl Intake {
         }
     }
 
+    fn target_of(&self, kind: &Kind) -> Target {
+        self.delivery.routes().target_of(kind.name)
+    }
+
     /// The event of the callback, if it has a topic.
     fn published(
         &self,
@@ -181,7 +190,7 @@ impl Intake {
         kind: &Result<&'static Kind, Unpublishable>,
     ) -> Result<&'static Kind, Unpublishable> {
         let kind = kind.clone()?;
-        match self.delivery.routes().target_of(kind.name) {
+        match self.target_of(kind) {
             Target::Topic(_) => Ok(kind),
             Target::DeadLetters | Target::Discard => Err(event::unsupported(callback)),
         }

@@ -20,10 +20,14 @@ fn intake() -> Intake {
 }
 
 fn intake_at(brokers: &str) -> Intake {
+    intake_with(brokers, Routes::new([(GROUP_JOIN, "joined")], "dead"))
+}
+
+fn intake_with(brokers: &str, routes: Routes) -> Intake {
     let kafka = KafkaSettings {
         brokers: brokers.to_owned(),
         properties: Properties::default(),
-        routes: Routes::new([(GROUP_JOIN, "joined")], "dead"),
+        routes,
         create_topics: None,
     };
     let settings = IntakeSettings {
@@ -62,7 +66,7 @@ fn callback(received_at: i64, fields: &Value) -> RawCallback {
 fn on_its_way(intake: &Intake, raw: &RawCallback) -> Arc<Ticket> {
     match intake.accept(raw) {
         Ok(Accepted::Pending(ticket)) => ticket,
-        Ok(Accepted::Passed | Accepted::Duplicate(_)) => panic!("it is not on its way"),
+        Ok(_) => panic!("it is not on its way"),
         Err(refusal) => panic!("it is refused: {refusal}"),
     }
 }
@@ -97,6 +101,72 @@ fn freshness_ends_one_millisecond_behind_the_tolerance_on_either_side() {
     // The farthest that thirteen digits reach does not overflow anything.
     for received_at in [i64::MAX, 0] {
         assert!(stale(&intake, &callback(received_at, &json!({}))).is_some());
+    }
+}
+
+/// Of which callbacks of an event are discarded, its name and its fields decide alone.
+#[test]
+fn every_authentic_callback_of_a_discarded_event_is_dropped_and_no_other() {
+    let routes = Routes::new([("group_exit", "left")], "dead");
+    let routes = routes.discarding(["send_msg", "group_join", "room_create"]);
+    let intake = intake_with("127.0.0.1:1", routes);
+    let late = THEN + TOLERANCE + 1;
+    let discarded = [
+        callback(THEN, &json!({})),
+        // Valid or not, fresh or not, under every name.
+        callback(THEN, &json!({"new_user_ids": 1})),
+        callback(late, &json!({})),
+        callback(late, &json!({"event": "Apply_join_group", "group_id": ""})),
+        callback(THEN, &json!({"event": "group_destroy"})),
+        callback(THEN, &json!({"event": "send_msg"})),
+        callback(late, &json!({"event": "zim_send_msg", "msg_body": 1})),
+        callback(THEN, &json!({"event": "room_create", "room_id": "r"})),
+    ];
+    for raw in &discarded {
+        // Retries too.
+        for _ in 0..2 {
+            let answer = intake.accept(raw);
+            assert!(matches!(answer, Ok(Accepted::Discarded)), "{:?}", raw.body);
+        }
+    }
+    assert!(metric(&intake, "zim2kafka_reused_signatures_total 0"));
+    let kept = [
+        callback(THEN, &json!({"event": "bot_msg"})),
+        callback(THEN, &json!({"event": "group_exit"})),
+        callback(THEN, &json!({"event": "group_joined"})),
+        callback(THEN, &json!({"event": 1})),
+        // Of another product of ZEGOCLOUD.
+        callback(THEN, &json!({"event": "room_create", "room_session_id": 1})),
+    ];
+    for raw in &kept {
+        on_its_way(&intake, raw);
+    }
+    let mut wrong = callback(THEN, &json!({"event": "send_msg"}));
+    wrong.body = String::from_utf8_lossy(&wrong.body)
+        .replace("350176", "350177")
+        .into();
+    let answer = intake.accept(&wrong);
+    assert!(matches!(answer, Err(Refusal::Unauthorized(_))));
+}
+
+#[test]
+fn an_event_without_a_topic_is_an_unsupported_one_under_the_name_that_it_came_with() {
+    let routes = Routes::new([(GROUP_JOIN, "joined")], "dead");
+    let intake = intake_with("127.0.0.1:1", routes);
+    for (event, detail) in [
+        ("room_enter", r#"the event is "room_enter""#),
+        ("create_group", r#"the event is "create_group""#),
+        ("no_event", r#"the event is "no_event""#),
+    ] {
+        let raw = callback(THEN, &json!({ "event": event, "room_id": "r" }));
+        let json = raw.json().expect("an object");
+        let unverified = json.decode().expect("an object");
+        let callback = intake.authenticate(&raw, unverified).expect("authentic");
+        let why = intake.published(&callback, &event::kind_of(&callback));
+        let why = why.map(|kind| kind.name).expect_err("no topic");
+        assert_eq!(why.reason, Reason::UnsupportedEvent);
+        assert_eq!(why.detail, detail);
+        on_its_way(&intake, &raw);
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Outcome {
     Duplicate,
     /// Durable as a dead letter.
     DeadLettered,
+    /// Of an event that the operator discards: not stored.
+    Discarded,
     /// A `before_send_msg`, answered and not stored.
     Passed,
     /// Neither a JSON object nor a form, or encoded.
