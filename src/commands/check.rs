@@ -4,6 +4,7 @@ use clap::CommandFactory;
 
 use super::{Cli, Failure, blocking, output};
 use crate::config::{self, Faults, ServeArgs};
+use crate::event::Omit;
 use crate::finding::{Finding, Level};
 use crate::kafka::{self, TopicUse, Topics, Unreached};
 use crate::spool;
@@ -35,6 +36,7 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     let certificate = ports.certificate.iter();
     findings.extend(certificate.flat_map(|(certificate, _)| certificate.findings()));
     findings.extend(kafka::judge_routes(&settings.routes));
+    findings.extend(judge_omit(&ports.omit, settings.routes.dead_letter_topic()));
     let spool = ports.spool;
     findings.extend(match &spool {
         Some(spool) => spool::inspect(spool),
@@ -94,6 +96,18 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
         return Err(Failure::Reported);
     }
     Ok(())
+}
+
+/// What is left out of records is still in dead letters.
+fn judge_omit(omit: &Omit, dead_letter_topic: &str) -> Option<Finding> {
+    (*omit != Omit::default()).then(|| {
+        Finding::warning(
+            "ZIM2KAFKA_OMIT",
+            format!(
+                "applies to records only: dead letters, in {dead_letter_topic} and in the spool, keep whole bodies; restrict who can read them, or send an event to discard"
+            ),
+        )
+    })
 }
 
 /// The finding about a broker that cannot be reached, with advice.

@@ -58,7 +58,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         connections: connections(&serve.connections)?,
         certificate: None,
         reload: Reload::default(),
-        intake: serve.callback.intake(secrets()),
+        intake: serve.callback.intake(secrets(), ports.omit),
         kafka: settings,
         spool: None,
         inspect_topics: false,

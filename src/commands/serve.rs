@@ -1,5 +1,6 @@
 //! `serve`: the service.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use super::{Failure, ListenError, Stop, blocking, read_settings};
 use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs};
 use crate::delivery::{FEW_OPEN_FILES, max_kafka_files};
-use crate::event::Routes;
+use crate::event::{EVENTS, Kind, Omit, Routes};
 use crate::finding::Finding;
 use crate::http::{ConnectionLimits, MAX_ADMIN_CONNECTIONS};
 use crate::kafka::{EmbeddedKafka, KafkaSettings, judge_routes};
@@ -59,7 +60,16 @@ pub(super) async fn run(args: Args, faults: Faults, stop: &Stop) -> Result<(), F
         );
     }
     let routes = settings.kafka.routes.clone();
-    let on_listening = || log_start(&serve, &routes, embedded.as_ref(), callbacks, admin);
+    let message_topics = topics_with_message_text(&routes, &settings.intake.omit);
+    let on_listening = || {
+        log_start(&serve, &routes, embedded.as_ref(), callbacks, admin);
+        if !message_topics.is_empty() {
+            tracing::info!(
+                "the text of chat messages is published to {}; ZIM2KAFKA_OMIT=content leaves it out",
+                message_topics.join(", ")
+            );
+        }
+    };
     server::run(settings, listeners, on_listening, stop.first()).await?;
     Ok(())
 }
@@ -163,7 +173,7 @@ fn settings(
             certificate: certificate_files,
             requests: Some(hangups),
         },
-        intake: serve.callback.intake(secrets),
+        intake: serve.callback.intake(secrets, ports.omit),
         kafka,
         spool: ports.spool,
         inspect_topics: !embedded,
@@ -292,9 +302,54 @@ fn log_start(
     }
 }
 
+/// The topics whose records have the text of messages.
+fn topics_with_message_text(routes: &Routes, omit: &Omit) -> Vec<String> {
+    let has_text = |kind: &&Kind| {
+        let mut fields = kind.fields.iter();
+        fields.any(|field| field.name == "msg_body" && !omit.leaves_out(field))
+    };
+    let topics = EVENTS.into_iter().filter(has_text);
+    let topics: BTreeSet<_> = topics
+        .filter_map(|kind| routes.topic_of(kind.name))
+        .collect();
+    topics.into_iter().map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_of_messages_is_published_where_one_has_a_topic_and_nothing_leaves_it_out() {
+        let routes = |events: &[(&'static str, &'static str)]| Routes::new(events.to_vec(), "dead");
+        let both = routes(&[("send_msg", "m"), ("bot_msg", "b"), ("room_exit", "r")]);
+        let of = |routes: &Routes, omit: Omit| topics_with_message_text(routes, &omit).join(" ");
+        let omit = Omit::default;
+        assert_eq!(of(&both, omit()), "b m");
+        let same = routes(&[("send_msg", "m"), ("bot_msg", "m")]);
+        assert_eq!(of(&same, omit()), "m");
+        assert_eq!(of(&routes(&[("room_exit", "m")]), omit()), "");
+        let one = routes(&[("send_msg", "m")]).discarding(["bot_msg"]);
+        assert_eq!(of(&one, omit()), "m");
+        let content = Omit {
+            content: true,
+            ..omit()
+        };
+        assert_eq!(of(&both, content), "");
+        let field = |name| Omit {
+            fields: BTreeSet::from([name]),
+            ..omit()
+        };
+        assert_eq!(of(&both, field("msg_body")), "");
+        // The text is still there.
+        assert_eq!(of(&both, field("payload")), "b m");
+        let user_name = Omit {
+            user_name: true,
+            extra: true,
+            ..omit()
+        };
+        assert_eq!(of(&both, user_name), "b m");
+    }
 
     #[test]
     fn connections_take_the_files_that_kafka_and_the_service_itself_do_not_need() {

@@ -128,6 +128,10 @@ pub struct CallbackArgs {
         value_parser = value(or_off(duration_in(DEADLINE_MIN..=Duration::MAX, "10m")))
     )]
     pub timestamp_tolerance: OrOff<Duration>,
+    /// What is left out of records: content (what people and apps wrote), user_name, extra, or single
+    /// fields such as msg_body
+    #[arg(long, env = "ZIM2KAFKA_OMIT", value_name = "NAME,…", value_parser = value(text))]
+    pub omit: Option<String>,
     /// Largest body; a larger one is answered 413; from 1KiB to 900000 bytes
     #[arg(
         long,

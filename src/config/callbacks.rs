@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     CALLBACK_SECRETS, CallbackArgs, ConfigError, ConfigErrors, ConnectionArgs, DeadlineArgs,
-    Faults, NOT_SET, SecretsArgs, ServeArgs, Source, contradiction, file, invalid, variable,
+    Faults, NOT_SET, SecretsArgs, ServeArgs, Source, contradiction, file, invalid, omit, variable,
 };
 use crate::callback::Secrets;
 use crate::event::Omit;
@@ -18,6 +18,8 @@ use crate::spool::SpoolSettings;
 pub struct PortSettings {
     /// The callback port.
     pub callbacks: CallbackSettings,
+    /// What is left out of records.
+    pub omit: Omit,
     /// Its certificate and the certificate's files.
     pub certificate: Option<(Certificate, Source<Certificate>)>,
     /// The spool.
@@ -30,6 +32,7 @@ impl ServeArgs {
         faults.take(self.listen.check());
         let callbacks = (self.callback).callback_settings(&self.deadlines, &self.connections);
         let callbacks = faults.take(callbacks);
+        let omit = faults.take(self.callback.omit());
         let certificate = faults.take(self.connections.certificate());
         let spool = faults.take(self.spool.settings(&self.deadlines));
         // The faults of the routes are those of Kafka's settings.
@@ -38,6 +41,7 @@ impl ServeArgs {
         }
         Some(PortSettings {
             callbacks: callbacks?,
+            omit: omit?,
             certificate: certificate?,
             spool: spool?,
         })
@@ -80,13 +84,24 @@ impl CallbackArgs {
         }))
     }
 
+    /// What is left out of records.
+    ///
+    /// # Errors
+    ///
+    /// Every name that cannot be left out.
+    pub fn omit(&self) -> Result<Omit, ConfigErrors> {
+        self.omit
+            .as_deref()
+            .map_or(Ok(Omit::default()), omit::parse)
+    }
+
     /// The settings of the intake, with these secrets.
-    pub fn intake(&self, secrets: Secrets) -> IntakeSettings {
+    pub fn intake(&self, secrets: Secrets, omit: Omit) -> IntakeSettings {
         IntakeSettings {
             secrets,
             timestamp_unit: self.timestamp_unit,
             timestamp_tolerance: self.timestamp_tolerance,
-            omit: Omit::default(),
+            omit,
         }
     }
 }

@@ -15,8 +15,7 @@ use super::{CALLBACK_SECRETS, KAFKA_PROPERTIES};
 
 /// Settings of features that are not built yet. To ignore them would publish other events, or more
 /// of them, than the operator asked for.
-const NOT_BUILT: [&str; 6] = [
-    "OMIT",
+const NOT_BUILT: [&str; 5] = [
     "SCHEMA_REGISTRY",
     "SCHEMA_REGISTRY_AUTH",
     "SCHEMA_REGISTRY_CA",

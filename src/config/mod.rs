@@ -16,6 +16,7 @@ mod callbacks;
 mod environment;
 mod faults;
 mod file;
+mod omit;
 mod source;
 mod suggestions;
 mod topics;
@@ -181,9 +182,7 @@ impl KafkaArgs {
 
     /// The topic to read if one is read: ZIM2KAFKA_TOPIC, or else that of `group_join`.
     pub fn main_topic<'a>(&'a self, routes: &'a Routes) -> &'a str {
-        let topic = routes
-            .topic_of(GROUP_JOIN)
-            .filter(|_| !self.topic.is_given);
+        let topic = routes.topic_of(GROUP_JOIN).filter(|_| !self.topic.is_given);
         topic.unwrap_or(&self.topic.name)
     }
 

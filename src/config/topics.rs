@@ -6,16 +6,14 @@ use strum::VariantArray;
 
 use super::suggestions::nearest;
 use super::{ConfigError, ConfigErrors, Faults, contradiction, invalid};
-use crate::event::{BEFORE_SEND_MESSAGE, EVENTS, Family, Routes};
+use crate::event::{BEFORE_SEND_MESSAGE, EVENTS, Family, GROUP_JOIN, Routes};
 
 pub(super) const TOPICS: &str = "ZIM2KAFKA_TOPICS";
 pub(super) const TOPIC: &str = "ZIM2KAFKA_TOPIC";
 pub(super) const DEAD_LETTER_TOPIC: &str = "ZIM2KAFKA_DEAD_LETTER_TOPIC";
 
-/// The event that the service published before all others, to a topic of its own.
-const JOIN: &str = "group_join";
-
-/// The family of that event.
+/// The family of `group_join`, the event that the service published before all others, to a topic of
+/// its own.
 const OF_JOIN: Family = Family::Group;
 
 /// The entry that stands for a topic for each family.
@@ -84,10 +82,13 @@ impl Chosen<'_> {
         let join = self.choice_of_join(&list);
         let mut topics: Vec<(&str, String)> = Vec::new();
         let mut discarded = Vec::new();
-        for event in EVENTS {
+        // The order of the topics is that of the families.
+        let mut events = EVENTS;
+        events.sort_by_key(|event| event.family);
+        for event in events {
             let choice = match (event.name, &join) {
-                (JOIN, Ok(choice)) => choice.clone(),
-                (JOIN, Err(_)) => continue,
+                (GROUP_JOIN, Ok(choice)) => choice.clone(),
+                (GROUP_JOIN, Err(_)) => continue,
                 (name, _) => list.choice_of(name, event.family),
             };
             match choice {
@@ -116,11 +117,11 @@ impl Chosen<'_> {
     /// What is not a fault, but probably not meant.
     pub(super) fn warning(&self) -> Option<String> {
         let (list, _) = self.parse();
-        let named = list.get(Name::Event(JOIN))?;
+        let named = list.get(Name::Event(GROUP_JOIN))?;
         let is_other = *named != Choice::Topic(self.topic.to_owned());
         (self.topic_is_given && is_other).then(|| {
             format!(
-                "{TOPIC} is {}, but {TOPICS} has {JOIN}={named}, which takes precedence; unset {TOPIC}"
+                "{TOPIC} is {}, but {TOPICS} has {GROUP_JOIN}={named}, which takes precedence; unset {TOPIC}"
                 , self.topic
             )
         })
@@ -168,7 +169,7 @@ impl Chosen<'_> {
             };
         }
         let (meant, name) = named(name);
-        let is_join = meant == Some(Name::Event(JOIN));
+        let is_join = meant == Some(Name::Event(GROUP_JOIN));
         let choice = match (name, target) {
             (Err(problem), _) => Err(invalid(TOPICS, problem)),
             (Ok(name), None) => Err(invalid(
@@ -243,14 +244,14 @@ impl Chosen<'_> {
     /// Whether ZIM2KAFKA_TOPIC, or its default, is where `group_join` goes.
     fn uses_topic(&self, list: &List) -> bool {
         let of_family = list.all || list.get(Name::Family(OF_JOIN)).is_some();
-        let is_named = list.get(Name::Event(JOIN)).is_some() || list.is_join_in_doubt;
+        let is_named = list.get(Name::Event(GROUP_JOIN)).is_some() || list.is_join_in_doubt;
         !is_named && (self.topic_is_given || !of_family)
     }
 
     /// Where `group_join` goes. Where its family goes decides only with `all`: before there were
     /// other events, it had a topic of its own, and consumers who read that.
     fn choice_of_join(&self, list: &List) -> Result<Choice, ConfigError> {
-        if let Some(named) = list.get(Name::Event(JOIN)) {
+        if let Some(named) = list.get(Name::Event(GROUP_JOIN)) {
             return Ok(named.clone());
         }
         let default = || Choice::Topic(self.topic.to_owned());
@@ -262,7 +263,7 @@ impl Chosen<'_> {
             let entries = self.list.unwrap_or_default().split(',').map(str::trim);
             let entries = entries.collect::<Vec<_>>().join(",");
             let text = format!(
-                "{entry} does not decide where {JOIN} goes, which had a topic of its own before there were other events; write {TOPICS}={entries},{JOIN}={one} {ones}, or {TOPICS}={entries},{JOIN}={other} {others}"
+                "{entry} does not decide where {GROUP_JOIN} goes, which had a topic of its own before there were other events; write {TOPICS}={entries},{GROUP_JOIN}={one} {ones}, or {TOPICS}={entries},{GROUP_JOIN}={other} {others}"
             );
             // Its fault, if it has one, decides too.
             Err(contradiction(TOPICS, TOPIC, text))
@@ -270,7 +271,7 @@ impl Chosen<'_> {
         let own = self.topic;
         let family = <&str>::from(OF_JOIN);
         match list.get(Name::Family(OF_JOIN)) {
-            None if list.all => Ok(list.choice_of(JOIN, OF_JOIN)),
+            None if list.all => Ok(list.choice_of(GROUP_JOIN, OF_JOIN)),
             None => Ok(default()),
             Some(Choice::Topic(topic)) if list.all => Ok(Choice::Topic(topic.clone())),
             Some(Choice::Topic(topic)) => ask(

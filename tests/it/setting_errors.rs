@@ -62,6 +62,8 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("MAX_CONNECTIONS", "0", r#""0" is not a number from 1 to 1000000"#, "write 4096"),
     ("MAX_CONNECTIONS_PER_ADDRESS", "few", r#""few" is not a number from 1 to 1000000"#, "write 100, or off"),
     ("ALLOWED_NETWORKS", "::1,10.0.0.1/33", r#""10.0.0.1/33" is not a network"#, NETWORKS),
+    ("OMIT", "os,room_id", "room_id determines the key of room_create, room_enter, room_exit, room_destroy", "remove it"),
+    ("OMIT", "contnet", r#""contnet" is not a field of any event"#, "did you mean content?"),
     ("TOPICS", "grup=g", r#""grup" is neither a family nor an event"#, "did you mean group?"),
     ("TOPICS", "all,user=a/b", r#""user=a/b": "a/b" has a character that no topic may have"#, TOPIC),
     ("TOPICS", "all,before_send_msg=discard", "before_send_msg is a question of the sender, which is answered and not published", "remove it, and set the answer with ZIM2KAFKA_BEFORE_SEND"),
@@ -343,7 +345,6 @@ fn a_flag_that_is_used_wrongly_is_named() {
 #[test]
 fn a_setting_of_a_feature_that_is_not_built_is_refused() {
     for name in [
-        "OMIT",
         "SCHEMA_REGISTRY",
         "SCHEMA_REGISTRY_AUTH",
         "SCHEMA_REGISTRY_CA",

@@ -51,6 +51,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("TIMESTAMP_UNIT", "us", "ms"),
     ("TIMESTAMP_TOLERANCE", "10", "off"),
     ("BODY_LIMIT", "900001", "500kB"),
+    ("OMIT", "group_id", "content,user_name"),
     ("KAFKA_BROKERS", ":", "b:9092"),
     ("KAFKA_PROPERTIES_FILE", "/no/such/file", "/dev/null"),
     ("TOPIC", "a b", "t"),

@@ -1,6 +1,7 @@
 //! What every setting is when nothing is set, how its values are written, and what is refused. That
 //! the variables are read at all is tried on the program itself, in `tests/it/commands.rs`.
 
+mod omit;
 mod topics;
 
 use std::time::Duration;
@@ -64,6 +65,7 @@ fn the_defaults_are_those_of_the_contract() {
     let ten_minutes = Duration::from_secs(600);
     assert_eq!(callback.timestamp_tolerance, Some(ten_minutes));
     assert_eq!(callback.body_limit, 512 * 1024);
+    assert_eq!(callback.omit, None);
     assert_eq!(connections.max_connections, 4096);
     assert_eq!(connections.max_connections_per_address, None);
     assert_eq!(connections.idle_timeout, Duration::from_secs(75));
@@ -117,6 +119,7 @@ fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
         "TIMESTAMP_UNIT",
         "TIMESTAMP_TOLERANCE",
         "BODY_LIMIT",
+        "OMIT",
         "KAFKA_BROKERS",
         "KAFKA_PROPERTIES",
         "KAFKA_PROPERTIES_FILE",
