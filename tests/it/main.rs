@@ -39,3 +39,4 @@ mod stdout;
 mod support;
 mod tail;
 mod threads;
+mod topics;

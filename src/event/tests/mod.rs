@@ -3,6 +3,7 @@
 mod extra;
 mod fixtures;
 mod ids;
+mod omit;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
