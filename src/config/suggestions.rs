@@ -141,7 +141,7 @@ fn squeezed(name: &str) -> String {
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 33] = [
+    const KNOWN: [&str; 35] = [
         "ADMIN_LISTEN",
         "ALLOWED_NETWORKS",
         "ANSWER_DEADLINE",
@@ -169,7 +169,9 @@ mod tests {
         "TIMESTAMP_UNIT",
         "TLS_CERT",
         "TLS_KEY",
+        "OMIT",
         "TOPIC",
+        "TOPICS",
         "TOPIC_PARTITIONS",
         "TOPIC_REPLICATION",
         "TRUSTED_PROXIES",
@@ -211,6 +213,11 @@ mod tests {
             ("GROUP_TOPIC", "TOPIC"),
             ("KAFKA_TOPIC", "TOPIC"),
             ("TOPIC_NAME", "TOPIC"),
+            ("KAFKA_TOPICS", "TOPICS"),
+            ("EVENT_TOPICS", "TOPICS"),
+            ("TOPCIS", "TOPICS"),
+            ("OMMIT", "OMIT"),
+            ("OMIT_FIELDS", "OMIT"),
             ("DLQ_TOPIC", "DEAD_LETTER_TOPIC"),
             ("DEADLETTER_TOPIC", "DEAD_LETTER_TOPIC"),
             ("PARTITIONS", "TOPIC_PARTITIONS"),

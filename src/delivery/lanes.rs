@@ -37,7 +37,7 @@ impl Lane {
         if before != 0 && before != count {
             if self.has_order {
                 tracing::warn!(
-                    "{topic}: the number of partitions has changed from {before} to {count}; groups move to other partitions, so events of a group from before and after the change may be read out of order"
+                    "{topic}: the number of partitions has changed from {before} to {count}; keys move to other partitions, so events of a key from before and after the change may be read out of order"
                 );
             } else {
                 tracing::info!(
