@@ -1,5 +1,6 @@
 //! What a verified callback means: the fixtures, the ids, the headers, the limits.
 
+mod catalogue;
 mod extra;
 mod fixtures;
 mod ids;
