@@ -1,0 +1,265 @@
+//! Records as the service publishes them (contract 6 and 6a), and others, on a topic.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::ClientContext;
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
+use serde_json::{Value, json};
+
+use crate::support::ids;
+use crate::support::kafka::Kafka;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When the first event was received, unless a test chooses another time: so long ago that a
+/// consumer that went by its own clock would have forgotten it.
+pub(crate) fn start() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("the clock is right").as_millis();
+    i64::try_from(now).expect("it fits") - 5 * HOUR
+}
+
+pub(crate) const MINUTE: i64 = 60_000;
+pub(crate) const HOUR: i64 = 60 * MINUTE;
+
+/// An event of a group.
+#[derive(Clone)]
+pub(crate) struct Event {
+    name: &'static str,
+    appid: &'static str,
+    group: String,
+    /// None if the callback had no list.
+    users: Option<Vec<String>>,
+    timestamp: i64,
+    received_at: i64,
+    is_redriven: bool,
+}
+
+impl Event {
+    fn new(name: &'static str, group: &str, users: Option<&[&str]>, timestamp: i64) -> Event {
+        Event {
+            name,
+            appid: "1234567890",
+            group: group.to_owned(),
+            users: users.map(|users| users.iter().map(|&user| user.to_owned()).collect()),
+            timestamp,
+            received_at: 0,
+            is_redriven: false,
+        }
+    }
+
+    pub(crate) fn create(group: &str, users: Option<&[&str]>, timestamp: i64) -> Event {
+        Event::new("group_create", group, users, timestamp)
+    }
+
+    pub(crate) fn join(group: &str, users: &[&str], timestamp: i64) -> Event {
+        Event::new("group_join", group, Some(users), timestamp)
+    }
+
+    pub(crate) fn exit(group: &str, users: &[&str], timestamp: i64) -> Event {
+        Event::new("group_exit", group, Some(users), timestamp)
+    }
+
+    pub(crate) fn destroy(group: &str, users: Option<&[&str]>, timestamp: i64) -> Event {
+        Event::new("group_destroy", group, users, timestamp)
+    }
+
+    pub(crate) fn of_app(mut self, appid: &'static str) -> Event {
+        self.appid = appid;
+        self
+    }
+
+    pub(crate) fn received_at(mut self, time: i64) -> Event {
+        self.received_at = time;
+        self
+    }
+
+    pub(crate) fn redriven(mut self) -> Event {
+        self.is_redriven = true;
+        self
+    }
+
+    pub(crate) fn id(&self) -> String {
+        let (appid, name, group, time) = (self.appid, self.name, &self.group, self.timestamp);
+        let users = &self.users;
+        ids::of_record(&match name {
+            "group_join" => json!([appid, name, group, "Apply", null, users, time]),
+            "group_exit" => json!([appid, name, group, "Kickout", "u_ada", users, time]),
+            _ => json!([appid, name, group, "u_ada", "u_ada", users, time]),
+        })
+    }
+
+    pub(crate) fn value(&self) -> Value {
+        let users = json!(self.users);
+        let mut value = match self.name {
+            "group_create" => json!({
+                "operator_account": "u_ada", "owner_account": "u_ada", "group_name": "Night shift",
+                "attributes": [{"key": "topic", "value": "roster"}], "user_ids": users,
+            }),
+            "group_join" => json!({
+                "join_type": "Apply", "operator_account": null, "new_user_ids": users,
+            }),
+            "group_exit" => json!({
+                "exit_type": "Kickout", "operator_account": "u_ada", "exit_user_ids": users,
+            }),
+            _ => json!({
+                "operator_account": "u_ada", "owner_account": "u_ada", "user_ids": users,
+            }),
+        };
+        let envelope = [
+            ("event_id", json!(self.id())),
+            ("event", json!(self.name)),
+            ("appid", json!(self.appid)),
+            ("group_id", json!(self.group)),
+            ("timestamp", json!(self.timestamp)),
+            ("received_at", json!(self.received_at)),
+        ];
+        for (name, field) in envelope {
+            value[name] = field;
+        }
+        value
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        let of_type = match self.name {
+            "group_create" => "created",
+            "group_join" => "joined",
+            "group_exit" => "left",
+            _ => "destroyed",
+        };
+        let mut headers = vec![
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_id", self.id()),
+            ("ce_type", format!("com.zegocloud.zim.group.{of_type}.v1")),
+            ("ce_source", format!("/zim/apps/{}", self.appid)),
+            ("ce_subject", self.group.clone()),
+            (
+                "ce_dataschema",
+                format!("urn:zim2kafka:schema:group-{of_type}:v1"),
+            ),
+            ("content-type", "application/json".to_owned()),
+        ];
+        if self.is_redriven {
+            headers.push(("redriven", "true".to_owned()));
+        }
+        Record {
+            key: self.group.clone(),
+            headers,
+            value: Some(self.value().to_string().into_bytes()),
+        }
+    }
+}
+
+/// Anything that a topic can hold.
+#[derive(Clone)]
+pub(crate) struct Record {
+    pub(crate) key: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// Publishes to a topic, and knows where it ends.
+pub(crate) struct Topic<'a> {
+    kafka: &'a Kafka,
+    pub(crate) name: String,
+    producer: BaseProducer<Reports>,
+}
+
+/// What the brokers have reported: one more than the last offset of each partition, and failures.
+#[derive(Default)]
+struct Reports(Mutex<(BTreeMap<i32, i64>, Vec<String>)>);
+
+impl ClientContext for Reports {}
+
+impl ProducerContext<NoCustomPartitioner> for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(message) => {
+                let end = reports.0.entry(message.partition()).or_default();
+                *end = message.offset() + 1;
+            }
+            Err((error, _)) => reports.1.push(error.to_string()),
+        }
+    }
+}
+
+impl<'a> Topic<'a> {
+    pub(crate) fn create(kafka: &'a Kafka, partitions: i32) -> Topic<'a> {
+        let name = kafka.unique_topic("zim.group");
+        kafka.create_topic(&name, partitions, &[]);
+        Topic {
+            kafka,
+            producer: producer(kafka, &[("enable.idempotence", "true")]),
+            name,
+        }
+    }
+
+    /// Returns once the brokers have them all.
+    pub(crate) fn publish(&self, records: impl IntoIterator<Item = Record>) {
+        send(&self.producer, &self.name, records);
+    }
+
+    /// Publishes them in a transaction, as `redrive` does.
+    pub(crate) fn publish_in_transaction(&self, records: Vec<Record>, is_committed: bool) {
+        let producer = producer(self.kafka, &[("transactional.id", &self.name)]);
+        producer.init_transactions(PATIENCE).expect("a coordinator");
+        producer.begin_transaction().expect("it is initialised");
+        send(&producer, &self.name, records);
+        let ended = if is_committed {
+            producer.commit_transaction(PATIENCE)
+        } else {
+            producer.abort_transaction(PATIENCE)
+        };
+        ended.expect("the transaction ends");
+    }
+
+    /// The end of each partition, behind the last record that [`Topic::publish`] wrote.
+    pub(crate) fn ends(&self) -> BTreeMap<String, i64> {
+        let reports = self.producer.context().0.lock();
+        let reports = reports.unwrap_or_else(PoisonError::into_inner);
+        let ends = reports.0.iter();
+        ends.map(|(partition, end)| (format!("{}/{partition}", self.name), *end))
+            .collect()
+    }
+}
+
+fn producer(kafka: &Kafka, settings: &[(&str, &str)]) -> BaseProducer<Reports> {
+    let mut client = kafka.client();
+    client.set("partitioner", "murmur2_random");
+    client.set("queue.buffering.max.messages", "1000000");
+    for (name, value) in settings {
+        client.set(*name, *value);
+    }
+    let producer = client.create_with_context(Reports::default());
+    producer.expect("the settings are valid")
+}
+
+fn send(producer: &BaseProducer<Reports>, topic: &str, records: impl IntoIterator<Item = Record>) {
+    for record in records {
+        let headers = record.headers.iter();
+        let headers = headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
+        });
+        let mut message: BaseRecord<'_, str, [u8]> = BaseRecord::to(topic)
+            .key(record.key.as_str())
+            .headers(headers);
+        if let Some(value) = &record.value {
+            message = message.payload(value);
+        }
+        let sent = producer.send(message).map_err(|(error, _)| error);
+        sent.expect("the queue has room");
+    }
+    producer.flush(PATIENCE).expect("the brokers answer");
+    let reports = producer.context().0.lock();
+    let reports = reports.unwrap_or_else(PoisonError::into_inner);
+    assert!(reports.1.is_empty(), "{:?}", reports.1);
+}

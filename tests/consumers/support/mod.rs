@@ -1,0 +1,14 @@
+//! From the other tests: their Kafka, and event ids computed from the contract.
+
+#![allow(dead_code, unused_imports, reason = "the other tests use more of it")]
+
+#[path = "../../it/support/distance.rs"]
+pub(crate) mod distance;
+#[path = "../../it/support/ids.rs"]
+pub(crate) mod ids;
+#[path = "../../it/support/kafka/mod.rs"]
+pub(crate) mod kafka;
+#[path = "../../it/support/proxy/mod.rs"]
+pub(crate) mod proxy;
+#[path = "../../it/support/start.rs"]
+pub(crate) mod start;
