@@ -145,11 +145,12 @@ public class Consumer {
     final Map<String, PreparedStatement> statements = new HashMap<>();
 
     Consumer(String path) throws SQLException {
-        connection = DriverManager.getConnection("jdbc:sqlite:" + path);
+        var pragmas = new Properties();
         // With WAL, others can read the file meanwhile.
-        execute("PRAGMA busy_timeout = 30000");
-        execute("PRAGMA journal_mode = WAL");
-        execute("PRAGMA synchronous = NORMAL");
+        pragmas.put("journal_mode", "WAL");
+        pragmas.put("synchronous", "NORMAL");
+        pragmas.put("busy_timeout", "30000");
+        connection = DriverManager.getConnection("jdbc:sqlite:" + path, pragmas);
         connection.setAutoCommit(false);
         for (var statement : SCHEMA) execute(statement);
         connection.commit();
