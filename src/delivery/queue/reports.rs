@@ -30,6 +30,15 @@ impl AddAssign for Reported {
     }
 }
 
+/// A record that Kafka rejects permanently.
+#[derive(Debug)]
+enum Refused {
+    /// A dead letter, which waits in the queue until it is in the spool.
+    Kept(Uuid),
+    /// It has left the queue.
+    Removed(Removed),
+}
+
 impl Queue {
     /// Takes a producer's reports, and resolves the tickets of what is acknowledged. Of a producer
     /// that a record is not with any more, only an acknowledgement counts.
@@ -58,8 +67,8 @@ impl Queue {
                 Report::Rejected(reason) => {
                     reported.rejected += 1;
                     if state.is_with(producer, number) {
-                        let removed = self.refuse(&mut state, number);
-                        rejected.extend(removed.map(|removed| (removed, reason)));
+                        let refused = self.refuse(&mut state, number);
+                        rejected.extend(refused.map(|refused| (refused, reason)));
                     }
                 }
                 Report::Suspect(_) => {
@@ -92,8 +101,12 @@ impl Queue {
         for removed in acked {
             self.resolve_acked(removed);
         }
-        for (removed, reason) in rejected {
-            self.dead_letter(removed, &reason);
+        for (refused, reason) in rejected {
+            self.metrics.rejected();
+            match refused {
+                Refused::Kept(event_id) => self.log_kept(event_id, &reason),
+                Refused::Removed(removed) => self.dead_letter(removed, &reason),
+            }
         }
         reported
     }
@@ -133,17 +146,16 @@ impl Queue {
 
     /// Takes out a record that Kafka rejects permanently. With a disk, a dead letter that is not on
     /// it yet stays in the queue until it is, because no further topic would take it.
-    fn refuse(&self, state: &mut super::QueueState, number: u64) -> Option<Removed> {
+    fn refuse(&self, state: &mut super::QueueState, number: u64) -> Option<Refused> {
         let is_last = self.dead_letters.is_none() && self.disk.is_some();
-        if is_last && state.keep_refused(number) {
-            self.metrics.rejected();
-            return None;
+        if is_last && let Some(event_id) = state.keep_refused(number) {
+            return Some(Refused::Kept(event_id));
         }
         let removed = state.settle(number)?;
         if removed.on_disk {
             state.replaced.insert(number);
         }
-        Some(removed)
+        Some(Refused::Removed(removed))
     }
 
     /// Whether at least half of its space is free, and it is not shutting down.
@@ -172,7 +184,6 @@ impl Queue {
     /// Makes a dead letter of a record that Kafka rejects permanently. A rejected dead letter stays
     /// in the spool, or is refused if there is none.
     fn dead_letter(&self, refused: Removed, reason: &str) {
-        self.metrics.rejected();
         let row = refused.on_disk.then_some(refused.number);
         // An event on disk has been answered and has no ticket; its dead letter needs one to be
         // counted.
@@ -205,12 +216,19 @@ impl Queue {
     fn keep_or_refuse(&self, row: Option<u64>, event_id: Uuid, ticket: &Ticket, reason: &str) {
         match row {
             Some(number) => {
-                tracing::error!(
-                    "Kafka rejects dead letter {event_id} permanently ({reason}); it stays in the spool, and the next start sends it again. Check max.message.bytes of the dead-letter topic"
-                );
+                self.log_kept(event_id, reason);
                 self.lock().unmarked_refused.insert(number);
             }
             None => settle(ticket, Settled::Refused),
+        }
+    }
+
+    /// Logs that Kafka rejects a dead letter that is in the spool or will be written there.
+    fn log_kept(&self, event_id: Uuid, reason: &str) {
+        if self.rejections.is_due() {
+            tracing::error!(
+                "Kafka rejects dead letter {event_id} permanently ({reason}); it stays in the spool, and the next start sends it again. Check max.message.bytes of the dead-letter topic. Further ones are counted in zim2kafka_spool_refused_records"
+            );
         }
     }
 }

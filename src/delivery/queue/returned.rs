@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use uuid::Uuid;
+
 #[cfg(test)]
 use super::keys::BrokenGuard;
 use super::partition::Source;
@@ -152,16 +154,15 @@ impl QueueState {
     }
 
     /// Marks a record that Kafka rejects and that is not on disk yet, so that it is written there
-    /// and not handed over again; false if it is on disk.
-    pub(super) fn keep_refused(&mut self, number: u64) -> bool {
-        let Some(mut entry) = self.fresh.remove(&number) else {
-            return false;
-        };
+    /// and not handed over again. Returns the id of its event; `None` if it is on disk.
+    pub(super) fn keep_refused(&mut self, number: u64) -> Option<Uuid> {
+        let mut entry = self.fresh.remove(&number)?;
         self.leave_flight(&entry);
         entry.stage = Stage::Held;
         entry.refused = true;
+        let event_id = entry.record.event_id;
         self.urgent.insert(number);
         self.fresh.insert(number, entry);
-        true
+        Some(event_id)
     }
 }

@@ -354,3 +354,20 @@ fn a_dead_letter_that_finds_no_space_is_made_once_there_is_space() {
     dead.mark_deleted(&[0]);
     assert!(dead.replaced_rows().is_empty());
 }
+
+#[test]
+fn a_dead_letter_that_is_rejected_before_it_is_on_disk_is_written_as_refused() {
+    let (_, dead) = queues_on(Some(LATER));
+    let letter = record(0).rejected("too large");
+    let ticket = dead.enqueue(letter).expect("there is space");
+    assert_eq!(handed_over(&dead), [(SIDE, 0)]);
+    report(&dead, SIDE, 0, rejected());
+    assert!(ticket.get().is_none(), "it is in memory only");
+    assert_eq!(numbers(&dead), [0_u64; 0], "Kafka would reject it again");
+    let rows = dead.due_rows(Instant::now(), usize::MAX);
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].refused);
+    dead.mark_spooled(&rows);
+    assert!(is_durable(&ticket, Durability::DeadLettered));
+    assert!(is_empty(&dead) && dead.unmarked_refused().is_empty());
+}
