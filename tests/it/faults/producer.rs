@@ -72,7 +72,8 @@ async fn no_error_of_a_produce_request_loses_or_inverts_anything() {
         (E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, 3),
         (E::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, 3),
         // Final. If it is said of a batch, its members are sent alone and taken. Once, since a
-        // second one would hit a record that is alone, which then becomes a dead letter.
+        // second one would hit a record that is alone, which then becomes a dead letter. A dead
+        // letter that is alone stays in the spool until the next start.
         (E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, 1),
         (E::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, 1),
         (E::RD_KAFKA_RESP_ERR_INVALID_RECORD, 1),
@@ -89,10 +90,30 @@ async fn no_error_of_a_produce_request_loses_or_inverts_anything() {
         // On a busy machine some could still wait when the next ones are added.
         cluster.clear_request_errors(RDKafkaApiKey::Produce);
     }
-    let report = run
-        .judge(&Kafka::at(&cluster.bootstrap_servers()), sender)
-        .await;
+    let log = sender.stop().await;
+    blocking(|| send_refused_again(&mut run));
+    let kafka = Kafka::at(&cluster.bootstrap_servers());
+    let contents = blocking(|| run.take(&kafka).judge(&log));
+    let report = run.judge_these(&log, &contents);
     assert_eq!(report.answered_5xx, 0, "{report}");
+}
+
+/// Starts the service again if the spool holds dead letters that Kafka has rejected, and waits
+/// until all of them are published.
+fn send_refused_again(run: &mut Run) {
+    const REFUSED: &str = "zim2kafka_spool_refused_records";
+    run.wait_for("only rejected dead letters are left in the spool", |run| {
+        run.metric("zim2kafka_spool_records") == run.metric(REFUSED)
+    });
+    let refused = run.metric(REFUSED);
+    if refused > 0.0 {
+        println!("{refused} rejected dead letters are sent again");
+        let log = run.stop();
+        assert!(log.contains("Kafka rejects dead letter"), "{log}");
+        run.start();
+        run.service().ready();
+    }
+    run.wait_until_drained();
 }
 
 #[tokio::test(flavor = "multi_thread")]
