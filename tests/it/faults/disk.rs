@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::{Run, blocking, load_for};
 use crate::support::kafka::Cluster;
-use crate::support::scale::{light_load, size};
+use crate::support::scale::{alone, size};
 use crate::support::volume::Volume;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_reached_and_freed_loses_nothing() {
-    let _load = light_load().await;
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
     };
@@ -26,15 +26,15 @@ async fn a_quota_reached_and_freed_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_nothing() {
-    let _load = light_load().await;
+    let _alone = alone().await;
     let Some(cluster) = blocking(|| Cluster::exclusive(1)) else {
         return;
     };
-    let volume = Volume::of(24 << 20);
+    let volume = Volume::of(size(16, 24) << 20);
     let mut run = Run::new(&cluster, &cluster.proxied());
     run.put_spool_on(volume);
     // Enough for more records than the ballast lets be deleted at once.
-    without_room(&cluster, run, size(600, 1000), "disk full").await;
+    without_room(&cluster, run, size(300, 1000), "disk full").await;
 }
 
 /// Kafka goes away until callbacks are refused, and comes back.
@@ -64,6 +64,11 @@ async fn without_room(cluster: &Cluster, mut run: Run, rate: u32, fault: &str) {
     }
     let report = run.judge(cluster, sender).await;
     assert!(report.answered_5xx > 0, "{report}");
+    blocking(|| {
+        run.wait_for("the spool takes records again", |run| {
+            run.service().admin("/readyz").ends_with("\r\n\r\nready\n")
+        });
+    });
     run.record(fault, &times, &report, worst, None);
 }
 
