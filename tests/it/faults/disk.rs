@@ -18,7 +18,7 @@ async fn a_quota_reached_and_freed_loses_nothing() {
     without_room(
         &cluster,
         run,
-        size(300, 1000),
+        size(150, 1000),
         "spool quota reached and freed",
     )
     .await;
@@ -34,7 +34,7 @@ async fn a_full_disk_loses_nothing() {
     let mut run = Run::new(&cluster, &cluster.proxied());
     run.put_spool_on(volume);
     // Enough for more records than the ballast lets be deleted at once.
-    without_room(&cluster, run, size(300, 1000), "disk full").await;
+    without_room(&cluster, run, size(150, 1000), "disk full").await;
 }
 
 /// Kafka goes away until callbacks are refused, and comes back.
