@@ -65,8 +65,8 @@ impl Spool {
             tidied = self.store.compact();
         }
         self.note_write(tidied.is_err());
-        // After a read that prevented it, the next call tries again.
-        self.written = matches!(tidied, Ok(false));
+        // After a read that prevented it, or without free space for it, a later call tries again.
+        self.written = matches!(tidied, Ok(false) | Err(Error::Unwritable(_)));
         match tidied {
             // It can wait until there is free space.
             Err(Error::Unwritable(_)) => Ok(()),
