@@ -175,7 +175,7 @@ fn check(fixture: &Fixture, callback: &VerifiedCallback<'_>) {
             ["unsupported_event", "invalid_event"].contains(&reason.as_str()),
             "{file}"
         );
-        let group_id = field(callback, "group_id").and_then(Field::text);
+        let group_id = field(callback, "group_id").and_then(Field::first_text);
         let group_id = group_id.filter(|id| !id.is_empty() && id.len() <= 1024);
         assert_eq!(group_id.as_deref(), key.as_deref(), "{file}");
     }

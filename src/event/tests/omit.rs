@@ -73,7 +73,13 @@ fn leaving_out_changes_neither_the_id_nor_the_key_nor_a_header() {
         // What is left is as it was.
         let left = of_less.as_object().expect("an object");
         for (name, left) in left.iter().filter(|(name, _)| *name != "omitted") {
-            assert_eq!(*left, value[name], "{name} of {example}");
+            let mut whole = value[name].clone();
+            for item in whole.as_array_mut().into_iter().flatten() {
+                if let Some(item) = item.as_object_mut() {
+                    item.retain(|member, _| !everything.fields.contains(member.as_str()));
+                }
+            }
+            assert_eq!(*left, whole, "{name} of {example}");
         }
         assert_eq!(left.get("extra"), None, "{example}");
     });
