@@ -15,6 +15,7 @@ mod check;
 mod commands;
 mod demo;
 mod edge;
+mod events;
 mod faults;
 mod fixtures;
 mod fuzz;

@@ -260,3 +260,21 @@ fn a_message_without_any_id_of_zegocloud_is_named_by_more() {
         );
     }
 }
+
+#[test]
+fn a_number_that_a_double_may_not_represent_is_a_string_in_the_text_of_an_id() {
+    for (sent, text) in [
+        ("9007199254740992", "9007199254740992"),
+        ("9007199254740993", "\"9007199254740993\""),
+        ("-9007199254740993", "\"-9007199254740993\""),
+        (r#""9223372036854775808""#, "\"9223372036854775808\""),
+    ] {
+        let made = valid("user_action", &format!(r#""user_id":"u","action":{sent}"#));
+        let text = format!(
+            r#"["1234567890","user_action","u",null,{text},null,null,null,null,{TIMESTAMP}]"#
+        );
+        assert_eq!(made.record.event_id, id_of(&text), "{sent}");
+        // The record has it as a number.
+        assert_eq!(made.get("action"), sent.trim_matches('"'));
+    }
+}
