@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use crate::ledger::Ledger;
 use crate::support::start::Start;
 
-/// For what an idle machine does in seconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// For what an idle machine does in less than a minute, most of which is Kafka's wait for an instance
+/// that was killed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Language {

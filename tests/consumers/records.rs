@@ -1,4 +1,4 @@
-//! Records as the service publishes them (contract 6 and 6a), and others, on a topic.
+//! Records that the service makes of callbacks, and others, on a topic.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,9 +8,13 @@ use rdkafka::ClientContext;
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
 use serde_json::{Value, json};
+use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit, sign};
+use zim2kafka::event::{Policy, kind_of};
 
-use crate::support::ids;
 use crate::support::kafka::Kafka;
+
+const SECRET: &str = "not-a-real-secret";
+const NONCE: &str = "397690";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -82,82 +86,76 @@ impl Event {
         self
     }
 
-    pub(crate) fn id(&self) -> String {
-        let (appid, name, group, time) = (self.appid, self.name, &self.group, self.timestamp);
+    /// The record, as the service makes it of a signed callback.
+    pub(crate) fn record(&self) -> Record {
         let users = &self.users;
-        ids::of_record(&match name {
-            "group_join" => json!([appid, name, group, "Apply", null, users, time]),
-            "group_exit" => json!([appid, name, group, "Kickout", "u_ada", users, time]),
-            _ => json!([appid, name, group, "u_ada", "u_ada", users, time]),
-        })
-    }
-
-    pub(crate) fn value(&self) -> Value {
-        let users = json!(self.users);
-        let mut value = match self.name {
+        let mut body = match self.name {
             "group_create" => json!({
                 "operator_account": "u_ada", "owner_account": "u_ada", "group_name": "Night shift",
                 "attributes": [{"key": "topic", "value": "roster"}], "user_ids": users,
             }),
-            "group_join" => json!({
-                "join_type": "Apply", "operator_account": null, "new_user_ids": users,
-            }),
+            "group_join" => json!({"join_type": "Apply", "new_user_ids": users}),
             "group_exit" => json!({
                 "exit_type": "Kickout", "operator_account": "u_ada", "exit_user_ids": users,
             }),
-            _ => json!({
-                "operator_account": "u_ada", "owner_account": "u_ada", "user_ids": users,
-            }),
+            _ => json!({"operator_account": "u_ada", "owner_account": "u_ada", "user_ids": users}),
         };
-        let envelope = [
-            ("event_id", json!(self.id())),
-            ("event", json!(self.name)),
-            ("appid", json!(self.appid)),
-            ("group_id", json!(self.group)),
-            ("timestamp", json!(self.timestamp)),
-            ("received_at", json!(self.received_at)),
-        ];
-        for (name, field) in envelope {
-            value[name] = field;
+        let timestamp = self.timestamp.to_string();
+        let signature = sign(SECRET, &timestamp, NONCE).to_hex();
+        for (name, field) in [
+            ("event", self.name),
+            ("appid", self.appid),
+            ("group_id", self.group.as_str()),
+            ("timestamp", timestamp.as_str()),
+            ("nonce", NONCE),
+            ("signature", signature.as_str()),
+        ] {
+            body[name] = json!(field);
         }
-        value
-    }
-
-    pub(crate) fn record(&self) -> Record {
-        let of_type = match self.name {
-            "group_create" => "created",
-            "group_join" => "joined",
-            "group_exit" => "left",
-            _ => "destroyed",
+        let raw = RawCallback {
+            body: body.to_string().into(),
+            content_type: None,
+            received_at: self.received_at,
         };
-        let mut headers = vec![
-            ("ce_specversion", "1.0".to_owned()),
-            ("ce_id", self.id()),
-            ("ce_type", format!("com.zegocloud.zim.group.{of_type}.v1")),
-            ("ce_source", format!("/zim/apps/{}", self.appid)),
-            ("ce_subject", self.group.clone()),
-            (
-                "ce_dataschema",
-                format!("urn:zim2kafka:schema:group-{of_type}:v1"),
-            ),
-            ("content-type", "application/json".to_owned()),
-        ];
+        let secrets = Secrets::parse_list(&format!("*={SECRET}")).expect("a secret");
+        let json = raw.json().expect("it is JSON");
+        let callback = json.decode().expect("it is a callback");
+        let callback = secrets.authenticate(callback, TimestampUnit::Auto);
+        let callback = callback.expect("it is signed");
+        let kind = kind_of(&callback).expect("it is an event");
+        let record = kind.record(&callback, &Policy::default());
+        let record = record.expect("it is valid");
+        let mut headers: Vec<(String, Vec<u8>)> = (record.headers.into_iter())
+            .map(|(name, value)| (name.into_owned(), value.to_vec()))
+            .collect();
         if self.is_redriven {
-            headers.push(("redriven", "true".to_owned()));
+            headers.push(("redriven".to_owned(), b"true".to_vec()));
         }
         Record {
-            key: self.group.clone(),
+            key: record.key.expect("an event has one").to_vec(),
             headers,
-            value: Some(self.value().to_string().into_bytes()),
+            value: Some(record.value.to_vec()),
         }
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.value()["event_id"]
+            .as_str()
+            .expect("a text")
+            .to_owned()
+    }
+
+    pub(crate) fn value(&self) -> Value {
+        let value = self.record().value.expect("an event has one");
+        serde_json::from_slice(&value).expect("it is JSON")
     }
 }
 
 /// Anything that a topic can hold.
 #[derive(Clone)]
 pub(crate) struct Record {
-    pub(crate) key: String,
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) value: Option<Vec<u8>>,
 }
 
@@ -249,8 +247,8 @@ fn send(producer: &BaseProducer<Reports>, topic: &str, records: impl IntoIterato
                 value: Some(value),
             })
         });
-        let mut message: BaseRecord<'_, str, [u8]> = BaseRecord::to(topic)
-            .key(record.key.as_str())
+        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
+            .key(record.key.as_slice())
             .headers(headers);
         if let Some(value) = &record.value {
             message = message.payload(value);

@@ -279,7 +279,7 @@ pub(crate) fn unreadable() -> Vec<(&'static str, Record)> {
         let mut record = good.clone();
         for header in &mut record.headers {
             if header.0 == "ce_type" {
-                of_type.clone_into(&mut header.1);
+                header.1 = of_type.into();
             }
         }
         record
@@ -294,7 +294,7 @@ pub(crate) fn unreadable() -> Vec<(&'static str, Record)> {
         value.as_object_mut().expect("an object").remove(name);
         with_value(Some(value.to_string().as_bytes()))
     };
-    let escaped = |from: &str, to: &str| {
+    let replaced = |from: &str, to: &str| {
         let value = event.value().to_string().replace(from, to);
         with_value(Some(value.as_bytes()))
     };
@@ -368,8 +368,8 @@ pub(crate) fn unreadable() -> Vec<(&'static str, Record)> {
     ] {
         records.push(("invalid field", with_field("new_user_ids", field)));
     }
-    records.push(("invalid field", escaped("1757577601000", "1e12")));
-    records.push(("invalid field", escaped("1757577601000", &"9".repeat(30))));
+    records.push(("invalid field", replaced("1757577601000", "1e12")));
+    records.push(("invalid field", replaced("1757577601000", &"9".repeat(30))));
     records
 }
 

@@ -13,6 +13,7 @@ mod audit;
 mod broker;
 mod check;
 mod commands;
+mod consumers;
 mod demo;
 mod edge;
 mod events;

@@ -1,11 +1,9 @@
-//! From the other tests: their Kafka, and event ids computed from the contract.
+//! The Kafka of the other tests.
 
 #![allow(dead_code, unused_imports, reason = "the other tests use more of it")]
 
 #[path = "../../it/support/distance.rs"]
 pub(crate) mod distance;
-#[path = "../../it/support/ids.rs"]
-pub(crate) mod ids;
 #[path = "../../it/support/kafka/mod.rs"]
 pub(crate) mod kafka;
 #[path = "../../it/support/proxy/mod.rs"]
