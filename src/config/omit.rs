@@ -65,6 +65,9 @@ fn field(name: &str) -> Result<&'static str, String> {
     if IN_EVERY_RECORD.contains(&name) {
         return Err(format!("{name} is in every record; remove it"));
     }
+    if name.eq_ignore_ascii_case("signature") || name.eq_ignore_ascii_case("nonce") {
+        return Err(format!("{name} is never in a record; remove it"));
+    }
     let users_of = |uses: fn(&Kind, &str) -> bool| {
         let users = EVENTS.iter().filter(|kind| uses(kind, name));
         let users: Vec<_> = users.map(|kind| kind.name).collect();

@@ -100,6 +100,7 @@ fn what_cannot_be_left_out_is_refused_with_the_reason() {
             "msg_type is part of the event_id of send_msg, bot_msg, and consumers recognise duplicates by it; remove it".to_owned(),
         ),
         ("timestamp", "timestamp is in every record; remove it".to_owned()),
+        ("signature", "signature is never in a record; remove it".to_owned()),
         ("received_at", "received_at is in every record; remove it".to_owned()),
         ("Content", r#""Content" is in the wrong case; write content"#.to_owned()),
         ("OS", r#""OS" is in the wrong case; write os"#.to_owned()),

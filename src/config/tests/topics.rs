@@ -181,6 +181,7 @@ fn a_group_topic_that_may_or_may_not_be_for_joins_is_refused_with_both_lines() {
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_to_write() {
     const NO_NAME: &str = "is neither a family nor an event";
+    const ONE_ENTRY: &str = "is not one entry; write = between a name and its topic, and a comma between entries, as in room=zim.room,message=discard";
     let message = "message=zim.message, message=dead-letter or message=discard";
     let send = "send_msg=zim.message, send_msg=dead-letter or send_msg=discard";
     let before = "before_send_msg is a question of the sender, which is answered and not published; remove it, and set the answer with ZIM2KAFKA_BEFORE_SEND";
@@ -201,15 +202,29 @@ fn what_cannot_be_meant_is_refused_with_what_to_write() {
         ("ROOM_EXIT=r", r#""ROOM_EXIT" is in the wrong case; write room_exit"#.to_owned()),
         (
             "create_group=g",
-            r#""create_group" is another name of group_create, which records have; write group_create"#.to_owned(),
+            r#""create_group" is another name of group_create; write group_create"#.to_owned(),
         ),
         (
             "Apply_join_group=g",
-            r#""Apply_join_group" is another name of group_join, which records have; write group_join"#.to_owned(),
+            r#""Apply_join_group" is another name of group_join; write group_join"#.to_owned(),
         ),
         ("before_send_msg=m", before.to_owned()),
         ("before_send_msg=discard", before.to_owned()),
         ("before_send_msg", before.to_owned()),
+        ("Before_send_msg=m", before.to_owned()),
+        ("before_send=m", before.to_owned()),
+        (
+            "apply_join_group=g",
+            r#""apply_join_group" is another name of group_join; write group_join"#.to_owned(),
+        ),
+        (
+            "group.left=g",
+            r#""group.left" is another name of group_exit; write group_exit"#.to_owned(),
+        ),
+        (
+            "com.zegocloud.zim.message.bot-received.v1=g",
+            r#""com.zegocloud.zim.message.bot-received.v1" is another name of bot_msg; write bot_msg"#.to_owned(),
+        ),
         ("=m", "an entry has no name in front of =; write as in group=zim.group".to_owned()),
         ("room=r,room=r", "room is given more than once; write it once".to_owned()),
         ("room=r,room=s,user=u", "room is given more than once; write it once".to_owned()),
@@ -230,7 +245,13 @@ fn what_cannot_be_meant_is_refused_with_what_to_write() {
         ),
         // Topics.
         ("room=a b", format!(r#""room=a b": "a b" has a character that no topic may have; {WRITE}"#)),
-        ("room=a=b", format!(r#""room=a=b": "a=b" has a character that no topic may have; {WRITE}"#)),
+        ("room=a=b", format!(r#""room=a=b" {ONE_ENTRY}"#)),
+        ("all;message=discard", format!(r#""all;message=discard" {ONE_ENTRY}"#)),
+        ("room=r;user=u", format!(r#""room=r;user=u" {ONE_ENTRY}"#)),
+        ("room=r user=u", format!(r#""room=r user=u" {ONE_ENTRY}"#)),
+        ("room=r\nuser=u", format!(r#""room=r\nuser=u" {ONE_ENTRY}"#)),
+        ("room:zim.room", format!(r#""room:zim.room" {ONE_ENTRY}"#)),
+        ("room->r", format!(r#""room->r" {NO_NAME}; did you mean room?"#)),
         ("room=..", format!(r#""room=..": ".." is a name that Kafka reserves; {WRITE}"#)),
         (
             "room=zim.dead-letter",

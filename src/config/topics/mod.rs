@@ -1,12 +1,14 @@
 //! `ZIM2KAFKA_TOPICS`: which topic each event goes to.
 
+mod name;
+
 use std::fmt;
 
 use strum::VariantArray;
 
-use super::suggestions::nearest;
 use super::{ConfigError, ConfigErrors, Faults, contradiction, invalid};
-use crate::event::{BEFORE_SEND_MESSAGE, EVENTS, Family, GROUP_JOIN, Routes};
+use crate::event::{EVENTS, Family, GROUP_JOIN, Routes};
+use name::{Name, default_topic, named};
 
 pub(super) const TOPICS: &str = "ZIM2KAFKA_TOPICS";
 pub(super) const TOPIC: &str = "ZIM2KAFKA_TOPIC";
@@ -34,14 +36,6 @@ enum Choice {
     Topic(String),
     DeadLetters,
     Discard,
-}
-
-/// What the operator sends there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
-    Family(Family),
-    /// The name of an event.
-    Event(&'static str),
 }
 
 /// The settings that decide where events go.
@@ -148,6 +142,13 @@ impl Chosen<'_> {
         if entry.is_empty() {
             return wrong(format!(
                 "entry {number} is empty; remove its comma, or write as in group=zim.group"
+            ));
+        }
+        // A file or a habit may have other separators.
+        let rest = target.unwrap_or_default();
+        if rest.contains('=') || entry.contains([';', ':', '\n']) {
+            return wrong(format!(
+                "{entry:?} is not one entry; write = between a name and its topic, and a comma between entries, as in room=zim.room,message=discard"
             ));
         }
         if name.eq_ignore_ascii_case(ALL) {
@@ -310,30 +311,6 @@ impl List {
     }
 }
 
-impl Name {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Family(family) => family.into(),
-            Self::Event(name) => name,
-        }
-    }
-
-    /// What can be written for it.
-    fn examples(self) -> String {
-        let name = self.text();
-        let family = match self {
-            Self::Family(family) => Some(family),
-            Self::Event(name) => {
-                let mut events = EVENTS.iter();
-                let found = events.find(|event| event.name == name);
-                found.map(|event| event.family)
-            }
-        };
-        let topic = family.map_or_else(String::new, default_topic);
-        format!("{name}={topic}, {name}=dead-letter or {name}=discard")
-    }
-}
-
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -345,67 +322,6 @@ impl fmt::Display for Choice {
             }
         }
     }
-}
-
-/// The topic of a family with `all`.
-fn default_topic(family: Family) -> String {
-    format!("zim.{}", <&str>::from(family))
-}
-
-/// The family or the event of this name, or what is wrong with it; and which of them it may mean.
-fn named(name: &str) -> (Option<Name>, Result<Name, String>) {
-    if let Some(name) = exactly(name) {
-        return (Some(name), Ok(name));
-    }
-    if name.is_empty() {
-        let problem = "an entry has no name in front of =; write as in group=zim.group";
-        return (None, Err(problem.to_owned()));
-    }
-    // Names of callbacks that are not published, before the names that they resemble.
-    if name == BEFORE_SEND_MESSAGE {
-        let problem = format!(
-            "{name} is a question of the sender, which is answered and not published; remove it, and set the answer with ZIM2KAFKA_BEFORE_SEND"
-        );
-        return (None, Err(problem));
-    }
-    let lower = name.to_ascii_lowercase();
-    if let Some(meant) = exactly(&lower) {
-        let problem = format!("{name:?} is in the wrong case; write {}", meant.text());
-        return (Some(meant), Err(problem));
-    }
-    let has_alias = EVENTS.iter().find(|event| event.aliases.contains(&name));
-    if let Some(event) = has_alias {
-        let problem = format!(
-            "{name:?} is another name of {}, which records have; write {}",
-            event.name, event.name
-        );
-        return (Some(Name::Event(event.name)), Err(problem));
-    }
-    let families = Family::VARIANTS.iter().map(|family| <&str>::from(*family));
-    let known: Vec<&str> = families
-        .clone()
-        .chain(EVENTS.iter().map(|event| event.name))
-        .collect();
-    let typed = lower.replace(['-', '.', ' '], "_");
-    let meant = nearest(&typed, known).and_then(exactly);
-    let problem = match meant {
-        Some(meant) => format!(
-            "{name:?} is neither a family nor an event; did you mean {}?",
-            meant.text()
-        ),
-        None => format!(
-            "{name:?} is neither a family nor an event; write {}, or an event such as group_exit",
-            families.collect::<Vec<_>>().join(", ")
-        ),
-    };
-    (meant, Err(problem))
-}
-
-fn exactly(name: &str) -> Option<Name> {
-    let mut families = Family::VARIANTS.iter().copied().map(Name::Family);
-    let mut events = EVENTS.iter().map(|event| Name::Event(event.name));
-    let is_it = |known: &Name| known.text() == name;
-    families.find(is_it).or_else(|| events.find(is_it))
 }
 
 /// Whether a topic of this name is probably a mistyped word. The events would be published to it.
