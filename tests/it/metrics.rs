@@ -117,8 +117,9 @@ const FAMILIES: [(&str, &str, &[Start]); 33] = [
     ),
 ];
 const ZERO: [Start; 1] = [("", Some(0.0))];
-const OUTCOMES: [Start; 12] = [
+const OUTCOMES: [Start; 13] = [
     ("{outcome=\"dead_lettered\"}", Some(0.0)),
+    ("{outcome=\"discarded\"}", Some(0.0)),
     ("{outcome=\"duplicate\"}", Some(0.0)),
     ("{outcome=\"failed\"}", Some(0.0)),
     ("{outcome=\"forbidden\"}", Some(0.0)),
