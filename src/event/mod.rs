@@ -14,7 +14,6 @@ mod routes;
 mod value;
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use crate::callback::{Field, VerifiedCallback};
 
@@ -93,17 +92,14 @@ pub fn unsupported(callback: &VerifiedCallback<'_>) -> Unpublishable {
 }
 
 /// The names of the fields of all events, each once.
-pub fn field_names() -> &'static [&'static str] {
-    static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-        let mut names = vec!["event"];
-        for field in EVENTS.iter().flat_map(|kind| kind.fields) {
-            if !names.contains(&field.name) {
-                names.push(field.name);
-            }
+pub fn field_names() -> Vec<&'static str> {
+    let mut names = vec!["event"];
+    for field in EVENTS.iter().flat_map(|kind| kind.fields) {
+        if !names.contains(&field.name) {
+            names.push(field.name);
         }
-        names
-    });
-    &NAMES
+    }
+    names
 }
 
 /// The name of the event in the callback, if it has one field `event` and that is a string. With two

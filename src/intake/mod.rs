@@ -251,7 +251,7 @@ impl Intake {
     }
 
     fn log_malformed(&self, raw: &RawCallback, why: &Malformed) {
-        let example = || format!("{why} ({})", raw.shape(event::field_names()));
+        let example = || format!("{why} ({})", raw.shape(&event::field_names()));
         let due = self.malformed.add(Instant::now(), example);
         due.into_iter().for_each(report_malformed);
     }
@@ -265,7 +265,7 @@ impl Intake {
                 "{}{} ({})",
                 why.failed_check(),
                 appid.unwrap_or_default(),
-                raw.shape(event::field_names())
+                raw.shape(&event::field_names())
             )
         };
         let due = self.unauthorized.add(Instant::now(), example);
