@@ -1,5 +1,7 @@
 //! Ids, recomputed from the records as the contract describes it.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// The id of a record, computed from its value and from nothing else.
@@ -15,10 +17,11 @@ fn recomputed(event: &Event, made: &Made) -> Uuid {
             field => text(field),
         });
     }
-    if event.name.ends_with("_msg") {
-        if made.get("msg_id") == "null" && !has_message_id(made.get("user_list")) {
-            parts.extend(["timestamp", "msg_type", "sub_msg_type"].map(text));
-        }
+    if event.name.ends_with("_msg")
+        && made.get("msg_id") == "null"
+        && !has_message_id(made.get("user_list"))
+    {
+        parts.extend(["timestamp", "msg_type", "sub_msg_type"].map(text));
     }
     id_of(&format!("[{}]", parts.join(",")))
 }
@@ -276,5 +279,80 @@ fn a_number_that_a_double_may_not_represent_is_a_string_in_the_text_of_an_id() {
         assert_eq!(made.record.event_id, id_of(&text), "{sent}");
         // The record has it as a number.
         assert_eq!(made.get("action"), sent.trim_matches('"'));
+    }
+}
+
+/// Values of every type, and of none.
+const VALUES: [&str; 34] = [
+    "null",
+    "true",
+    "0",
+    "1",
+    "-1",
+    "1.5",
+    "1e999",
+    "9007199254740993",
+    "18446744073709551615",
+    "1757577600",
+    "1757577600123",
+    "17575776001234",
+    r#""""#,
+    r#""0""#,
+    r#""1""#,
+    r#""007""#,
+    r#""1757577600""#,
+    r#""Quit""#,
+    r#""Kickout""#,
+    r#""u_ada""#,
+    r#"" ""#,
+    r#""\ud800""#,
+    r#""\"\\\u0001\n\ud83d\ude00/\u2028""#,
+    r#""[\"a\"]""#,
+    "[]",
+    r#"["a"]"#,
+    r#"["a","\u0062"]"#,
+    r#"[""]"#,
+    "[7]",
+    "{}",
+    r#"[{"UserId":"a","MsgId":5}]"#,
+    r#"[{"user_id":"\u007f","extra":[1e999]},{"MSGID":"b"}]"#,
+    r#"[{"Key":"\ud800","value":"","AutoDelete":"3","x":{"a":1,"a":2}}]"#,
+    r#"[{"key":1}]"#,
+];
+
+proptest! {
+    #[test]
+    fn whatever_the_fields_hold_a_record_is_strict_json_with_an_id_that_can_be_recomputed(
+        at in 0..EVENTS.len(),
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), prop::sample::select(&VALUES[..]), "\\PC{0,4}", 0..4),
+            0..5,
+        ),
+    ) {
+        let event = &EVENTS[at];
+        let mut body = event.body.to_owned();
+        for (field, value, text, kind) in &changes {
+            let (field, _) = field.get(event.fields);
+            body = match kind {
+                0 => with(&body, field, None),
+                1 => with(&body, field, Some(&quoted(text))),
+                _ => with(&body, field, Some(value)),
+            };
+        }
+        match made(event.name, &body) {
+            Ok(made) => {
+                prop_assert_eq!(recomputed(event, &made), made.record.event_id, "{}", made.value());
+                let strict: serde_json::Value =
+                    serde_json::from_slice(&made.record.value).expect("strict parsers read it");
+                let fields = event.fields.iter().all(|(name, _)| strict.get(name).is_some());
+                prop_assert!(fields, "{}", made.value());
+                prop_assert_eq!(made.header("ce_subject"), made.key());
+                prop_assert!(!made.key().is_empty(), "{}", made.value());
+            }
+            Err(why) => {
+                prop_assert_eq!(why.reason, Reason::InvalidEvent);
+                prop_assert!(event.fields.iter().any(|(name, _)| why.detail.contains(name)));
+            }
+        }
     }
 }
