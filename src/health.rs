@@ -62,10 +62,11 @@ impl Health {
     }
 
     /// Whether an event that arrived now would probably become durable, and the service is not
-    /// stopping. Updates the metric.
+    /// stopping. Updates the metrics.
     pub fn readiness(&self) -> Readiness {
         let readiness = self.find_readiness();
-        self.metrics.set_ready(readiness.is_ready());
+        let is_degraded = matches!(readiness, Readiness::Degraded(_));
+        self.metrics.set_ready(readiness.is_ready(), is_degraded);
         readiness
     }
 

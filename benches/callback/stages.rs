@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit};
 use zim2kafka::delivery::Delivery;
-use zim2kafka::event::{self, GROUP_JOIN, Omit, Policy, Record, Routes};
+use zim2kafka::event::{self, EVENTS, GROUP_JOIN, Label, Omit, Policy, Record, Routes};
 use zim2kafka::intake::{Intake, IntakeSettings};
 use zim2kafka::kafka::{EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::metrics::{Metrics, Outcome};
@@ -69,10 +69,12 @@ pub(crate) fn measure(load: &Load) {
         black_box(record(&known, raw));
     };
     let accepted = |raw: &RawCallback| {
-        black_box(intake.accept(raw).expect("there is room"));
+        let authentic = intake.accept(raw).expect("it is authentic");
+        black_box(authentic.result.expect("there is room"));
     };
     let counted = |raw: &RawCallback| {
-        let arrival = metrics.callback_arrived();
+        let mut arrival = metrics.callback_arrived();
+        arrival.set_event(Label::of(EVENTS[0]));
         accepted(raw);
         arrival.finished(Outcome::Published);
     };

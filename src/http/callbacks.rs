@@ -20,9 +20,9 @@ use super::senders::SenderSettings;
 use crate::callback::RawCallback;
 use crate::delivery::{Durability, Settled};
 use crate::failpoint;
-use crate::intake::{Accepted, Intake};
+use crate::intake::{Accepted, Authentic, Intake};
 use crate::log::REPEAT_INTERVAL;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Arrival, Metrics, Outcome};
 
 /// The limits of a header. The sender's are far smaller.
 const MAX_HEADER_FIELDS: usize = 64;
@@ -97,9 +97,9 @@ impl CallbackService {
             });
             return Problem::MethodNotAllowed("POST").into_response();
         }
-        let arrival = self.metrics.callback_arrived();
+        let mut arrival = self.metrics.callback_arrived();
         failpoint::hit("handler");
-        match self.answer(connection, request).await {
+        match self.answer(connection, request, &mut arrival).await {
             Ok(answer) => {
                 arrival.finished(answer.outcome());
                 answer.into_response()
@@ -118,6 +118,7 @@ impl CallbackService {
         &self,
         connection: &Arc<Connection>,
         request: Request<Incoming>,
+        arrival: &mut Arrival<'_>,
     ) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
         check_header(&head.headers)?;
@@ -130,7 +131,9 @@ impl CallbackService {
             content_type: content_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
             received_at: now(),
         };
-        let ticket = match self.intake.accept(&raw).map_err(Problem::Refused)? {
+        let Authentic { event, result } = self.intake.accept(&raw).map_err(Problem::Refused)?;
+        arrival.set_event(event);
+        let ticket = match result.map_err(Problem::QueueFull)? {
             Accepted::Passed => return Ok(Answer::Passed),
             Accepted::Discarded => return Ok(Answer::Discarded),
             Accepted::Pending(ticket) => ticket,

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::refusals::Refused;
+use crate::delivery::Full;
 use crate::intake::Refusal;
 use crate::metrics::Outcome;
 
@@ -24,6 +25,7 @@ pub(super) enum Problem {
     ContentEncoding,
     HeaderTooLarge,
     BodiesFull,
+    QueueFull(Full),
     NotDurableInTime,
     Rejected,
     Panicked,
@@ -34,10 +36,9 @@ impl Problem {
         match self {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Refused(Refusal::Unauthorized(_)) => StatusCode::UNAUTHORIZED,
-            Self::Refused(Refusal::Full(_))
-            | Self::BodiesFull
-            | Self::NotDurableInTime
-            | Self::Rejected => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull(_) | Self::BodiesFull | Self::NotDurableInTime | Self::Rejected => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -57,10 +58,9 @@ impl Problem {
                 Outcome::Malformed
             }
             Self::Refused(Refusal::Unauthorized(_)) => Outcome::Unauthorized,
-            Self::Refused(Refusal::Full(_))
-            | Self::BodiesFull
-            | Self::NotDurableInTime
-            | Self::Rejected => Outcome::Unavailable,
+            Self::QueueFull(_) | Self::BodiesFull | Self::NotDurableInTime | Self::Rejected => {
+                Outcome::Unavailable
+            }
             Self::BodyTooSlow => Outcome::TimedOut,
             Self::BodyTooLarge { .. } | Self::HeaderTooLarge => Outcome::TooLarge,
             Self::Forbidden => Outcome::Forbidden,
@@ -76,7 +76,7 @@ impl Problem {
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::Panicked => None,
-            Self::Refused(Refusal::Full(_)) => Some(Refused::QueueFull),
+            Self::QueueFull(_) => Some(Refused::QueueFull),
             Self::Forbidden => Some(Refused::Forbidden),
             Self::BodyTooSlow => Some(Refused::BodyTooSlow),
             Self::BodyTooLarge { .. } => Some(Refused::BodyTooLarge),
@@ -95,10 +95,9 @@ impl Problem {
             Self::Refused(Refusal::Unauthorized(_)) => {
                 Some((header::WWW_AUTHENTICATE, "ZEGO-Signature"))
             }
-            Self::Refused(Refusal::Full(_))
-            | Self::BodiesFull
-            | Self::NotDurableInTime
-            | Self::Rejected => Some((header::RETRY_AFTER, "2")),
+            Self::QueueFull(_) | Self::BodiesFull | Self::NotDurableInTime | Self::Rejected => {
+                Some((header::RETRY_AFTER, "2"))
+            }
             Self::MethodNotAllowed(allowed) => Some((header::ALLOW, allowed)),
             _ => None,
         }
@@ -109,6 +108,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::QueueFull(full) => full.fmt(f),
             Self::Forbidden => f.write_str("source address not allowed"),
             Self::NotFound => f.write_str("not found"),
             Self::MethodNotAllowed(allowed) => write!(f, "use {allowed}"),

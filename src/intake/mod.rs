@@ -17,7 +17,7 @@ use crate::callback::{
     VerifiedCallback,
 };
 use crate::delivery::{Delivery, Full, Ticket};
-use crate::event::{self, Kind, Omit, Policy, Reason, Record, Target, Unpublishable};
+use crate::event::{self, Kind, Label, Omit, Policy, Reason, Record, Target, Unpublishable};
 use crate::log::{Due, LogThrottle, Tally};
 use crate::metrics::Metrics;
 use apps::{App, Apps};
@@ -52,6 +52,14 @@ pub struct Intake {
     unauthorized: Tally<String>,
 }
 
+/// An authentic callback.
+pub struct Authentic {
+    /// Which event it is of.
+    pub event: Label,
+    /// What happened to it; [`Full`] if the queue has no space for it. Nothing of it is then kept.
+    pub result: Result<Accepted, Full>,
+}
+
 /// What happened to an authentic callback.
 pub enum Accepted {
     /// It asks whether a message may be sent. It is answered with `{"result":0}` and not stored.
@@ -65,7 +73,7 @@ pub enum Accepted {
     Duplicate(Uuid),
 }
 
-/// Why a callback was not accepted.
+/// Why a callback is not authentic.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// It cannot be parsed.
@@ -74,9 +82,6 @@ pub enum Refusal {
     /// It is not authentic.
     #[error(transparent)]
     Unauthorized(#[from] Unauthorized),
-    /// The queue is full.
-    #[error(transparent)]
-    Full(#[from] Full),
 }
 
 impl Intake {
@@ -117,25 +122,40 @@ impl Intake {
     /// # Errors
     ///
     /// [`Refusal`]; nothing of the callback is then kept.
-    pub fn accept(&self, raw: &RawCallback) -> Result<Accepted, Refusal> {
+    pub fn accept(&self, raw: &RawCallback) -> Result<Authentic, Refusal> {
         let json = raw.json().inspect_err(|why| self.log_malformed(raw, why))?;
         let unverified = json
             .decode()
             .inspect_err(|why| self.log_malformed(raw, why))?;
         let callback = self.authenticate(raw, unverified)?;
         if event::name(&callback).as_deref() == Some(event::BEFORE_SEND_MESSAGE) {
-            return Ok(Accepted::Passed);
+            return Ok(Authentic {
+                event: Label::BEFORE_SEND_MESSAGE,
+                result: Ok(Accepted::Passed),
+            });
         }
         let kind = event::kind_of(&callback);
+        Ok(Authentic {
+            event: kind.as_ref().map_or(Label::OTHER, |kind| Label::of(kind)),
+            result: self.accept_event(&callback, kind),
+        })
+    }
+
+    /// Accepts an authentic callback that reports an event.
+    fn accept_event(
+        &self,
+        callback: &VerifiedCallback<'_>,
+        kind: Result<&'static Kind, Unpublishable>,
+    ) -> Result<Accepted, Full> {
         if (kind.as_ref()).is_ok_and(|kind| self.target_of(kind) == Target::Discard) {
             return Ok(Accepted::Discarded);
         }
         let record = self
-            .check_age(&callback)
-            .and_then(|()| self.published(&callback, &kind))
-            .and_then(|kind| kind.record(&callback, &self.policy))
-            .unwrap_or_else(|why| self.dead_letter(&callback, kind.ok(), &why));
-        self.enqueue_once(&callback, record)
+            .check_age(callback)
+            .and_then(|()| self.published(callback, &kind))
+            .and_then(|kind| kind.record(callback, &self.policy))
+            .unwrap_or_else(|why| self.dead_letter(callback, kind.ok(), &why));
+        self.enqueue_once(callback, record)
     }
 
     fn authenticate<'a>(
@@ -216,7 +236,7 @@ impl Intake {
         &self,
         callback: &VerifiedCallback<'_>,
         record: Record,
-    ) -> Result<Accepted, Refusal> {
+    ) -> Result<Accepted, Full> {
         let key = Key::new(callback.signature(), &callback.raw().body);
         let mut dedup = self.dedup.lock();
         if let Some(known) = dedup.find(&key) {

@@ -62,9 +62,14 @@ fn callback(received_at: i64, fields: &Value) -> RawCallback {
     }
 }
 
+fn accept(intake: &Intake, raw: &RawCallback) -> Result<Accepted, Refusal> {
+    let authentic = intake.accept(raw)?;
+    Ok(authentic.result.expect("there is space"))
+}
+
 #[track_caller]
 fn on_its_way(intake: &Intake, raw: &RawCallback) -> Arc<Ticket> {
-    match intake.accept(raw) {
+    match accept(intake, raw) {
         Ok(Accepted::Pending(ticket)) => ticket,
         Ok(_) => panic!("it is not on its way"),
         Err(refusal) => panic!("it is refused: {refusal}"),
@@ -125,7 +130,7 @@ fn every_authentic_callback_of_a_discarded_event_is_dropped_and_no_other() {
     for raw in &discarded {
         // Retries too.
         for _ in 0..2 {
-            let answer = intake.accept(raw);
+            let answer = accept(&intake, raw);
             assert!(matches!(answer, Ok(Accepted::Discarded)), "{:?}", raw.body);
         }
     }
@@ -145,7 +150,7 @@ fn every_authentic_callback_of_a_discarded_event_is_dropped_and_no_other() {
     wrong.body = String::from_utf8_lossy(&wrong.body)
         .replace("350176", "350177")
         .into();
-    let answer = intake.accept(&wrong);
+    let answer = accept(&intake, &wrong);
     assert!(matches!(answer, Err(Refusal::Unauthorized(_))));
 }
 
@@ -199,7 +204,7 @@ async fn a_resend_of_an_event_that_is_safe_is_a_duplicate_even_when_it_is_stale_
         panic!("it is not published");
     };
     let late = callback(THEN + TOLERANCE + 1, &json!({}));
-    let Ok(Accepted::Duplicate(known)) = intake.accept(&late) else {
+    let Ok(Accepted::Duplicate(known)) = accept(&intake, &late) else {
         panic!("it is no duplicate");
     };
     assert_eq!(known, event_id);
@@ -210,7 +215,10 @@ async fn a_resend_of_an_event_that_is_safe_is_a_duplicate_even_when_it_is_stale_
         ticket.wait().await,
         Settled::Durable(Durability::DeadLettered, _)
     ));
-    assert!(matches!(intake.accept(&other), Ok(Accepted::Duplicate(_))));
+    assert!(matches!(
+        accept(&intake, &other),
+        Ok(Accepted::Duplicate(_))
+    ));
 }
 
 #[test]
@@ -248,7 +256,7 @@ fn the_question_is_passed_whatever_else_is_wrong_with_it_and_not_remembered() {
         json!({"event": "before_send_msg", "group_id": 7}),
     ] {
         for received_at in [THEN, THEN, THEN + TOLERANCE + 1] {
-            let answer = intake.accept(&callback(received_at, &fields));
+            let answer = accept(&intake, &callback(received_at, &fields));
             assert!(matches!(answer, Ok(Accepted::Passed)), "{fields}");
         }
     }
@@ -309,14 +317,17 @@ fn what_is_refused_is_not_remembered() {
     let intake = intake();
     let forged = callback(THEN, &json!({"nonce": "350177"}));
     assert!(matches!(
-        intake.accept(&forged),
+        accept(&intake, &forged),
         Err(Refusal::Unauthorized(_))
     ));
     let broken = RawCallback {
         body: Bytes::from_static(b"{"),
         ..forged
     };
-    assert!(matches!(intake.accept(&broken), Err(Refusal::Malformed(_))));
+    assert!(matches!(
+        accept(&intake, &broken),
+        Err(Refusal::Malformed(_))
+    ));
     assert!(metric(
         &intake,
         "zim2kafka_last_callback_timestamp_seconds 0"

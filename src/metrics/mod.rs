@@ -5,11 +5,13 @@
 //! first event on.
 
 mod apps;
+mod arrival;
 mod connections;
+mod events;
 mod series;
 mod spool;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -22,7 +24,9 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::event::{Counted, JoinType, Joined, Reason};
 use crate::log;
 pub use apps::{AppCounters, AppMetrics};
+pub use arrival::Arrival;
 pub use connections::{CloseReason, ConnectionMetrics, RefusalReason};
+use events::EventMetrics;
 use series::{Labelled, counter, counters, gauge, register};
 pub use spool::SpoolMetrics;
 
@@ -79,6 +83,7 @@ pub struct Metrics {
     callbacks: Labelled<IntCounter>,
     callback_duration: Labelled<Histogram>,
     callbacks_in_flight: IntGauge,
+    events: EventMetrics,
     apps: AppMetrics,
     group_joins: Labelled<IntCounter>,
     users_joined: IntCounter,
@@ -97,6 +102,7 @@ pub struct Metrics {
     reload_successful: IntGauge,
     certificate_not_after: Gauge,
     ready: IntGauge,
+    degraded: IntGauge,
 }
 
 impl Metrics {
@@ -117,6 +123,7 @@ impl Metrics {
                 "zim2kafka_callbacks_in_flight",
                 "Callbacks that are not yet answered.",
             ),
+            events: EventMetrics::new(&registry),
             apps: AppMetrics::new(&registry),
             group_joins: counters(
                 &registry,
@@ -212,6 +219,11 @@ impl Metrics {
                 "zim2kafka_ready",
                 "1 while /readyz answers 200, else 0.",
             ),
+            degraded: gauge(
+                &registry,
+                "zim2kafka_degraded",
+                "1 while the answer of /readyz begins with degraded, else 0.",
+            ),
             registry,
         };
         metrics.set_reload_successful(true);
@@ -240,10 +252,7 @@ impl Metrics {
     /// The head of a callback has arrived. It counts as in flight until the result is dropped.
     pub fn callback_arrived(&self) -> Arrival<'_> {
         self.callbacks_in_flight.inc();
-        Arrival {
-            metrics: self,
-            when: Instant::now(),
-        }
+        Arrival::new(self)
     }
 
     /// A callback was authentic, at this time (milliseconds since 1970-01-01 UTC).
@@ -261,15 +270,15 @@ impl Metrics {
         self.reused_signatures.inc();
     }
 
-    /// A record has become durable, for the first time.
-    pub fn record_durable(&self, counted: Counted) {
+    /// A record has become durable, for the first time, this long after the time of its event.
+    pub fn record_durable(&self, counted: Counted, lag: Duration) {
         match counted {
-            Counted::Event { joined: None } => {}
-            Counted::Event {
-                joined: Some(Joined { join_type, users }),
-            } => {
-                self.group_joins.of(join_type as usize).inc();
-                self.users_joined.inc_by(users as u64);
+            Counted::Event { joined } => {
+                self.events.durable(lag);
+                if let Some(Joined { join_type, users }) = joined {
+                    self.group_joins.of(join_type as usize).inc();
+                    self.users_joined.inc_by(users as u64);
+                }
             }
             Counted::DeadLetter(reason) => self.dead_letters.of(reason as usize).inc(),
         }
@@ -335,9 +344,10 @@ impl Metrics {
         self.certificate_not_after.set(seconds);
     }
 
-    /// Whether the service is ready.
-    pub fn set_ready(&self, ready: bool) {
+    /// Whether the service is ready, and whether it is only degraded.
+    pub fn set_ready(&self, ready: bool, degraded: bool) {
         self.ready.set(ready.into());
+        self.degraded.set(degraded.into());
     }
 
     /// All metrics in Prometheus' text format.
@@ -354,36 +364,6 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// A callback that has arrived and is not yet answered. If the sender closes the connection before
-/// the answer, it has no outcome.
-#[derive(Debug)]
-pub struct Arrival<'a> {
-    metrics: &'a Metrics,
-    when: Instant,
-}
-
-impl Arrival<'_> {
-    /// The callback was answered.
-    pub fn finished(self, outcome: Outcome) {
-        self.count(outcome);
-    }
-
-    fn count(&self, outcome: Outcome) {
-        self.metrics.callbacks.of(outcome as usize).inc();
-        let duration = self.metrics.callback_duration.of(outcome as usize);
-        duration.observe(self.when.elapsed().as_secs_f64());
-    }
-}
-
-impl Drop for Arrival<'_> {
-    fn drop(&mut self) {
-        self.metrics.callbacks_in_flight.dec();
-        if std::thread::panicking() {
-            self.count(Outcome::Failed);
-        }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::event::Label;
 
 #[test]
 fn every_value_of_a_label_counts_its_own_series() {
@@ -15,15 +16,14 @@ fn every_value_of_a_label_counts_its_own_series() {
         );
     }
     for &reason in Reason::VARIANTS {
-        metrics.record_durable(Counted::DeadLetter(reason));
+        metrics.record_durable(Counted::DeadLetter(reason), Duration::ZERO);
         let series = format!("zim2kafka_dead_letters_total{{reason=\"{reason}\"}} 1\n");
         assert!(metrics.text().contains(&series), "{reason}");
     }
     for &join_type in JoinType::VARIANTS {
         let users = 3;
-        metrics.record_durable(Counted::Event {
-            joined: Some(Joined { join_type, users }),
-        });
+        let joined = Some(Joined { join_type, users });
+        metrics.record_durable(Counted::Event { joined }, Duration::ZERO);
         let join_type: &str = join_type.into();
         let series = format!("zim2kafka_group_joins_total{{join_type=\"{join_type}\"}} 1\n");
         assert!(metrics.text().contains(&series), "{join_type}");
@@ -39,6 +39,80 @@ fn every_value_of_a_label_counts_its_own_series() {
         let reason: &str = reason.into();
         let series = format!("zim2kafka_requests_refused_total{{reason=\"{reason}\"}} 1\n");
         assert!(metrics.text().contains(&series), "{reason}");
+    }
+}
+
+/// Whether it can be the outcome of a callback that is authentic.
+fn is_of_events(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Published
+        | Outcome::Spooled
+        | Outcome::Duplicate
+        | Outcome::DeadLettered
+        | Outcome::Discarded
+        | Outcome::Passed
+        | Outcome::Unavailable => true,
+        Outcome::Malformed
+        | Outcome::Unauthorized
+        | Outcome::Forbidden
+        | Outcome::TooLarge
+        | Outcome::TimedOut
+        | Outcome::Failed => false,
+    }
+}
+
+#[test]
+fn every_event_counts_its_own_series_by_outcome() {
+    let metrics = Metrics::new();
+    let mut expected = Vec::new();
+    let name = |event: Label, outcome: Outcome| {
+        let (event, outcome) = (event.name(), <&str>::from(outcome));
+        format!("zim2kafka_events_total{{event=\"{event}\",outcome=\"{outcome}\"}}")
+    };
+    for event in Label::all() {
+        for (count, &outcome) in (1..).zip(Outcome::VARIANTS) {
+            for _ in 0..count {
+                let mut arrival = metrics.callback_arrived();
+                arrival.set_event(event);
+                arrival.finished(outcome);
+            }
+            if is_of_events(outcome) {
+                expected.push(format!("{} {count}", name(event, outcome)));
+            }
+        }
+    }
+    // One whose event is not known is not of any.
+    metrics.callback_arrived().finished(Outcome::Unavailable);
+    let text = metrics.text();
+    let mut counted: Vec<_> = (text.lines())
+        .filter(|line| line.starts_with("zim2kafka_events_total"))
+        .collect();
+    counted.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(counted, expected);
+}
+
+#[test]
+fn the_lag_of_an_event_is_in_its_bucket_and_a_dead_letter_has_none() {
+    let metrics = Metrics::new();
+    let event = Counted::Event { joined: None };
+    for milliseconds in [0, 1, 800, 5_000, 700_000] {
+        metrics.record_durable(event, Duration::from_millis(milliseconds));
+    }
+    let dead_letter = Counted::DeadLetter(Reason::Stale);
+    metrics.record_durable(dead_letter, Duration::from_secs(1));
+    let text = metrics.text();
+    for line in [
+        "bucket{le=\"0.001\"} 2",
+        "bucket{le=\"0.5\"} 2",
+        "bucket{le=\"1\"} 3",
+        "bucket{le=\"5\"} 4",
+        "bucket{le=\"+Inf\"} 5",
+        "count 5",
+        "sum 705.801",
+    ] {
+        let line = format!("zim2kafka_event_lag_seconds_{line}\n");
+        assert!(text.contains(&line), "{line}{text}");
     }
 }
 

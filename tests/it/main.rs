@@ -17,6 +17,7 @@ mod consumers;
 mod demo;
 mod edge;
 mod events;
+mod event_metrics;
 mod faults;
 mod fixtures;
 mod fuzz;

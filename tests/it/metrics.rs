@@ -15,7 +15,7 @@ use crate::support::scraped::Scraped;
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 33] = [
+const FAMILIES: [(&str, &str, &[Start]); 35] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -42,6 +42,7 @@ const FAMILIES: [(&str, &str, &[Start]); 33] = [
             ("{reason=\"unsupported_event\"}", Some(0.0)),
         ],
     ),
+    ("zim2kafka_event_lag_seconds", "histogram", &ZERO),
     ("zim2kafka_reused_signatures_total", "counter", &ZERO),
     ("zim2kafka_last_callback_timestamp_seconds", "gauge", &ZERO),
     (
@@ -73,6 +74,7 @@ const FAMILIES: [(&str, &str, &[Start]); 33] = [
     ("zim2kafka_spool_corruptions_total", "counter", &ZERO),
     ("zim2kafka_log_lines_dropped_total", "counter", &ZERO),
     ("zim2kafka_ready", "gauge", &[("", None)]),
+    ("zim2kafka_degraded", "gauge", &ZERO),
     (
         "zim2kafka_config_last_reload_successful",
         "gauge",
@@ -190,8 +192,11 @@ fn histogram(name: &str, labels: &str) -> Vec<(String, Option<f64>)> {
     buckets.into_iter().chain(rest).collect()
 }
 
+/// `event_metrics` knows the series of events, and another test those of the build.
 fn is_ours(series: &str) -> bool {
-    series.starts_with("zim2kafka_") && !series.starts_with("zim2kafka_build_info")
+    series.starts_with("zim2kafka_")
+        && !series.starts_with("zim2kafka_build_info")
+        && !series.starts_with("zim2kafka_events_total")
 }
 
 #[tokio::test]

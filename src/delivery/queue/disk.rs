@@ -1,7 +1,7 @@
 //! The queue as the spooler uses it: what to write to disk, and what to delete there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::state::{Entry, QueueState, RECORD_OVERHEAD_BYTES};
 use super::{MAX_UNDELETED_ROWS, Queue};
@@ -44,12 +44,13 @@ impl Queue {
         let durable = state.mark_spooled(rows);
         drop(state);
         self.wake_reader();
+        let now = SystemTime::now();
         for (record, ticket) in durable {
             let durability = match record.is_dead_letter() {
                 false => Durability::Spooled,
                 true => Durability::DeadLettered,
             };
-            self.notify(&record, &ticket, durability);
+            self.notify(&record, &ticket, durability, now);
         }
     }
 

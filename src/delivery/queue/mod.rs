@@ -31,7 +31,7 @@ mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -254,10 +254,11 @@ impl Queue {
     }
 
     /// Resolves the ticket of a record that has become durable, and counts it.
-    fn notify(&self, record: &Record, ticket: &Ticket, durability: Durability) {
+    fn notify(&self, record: &Record, ticket: &Ticket, durability: Durability, now: SystemTime) {
         settle(ticket, Settled::Durable(durability, record.event_id));
         if let Some(counted) = record.counted {
-            self.metrics.record_durable(counted);
+            self.metrics
+                .record_durable(counted, since(record.timestamp, now));
         }
     }
 
@@ -270,6 +271,13 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock()
     }
+}
+
+/// The time since this timestamp; zero if it is in the future.
+fn since(timestamp: i64, now: SystemTime) -> Duration {
+    let timestamp = Duration::from_millis(u64::try_from(timestamp).unwrap_or_default());
+    let elapsed = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    elapsed.saturating_sub(timestamp)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
@@ -98,8 +98,10 @@ impl Queue {
         if wants_rows {
             self.wakeups.reader.wake();
         }
+        // One time for all, because they were acknowledged together.
+        let now = SystemTime::now();
         for removed in acked {
-            self.resolve_acked(removed);
+            self.resolve_acked(removed, now);
         }
         for (refused, reason) in rejected {
             self.metrics.rejected();
@@ -128,7 +130,7 @@ impl Queue {
         self.count_flight(before, state.in_flight());
     }
 
-    fn resolve_acked(&self, removed: Removed) {
+    fn resolve_acked(&self, removed: Removed, now: SystemTime) {
         if let Some(handed_over) = removed.handed_over {
             self.metrics.delivered(handed_over.elapsed());
         }
@@ -140,7 +142,7 @@ impl Queue {
             true => Durability::DeadLettered,
         };
         if let Some(ticket) = removed.ticket {
-            self.notify(&removed.record, &ticket, durability);
+            self.notify(&removed.record, &ticket, durability, now);
         }
     }
 

@@ -1,0 +1,54 @@
+//! A callback on its way to its answer.
+
+use std::time::Instant;
+
+use super::{Metrics, Outcome};
+use crate::event::Label;
+
+/// A callback that has arrived and is not yet answered. If the sender closes the connection before
+/// the answer, it has no outcome.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    metrics: &'a Metrics,
+    when: Instant,
+    /// Known once the callback is authentic.
+    event: Option<Label>,
+}
+
+impl<'a> Arrival<'a> {
+    pub(super) fn new(metrics: &'a Metrics) -> Self {
+        Self {
+            metrics,
+            when: Instant::now(),
+            event: None,
+        }
+    }
+
+    /// The callback is authentic, and of this event.
+    pub fn set_event(&mut self, event: Label) {
+        self.event = Some(event);
+    }
+
+    /// The callback was answered.
+    pub fn finished(self, outcome: Outcome) {
+        self.count(outcome);
+    }
+
+    fn count(&self, outcome: Outcome) {
+        self.metrics.callbacks.of(outcome as usize).inc();
+        let duration = self.metrics.callback_duration.of(outcome as usize);
+        duration.observe(self.when.elapsed().as_secs_f64());
+        if let Some(event) = self.event {
+            self.metrics.events.count(event, outcome);
+        }
+    }
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        self.metrics.callbacks_in_flight.dec();
+        if std::thread::panicking() {
+            self.count(Outcome::Failed);
+        }
+    }
+}
