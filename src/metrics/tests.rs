@@ -93,6 +93,30 @@ fn every_event_counts_its_own_series_by_outcome() {
 }
 
 #[test]
+fn an_authentic_callback_without_an_answer_or_with_a_bug_has_no_outcome_by_event() {
+    let metrics = Metrics::new();
+    let mut arrival = metrics.callback_arrived();
+    arrival.set_event(Label::OTHER);
+    drop(arrival);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut arrival = metrics.callback_arrived();
+        arrival.set_event(Label::OTHER);
+        panic!("for a test");
+    }));
+    assert!(panicked.is_err());
+    let text = metrics.text();
+    let series = text.lines().filter(|line| line.starts_with("zim2kafka_"));
+    let counted: Vec<_> = series.filter(|line| line.ends_with(" 1")).collect();
+    assert!(counted.contains(&"zim2kafka_callbacks_total{outcome=\"failed\"} 1"));
+    assert!(
+        !counted.iter().any(|line| line.contains("events_total")),
+        "{counted:?}"
+    );
+    let in_flight = "zim2kafka_callbacks_in_flight 0";
+    assert!(text.lines().any(|line| line == in_flight));
+}
+
+#[test]
 fn the_lag_of_an_event_is_in_its_bucket_and_a_dead_letter_has_none() {
     let metrics = Metrics::new();
     let event = Counted::Event { joined: None };

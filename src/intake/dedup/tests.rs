@@ -113,6 +113,52 @@ fn the_window_holds_every_event_of_the_last_seventy_seconds() {
     assert!(!clock.is_known(0));
 }
 
+/// Numbers that look random, the same in every run.
+fn pseudo_random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// Chat messages at 5,000/s and group events at 100/s, with timestamps in seconds and nonces of six
+/// digits, for 140 s. The answers take as long as they may.
+#[test]
+fn the_window_holds_seventy_seconds_of_a_busy_chat_and_its_nonces_collide_as_the_alert_expects() {
+    const RATE: u32 = 5_100;
+    const SECONDS: u32 = 140;
+    let mut clock = Clock::new();
+    let mut random = 0x2545_f491_4f6c_dd1d;
+    let (mut keys, mut pending) = (Vec::new(), VecDeque::new());
+    let (mut reused, mut peak) = (0, 0);
+    for second in 0..SECONDS {
+        for number in 0..RATE {
+            let nonce = 100_000 + pseudo_random(&mut random) % 900_000;
+            let signed = u64::from(second) * 1_000_000 + nonce;
+            let mut signature = [0; 20];
+            signature[..8].copy_from_slice(&signed.to_be_bytes());
+            let key = Key::new(Signature(signature), &number.to_be_bytes());
+            reused += u32::from(clock.window.has_other_body(&key));
+            pending.push_back(clock.insert_pending(key));
+            keys.push(key);
+            peak = peak.max(clock.window.bytes());
+        }
+        if second >= 2 {
+            for ticket in pending.drain(..RATE as usize) {
+                ticket.set(durable()).expect("new");
+            }
+        }
+        clock.wait(1);
+    }
+    let last = &keys[keys.len() - 70 * RATE as usize..];
+    assert!(last.iter().all(|key| clock.window.find(key).is_some()));
+    assert!(peak < MAX_DEDUP_BYTES * 3 / 4, "{peak}");
+    // `deploy/alerts.yml` computes with r² / 1.8 million.
+    let expected = SECONDS * RATE * RATE / 1_800_000;
+    let allowed = expected * 9 / 10..expected * 11 / 10;
+    assert!(allowed.contains(&reused), "{reused}, not about {expected}");
+}
+
 #[test]
 fn a_full_window_stays_within_its_memory_and_forgets_the_oldest() {
     let mut clock = Clock::new();
@@ -134,12 +180,16 @@ fn a_full_window_stays_within_its_memory_and_forgets_the_oldest() {
 }
 
 #[test]
-fn as_many_pending_events_as_the_queues_hold_are_never_removed_and_memory_suffices() {
+fn as_many_pending_events_as_there_may_be_are_never_removed_and_memory_suffices() {
     let mut clock = Clock::new();
-    let pending = events(2 * crate::delivery::MAX_QUEUE_BYTES / 1024);
+    let pending = events(MAX_PENDING);
     let tickets: Vec<_> = (0..pending)
-        .map(|number| clock.insert_pending(key(number, 0)))
+        .map(|number| {
+            assert!(clock.window.has_space());
+            clock.insert_pending(key(number, 0))
+        })
         .collect();
+    assert!(!clock.window.has_space());
     clock.wait(1000);
     let mut peak = 0;
     for number in pending..pending + 300_000 {
@@ -153,6 +203,23 @@ fn as_many_pending_events_as_the_queues_hold_are_never_removed_and_memory_suffic
         let found = clock.window.find(&key(number, 0));
         assert!(matches!(found, Some(Accepted::Pending(found)) if Arc::ptr_eq(&found, ticket)));
     }
+}
+
+#[test]
+fn a_window_full_of_pending_events_has_space_as_soon_as_they_are_answered() {
+    let mut clock = Clock::new();
+    let tickets: Vec<_> = (0..events(MAX_PENDING))
+        .map(|number| clock.insert_pending(key(number, 0)))
+        .collect();
+    for _ in 0..MAX_PENDING {
+        assert!(!clock.window.has_space());
+    }
+    for ticket in tickets.iter().rev().take(MAX_PENDING / 2) {
+        ticket.set(durable()).expect("new");
+    }
+    // A callback that finds no space looks at a few of them only.
+    let refused = (0..MAX_PENDING).position(|_| clock.window.has_space());
+    assert!(refused.is_some_and(|refused| refused <= MAX_PENDING / SETTLE_STEPS));
 }
 
 #[test]
