@@ -1,7 +1,7 @@
 //! The admin port: metrics, health and a status page. None of it is on the callback port.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::State;
@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use super::Handler;
 use super::connections::Connection;
 use super::problem::Problem;
+use crate::event::Label;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -45,7 +46,17 @@ struct Admin {
 
 /// A self-contained page that reads `/metrics` once a second.
 async fn status_page() -> Html<&'static str> {
-    Html(include_str!("status_page.html"))
+    static PAGE: LazyLock<String> = LazyLock::new(|| {
+        let families: Vec<_> = Label::all().map(name_and_family).collect();
+        let families = serde_json::to_string(&families).expect("names are JSON");
+        include_str!("status_page.html").replace("new Map([]);", &format!("new Map({families});"))
+    });
+    Html(&PAGE)
+}
+
+fn name_and_family(event: Label) -> (&'static str, &'static str) {
+    let family = event.family().map(<&str>::from);
+    (event.name(), family.unwrap_or("not known"))
 }
 
 /// The process is running.

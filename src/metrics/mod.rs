@@ -270,7 +270,8 @@ impl Metrics {
         self.reused_signatures.inc();
     }
 
-    /// A record has become durable, for the first time, this long after the time of its event.
+    /// A record has become durable, for the first time, this long after the time of its event. The
+    /// lag of a dead letter is not counted: stale ones would hide that of events.
     pub fn record_durable(&self, counted: Counted, lag: Duration) {
         match counted {
             Counted::Event { joined } => {

@@ -1,5 +1,6 @@
 //! The admin port: health, the status page, and nothing of it elsewhere.
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::{io, thread};
 
@@ -7,8 +8,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
+use zim2kafka::event::EVENTS;
 
 use crate::support::app::{Answer, App, PATIENCE, Settings, callback};
+use crate::support::scraped::Scraped;
 
 #[tokio::test]
 async fn the_service_is_ready_once_kafka_answers_and_not_before() {
@@ -82,6 +85,43 @@ async fn the_status_page_is_html_that_needs_nothing_from_elsewhere() {
     assert!(page.text().starts_with("<!doctype html>"));
     assert!(page.text().contains("<title>zim2kafka"));
     assert_eq!(from_elsewhere(page.text()), None);
+    app.stop().await.expect("it stops in order");
+}
+
+#[tokio::test]
+async fn the_status_page_knows_the_family_of_every_event_and_reads_only_metrics_that_exist() {
+    let app = App::embedded(|settings| settings);
+    let page = app.admin("/").await;
+    let (_, families) = (page.text().split_once("const FAMILIES = new Map(")).expect("a table");
+    let (families, _) = families.split_once(");").expect("it ends");
+    let families: Vec<(String, String)> = serde_json::from_str(families).expect("JSON");
+    let mut expected: Vec<(&str, &str)> = (EVENTS.iter())
+        .map(|kind| (kind.name, kind.family.into()))
+        .collect();
+    expected.extend([("before_send_msg", "message"), ("other", "not known")]);
+    let families: Vec<_> = (families.iter())
+        .map(|(event, family)| (event.as_str(), family.as_str()))
+        .collect();
+    assert_eq!(families, expected);
+
+    let scraped = Scraped::of(app.admin("/metrics").await.text());
+    let names: BTreeSet<_> = (page
+        .text()
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+    .filter(|word| word.starts_with("zim2kafka_"))
+    .collect();
+    assert!(names.contains("zim2kafka_events_total"), "{names:?}");
+    for name in names {
+        assert!(scraped.types.contains_key(name), "{name}");
+    }
+    for series in scraped.series.keys() {
+        if let Some((_, outcome)) =
+            series.split_once("zim2kafka_events_total{event=\"other\",outcome=\"")
+        {
+            let column = format!("{}: \"", outcome.trim_end_matches("\"}"));
+            assert!(page.text().contains(&column), "{column}");
+        }
+    }
     app.stop().await.expect("it stops in order");
 }
 

@@ -317,25 +317,6 @@ async fn an_event_in_the_spool_is_spooled_and_the_service_degraded() {
 }
 
 #[tokio::test]
-async fn an_event_has_no_outcome_if_the_sender_closes_before_the_answer() {
-    let mut settings = all_routed(Settings::on("127.0.0.1:1", "events", "dead"));
-    settings.0.callbacks.answer_deadline = Duration::from_secs(3600);
-    settings.0.inspect_topics = false;
-    settings.0.stop_deadline = Duration::from_millis(50);
-    let app = settings.start();
-    let body = signed(&json!({"event": "user_action", "user_id": "u", "action": 0}));
-    let in_flight = "zim2kafka_callbacks_in_flight";
-    let accepted = "zim2kafka_app_callbacks_total{appid=\"1\",outcome=\"accepted\"}";
-    let waits = [(accepted, 1.0), (in_flight, 1.0)];
-    tokio::select! {
-        answer = app.post(body) => panic!("it is answered: {answer:?}"),
-        () = app.shows(&waits) => {}
-    }
-    app.shows(&[(in_flight, 0.0)]).await;
-    app.counts(&[]).await;
-}
-
-#[tokio::test]
 async fn the_lag_is_from_the_time_of_an_event_to_its_durability_once_a_record() {
     let app = App::embedded(all_routed);
     let ago = |seconds: u64| (now_ms() - 1000 * seconds).to_string();
