@@ -33,6 +33,8 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     findings.extend(unknown.map(|text| Finding::warning("variables", text)));
     let properties = settings.properties.warnings().into_iter();
     findings.extend(properties.map(|text| Finding::warning("Kafka properties", text)));
+    let before_send = ports.callbacks.before_send.warning().into_iter();
+    findings.extend(before_send.map(|text| Finding::warning("before_send_msg", text)));
     let certificate = ports.certificate.iter();
     findings.extend(certificate.flat_map(|(certificate, _)| certificate.findings()));
     findings.extend(kafka::judge_routes(&settings.routes));

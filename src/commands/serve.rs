@@ -294,6 +294,9 @@ fn log_start(
             kafka.brokers()
         );
     }
+    if let Some(warning) = serve.callback.before_send.warning() {
+        tracing::warn!("ZIM2KAFKA_BEFORE_SEND=send: {warning}");
+    }
     if serve.spool.spool_dir.is_none() {
         tracing::warn!(
             "ZIM2KAFKA_SPOOL_DIR is not set, so there is no spool: an event that Kafka does not take within {:?} is answered 503. The sender retries for 62 s, so a longer outage of Kafka loses events",

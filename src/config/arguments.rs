@@ -9,13 +9,14 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::addresses::{admin_address, callback_address};
+use super::callbacks::{before_send, before_send_reason};
 use super::values::{
     OrOff, boolean, duration_in, log_filter, log_format, networks, number_in, or_off, path,
     size_in, text, timestamp_unit, value,
 };
 use crate::callback::TimestampUnit;
 use crate::event::MAX_RECORD_BYTES;
-use crate::http::Networks;
+use crate::http::{BeforeSend, Networks};
 
 /// The longest deadline.
 const DEADLINE_MAX: Duration = Duration::from_secs(3600);
@@ -141,6 +142,24 @@ pub struct CallbackArgs {
         value_parser = value(size_in(BODY_LIMIT_MIN..=MAX_RECORD_BYTES, "512KiB"))
     )]
     pub body_limit: usize,
+    /// Answer to before_send_msg: neutral (result 0), send (1: overrides ZEGOCLOUD's own content
+    /// moderation) or refuse (3: no chat message is sent)
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_BEFORE_SEND",
+        value_name = "ANSWER",
+        default_value = "neutral",
+        value_parser = value(before_send)
+    )]
+    pub before_send: BeforeSend,
+    /// What the sender's client shows for a refused message; at most 256 characters [default: none]
+    #[arg(
+        long,
+        env = "ZIM2KAFKA_BEFORE_SEND_REASON",
+        value_name = "TEXT",
+        value_parser = value(before_send_reason)
+    )]
+    pub before_send_reason: Option<String>,
 }
 
 impl fmt::Debug for CallbackArgs {

@@ -9,7 +9,7 @@ use super::{
 use crate::callback::Secrets;
 use crate::event::Omit;
 use crate::http::{
-    CallbackSettings, Certificate, CertificateError, ConnectionLimits, SenderSettings,
+    BeforeSend, CallbackSettings, Certificate, CertificateError, ConnectionLimits, SenderSettings,
 };
 use crate::intake::IntakeSettings;
 use crate::spool::SpoolSettings;
@@ -76,11 +76,13 @@ impl CallbackArgs {
             ));
         }
         faults.take(check_path(&self.callback_path));
-        faults.finish(Some(CallbackSettings {
+        let before_send = faults.take(self.before_send());
+        faults.finish(before_send.map(|before_send| CallbackSettings {
             path: self.callback_path.clone(),
             body_limit: self.body_limit,
             answer_deadline,
             senders: connections.senders(),
+            before_send,
         }))
     }
 
@@ -95,6 +97,20 @@ impl CallbackArgs {
             .map_or(Ok(Omit::default()), omit::parse)
     }
 
+    fn before_send(&self) -> Result<BeforeSend, ConfigError> {
+        match (&self.before_send, &self.before_send_reason) {
+            (BeforeSend::Refuse { .. }, reason) => Ok(BeforeSend::Refuse {
+                reason: reason.clone(),
+            }),
+            (policy, None) => Ok(policy.clone()),
+            (_, Some(_)) => Err(contradiction(
+                "ZIM2KAFKA_BEFORE_SEND_REASON",
+                "ZIM2KAFKA_BEFORE_SEND",
+                "has no effect without ZIM2KAFKA_BEFORE_SEND=refuse; set that, or unset the reason",
+            )),
+        }
+    }
+
     /// The settings of the intake, with these secrets.
     pub fn intake(&self, secrets: Secrets, omit: Omit) -> IntakeSettings {
         IntakeSettings {
@@ -104,6 +120,38 @@ impl CallbackArgs {
             omit,
         }
     }
+}
+
+/// Parses the answer to `before_send_msg`, without its reason.
+pub(super) fn before_send(text: &str) -> Result<BeforeSend, String> {
+    match text {
+        "neutral" => Ok(BeforeSend::Neutral),
+        "send" => Ok(BeforeSend::Send),
+        "refuse" => Ok(BeforeSend::Refuse { reason: None }),
+        _ => Err(format!(
+            "{text:?} is not an answer to before_send_msg; write neutral, send or refuse"
+        )),
+    }
+}
+
+/// The most characters of a reason. ZEGOCLOUD's pages give no limit; a client shows one line.
+const MAX_REASON_CHARACTERS: usize = 256;
+
+/// Parses the reason of a refusal.
+pub(super) fn before_send_reason(text: &str) -> Result<String, String> {
+    let characters = text.chars().count();
+    let problem = if text.is_empty() {
+        "is empty".to_owned()
+    } else if characters > MAX_REASON_CHARACTERS {
+        format!("has {characters} characters")
+    } else if text.chars().any(char::is_control) {
+        "has a line break or another control character".to_owned()
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(format!(
+        "{problem}; write one line of 1 to {MAX_REASON_CHARACTERS} characters"
+    ))
 }
 
 /// The path may be a secret, so the message does not show it.

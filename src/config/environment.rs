@@ -15,12 +15,10 @@ use super::{CALLBACK_SECRETS, KAFKA_PROPERTIES};
 
 /// Settings of features that are not built yet. To ignore them would publish other events, or more
 /// of them, than the operator asked for.
-const NOT_BUILT: [&str; 5] = [
+const NOT_BUILT: [&str; 3] = [
     "SCHEMA_REGISTRY",
     "SCHEMA_REGISTRY_AUTH",
     "SCHEMA_REGISTRY_CA",
-    "BEFORE_SEND",
-    "BEFORE_SEND_REASON",
 ];
 
 /// The value of a variable; `None` if it is empty.

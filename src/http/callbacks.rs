@@ -11,12 +11,12 @@ use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Handler;
 use super::body::{BodyReader, check_encoding};
 use super::connections::Connection;
 use super::problem::Problem;
 use super::refusals::{Refusals, Refused};
 use super::senders::SenderSettings;
+use super::{BeforeSend, Handler};
 use crate::callback::RawCallback;
 use crate::delivery::{Durability, Settled};
 use crate::failpoint;
@@ -39,11 +39,15 @@ pub struct CallbackSettings {
     pub answer_deadline: Duration,
     /// Which addresses may send.
     pub senders: SenderSettings,
+    /// The answer to `before_send_msg`.
+    pub before_send: BeforeSend,
 }
 
 /// Answers callbacks.
 pub(crate) struct CallbackService {
     settings: CallbackSettings,
+    /// The body of the answer to `before_send_msg`.
+    before_send: Bytes,
     bodies: BodyReader,
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
@@ -67,6 +71,7 @@ impl CallbackService {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
+            before_send: settings.before_send.body(),
             bodies: BodyReader::new(settings.body_limit),
             settings,
             intake,
@@ -134,7 +139,7 @@ impl CallbackService {
         let Authentic { event, result } = self.intake.accept(&raw).map_err(Problem::Refused)?;
         arrival.set_event(event);
         let ticket = match result.map_err(Problem::QueueFull)? {
-            Accepted::Passed => return Ok(Answer::Passed),
+            Accepted::Passed => return Ok(Answer::Passed(self.before_send.clone())),
             Accepted::Discarded => return Ok(Answer::Discarded),
             Accepted::Pending(ticket) => ticket,
             Accepted::Duplicate(event_id) => {
@@ -213,8 +218,8 @@ fn check_header(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// An answer with status 200.
 enum Answer {
-    /// To `before_send_msg`: no opinion, as on ZEGOCLOUD's page "Message not sent yet".
-    Passed,
+    /// To `before_send_msg`.
+    Passed(Bytes),
     /// The operator discards the event.
     Discarded,
     /// The event is stored durably.
@@ -224,7 +229,7 @@ enum Answer {
 impl Answer {
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Passed => Outcome::Passed,
+            Self::Passed(_) => Outcome::Passed,
             Self::Discarded => Outcome::Discarded,
             Self::Durable(outcome, _) => *outcome,
         }
@@ -234,11 +239,11 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let body = match self {
-            Self::Passed => r#"{"result":0}"#.to_owned(),
-            Self::Discarded => r#"{"status":"discarded"}"#.to_owned(),
+            Self::Passed(body) => body,
+            Self::Discarded => Bytes::from_static(br#"{"status":"discarded"}"#),
             Self::Durable(outcome, event_id) => {
                 let status: &str = outcome.into();
-                format!(r#"{{"status":"{status}","event_id":"{event_id}"}}"#)
+                format!(r#"{{"status":"{status}","event_id":"{event_id}"}}"#).into()
             }
         };
         let json = HeaderValue::from_static("application/json");

@@ -3,6 +3,7 @@
 //! The only module that imports axum and that answers with HTTP status codes.
 
 mod admin;
+mod before_send;
 mod body;
 mod callbacks;
 mod connections;
@@ -32,6 +33,7 @@ use connections::{
 };
 
 pub(crate) use admin::admin;
+pub use before_send::BeforeSend;
 pub use body::{MAX_BYTES_IN_FLIGHT, UNSHARED_BODY_BYTES};
 pub use callbacks::CallbackSettings;
 pub(crate) use callbacks::{CallbackService, callbacks};

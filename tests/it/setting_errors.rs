@@ -59,6 +59,9 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("IDLE_TIMEOUT", "0s", r#""0s" is less than 1ms"#, "write 75s"),
     ("BODY_LIMIT", "512", r#""512" is not a size from 1024 to 900000 bytes"#, "write 512KiB"),
     ("SPOOL_MAX_BYTES", "1GIGA", r#""1GIGA" is not a size"#, "write 1GiB"),
+    ("BEFORE_SEND", "allow", r#""allow" is not an answer to before_send_msg"#, "write neutral, send or refuse"),
+    ("BEFORE_SEND_REASON", "closed", "has no effect without ZIM2KAFKA_BEFORE_SEND=refuse", "set that, or unset the reason"),
+    ("BEFORE_SEND_REASON", "two\nlines", "has a line break or another control character", "write one line of 1 to 256 characters"),
     ("MAX_CONNECTIONS", "0", r#""0" is not a number from 1 to 1000000"#, "write 4096"),
     ("MAX_CONNECTIONS_PER_ADDRESS", "few", r#""few" is not a number from 1 to 1000000"#, "write 100, or off"),
     ("ALLOWED_NETWORKS", "::1,10.0.0.1/33", r#""10.0.0.1/33" is not a network"#, NETWORKS),
@@ -348,8 +351,6 @@ fn a_setting_of_a_feature_that_is_not_built_is_refused() {
         "SCHEMA_REGISTRY",
         "SCHEMA_REGISTRY_AUTH",
         "SCHEMA_REGISTRY_CA",
-        "BEFORE_SEND",
-        "BEFORE_SEND_REASON",
     ] {
         let variable = format!("ZIM2KAFKA_{name}");
         let ended = run_with(&["serve"], &[(&variable, "geheim")]);

@@ -52,6 +52,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("TIMESTAMP_TOLERANCE", "10", "off"),
     ("BODY_LIMIT", "900001", "500kB"),
     ("OMIT", "group_id", "content,user_name"),
+    ("BEFORE_SEND", "allow", "refuse"),
     ("KAFKA_BROKERS", ":", "b:9092"),
     ("KAFKA_PROPERTIES_FILE", "/no/such/file", "/dev/null"),
     ("TOPIC", "a b", "t"),
@@ -74,7 +75,8 @@ const SETTINGS: &[(&str, &str, &str)] = &[
 ];
 
 /// Settings that other tests try, because they need files or each other.
-const TRIED_ELSEWHERE: [&str; 6] = [
+const TRIED_ELSEWHERE: [&str; 7] = [
+    "BEFORE_SEND_REASON",
     "CALLBACK_SECRETS_FILE",
     "SPOOL_DIR",
     "SPOOL_MAX_BYTES",

@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use super::environment::unknown_names;
 use super::*;
 use crate::callback::TimestampUnit;
-use crate::http::CallbackSettings;
+use crate::http::{BeforeSend, CallbackSettings};
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -66,6 +66,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(callback.timestamp_tolerance, Some(ten_minutes));
     assert_eq!(callback.body_limit, 512 * 1024);
     assert_eq!(callback.omit, None);
+    assert_eq!(callback.before_send, BeforeSend::Neutral);
+    assert_eq!(callback.before_send_reason, None);
     assert_eq!(connections.max_connections, 4096);
     assert_eq!(connections.max_connections_per_address, None);
     assert_eq!(connections.idle_timeout, Duration::from_secs(75));
@@ -120,6 +122,8 @@ fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
         "TIMESTAMP_TOLERANCE",
         "BODY_LIMIT",
         "OMIT",
+        "BEFORE_SEND",
+        "BEFORE_SEND_REASON",
         "KAFKA_BROKERS",
         "KAFKA_PROPERTIES",
         "KAFKA_PROPERTIES_FILE",
@@ -175,6 +179,46 @@ fn a_body_limit_beyond_a_record_is_refused() {
     assert_eq!(limit("1KiB"), Some(1024));
     for size in ["900001", "1MiB", "1023", "512", "0"] {
         assert_eq!(limit(size), None, "{size}");
+    }
+}
+
+#[test]
+fn a_reason_belongs_to_a_refusal() {
+    let policy = |arguments: &[&str]| {
+        let Line { serve, .. } = read_well(arguments);
+        let settings = callback_settings(&serve).map(|settings| settings.before_send);
+        settings.map_err(variable_of)
+    };
+    let refusal = |reason: Option<&str>| {
+        Ok(BeforeSend::Refuse {
+            reason: reason.map(str::to_owned),
+        })
+    };
+    assert_eq!(policy(&[]), Ok(BeforeSend::Neutral));
+    assert_eq!(policy(&["--before-send=neutral"]), Ok(BeforeSend::Neutral));
+    assert_eq!(policy(&["--before-send=send"]), Ok(BeforeSend::Send));
+    assert_eq!(policy(&["--before-send=refuse"]), refusal(None));
+    const REASON: &str = "--before-send-reason=Closed \"for\" maintenance";
+    assert_eq!(
+        policy(&["--before-send=refuse", REASON]),
+        refusal(Some("Closed \"for\" maintenance"))
+    );
+    for arguments in [
+        &[REASON][..],
+        &["--before-send=neutral", REASON],
+        &["--before-send=send", REASON],
+    ] {
+        let variable = "ZIM2KAFKA_BEFORE_SEND_REASON".to_owned();
+        assert_eq!(policy(arguments), Err(variable), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_reason_is_one_line_of_limited_length() {
+    let is_read = |reason: &str| read(&[&format!("--before-send-reason={reason}")]).is_ok();
+    assert!(is_read(&"\u{1f512}".repeat(256)));
+    for reason in [&"x".repeat(257), "", "a\nb", "a\u{7f}b", "a\tb"] {
+        assert!(!is_read(reason), "{reason:?}");
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zim2kafka::callback::{Secrets, TimestampUnit, sign};
 use zim2kafka::event::{GROUP_JOIN, Omit, Routes};
-use zim2kafka::http::{CallbackSettings, ConnectionLimits, SenderSettings};
+use zim2kafka::http::{BeforeSend, CallbackSettings, ConnectionLimits, SenderSettings};
 use zim2kafka::intake::IntakeSettings;
 use zim2kafka::kafka::{CreateTopics, EmbeddedKafka, KafkaSettings, Properties};
 use zim2kafka::reload::Reload;
@@ -94,6 +94,7 @@ impl Settings {
                 body_limit: 512 * 1024,
                 answer_deadline: Duration::from_secs(2),
                 senders: SenderSettings::default(),
+                before_send: BeforeSend::Neutral,
             },
             connections: ConnectionLimits {
                 connections: 4096,
