@@ -74,6 +74,19 @@ pub(super) enum OtherFields<'a> {
 }
 
 impl<'a> OtherFields<'a> {
+    /// Whether there is one field `event`, with this value. Reads no other field of a form.
+    pub(super) fn names_event(&self, event: &str) -> bool {
+        let fields = match self {
+            Self::Object { fields, .. } => fields,
+            Self::Form(form) => return form::names_event(form.body, event),
+        };
+        let mut named = fields.iter().filter(|field| field.name == "event");
+        match (named.next(), named.next()) {
+            (Some(field), None) => field.text().as_deref() == Some(event),
+            _ => false,
+        }
+    }
+
     /// The fields, and whether the body was valid UTF-8.
     pub(super) fn read(self) -> (Vec<Field<'a>>, bool) {
         let form = match self {

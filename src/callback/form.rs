@@ -69,11 +69,29 @@ fn fields(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether a form has one field `event`, with this value. Allocates nothing, and decodes only what may
+/// be that name or value.
+pub(super) fn names_event(body: &[u8], event: &str) -> bool {
+    let mut values = fields(body).take(MAX_FORM_FIELDS).filter_map(|field| {
+        let begins = matches!(field.first(), Some(b'e' | b'%'));
+        let (name, value) = begins.then(|| name_and_value(field))?;
+        percent_decode(name).eq("event".bytes()).then_some(value)
+    });
+    match (values.next(), values.next()) {
+        (Some(value), None) => percent_decode(value).eq(event.bytes()),
+        _ => false,
+    }
+}
+
+/// The encoded name and value of a field.
+fn name_and_value(field: &[u8]) -> (&[u8], &[u8]) {
+    let end = memchr(b'=', field).unwrap_or(field.len());
+    let (name, value) = field.split_at_checked(end).unwrap_or_default();
+    (name, value.get(1..).unwrap_or_default())
+}
+
 fn signed_field(field: &[u8]) -> Option<SignedField<'_>> {
-    let (name, value) = match memchr(b'=', field) {
-        Some(end) => (field.get(..end)?, field.get(end + 1..)?),
-        None => (field, &[][..]),
-    };
+    let (name, value) = name_and_value(field);
     // Most names end here.
     let first = name.first().filter(|byte| b"%aAnNsStT".contains(byte))?;
     let mut buffer = [0; MAX_SIGNED_NAME_BYTES];

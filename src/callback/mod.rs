@@ -61,6 +61,11 @@ impl UnverifiedCallback<'_> {
     pub fn app_in<'s, T>(&self, apps: &'s HashMap<String, T>) -> Option<&'s T> {
         apps.get(self.appid.as_deref()?)
     }
+
+    /// Whether the callback claims to be this event. That is not verified, so it may only be counted.
+    pub fn names_event(&self, event: &str) -> bool {
+        self.others.names_event(event)
+    }
 }
 
 /// A member of the callback's JSON object, apart from the four signed fields.

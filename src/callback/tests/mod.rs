@@ -1,6 +1,7 @@
 //! The room's tests, one file a file of the room, and the fixtures.
 
 mod authenticate;
+mod claimed_event;
 mod decode;
 mod fixtures;
 mod secrets;
