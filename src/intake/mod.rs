@@ -19,7 +19,7 @@ use crate::callback::{
 use crate::delivery::{Delivery, Full, Ticket};
 use crate::event::{self, Kind, Label, Omit, Policy, Reason, Record, Target, Unpublishable};
 use crate::log::{Due, LogThrottle, Tally};
-use crate::metrics::Metrics;
+use crate::metrics::{BeforeSendOutcome, Metrics};
 use apps::{App, Apps};
 pub use dedup::{DEDUP_WINDOW, DEDUP_WINDOW_EVENTS, MAX_DEDUP_BYTES};
 use dedup::{DedupWindow, Key};
@@ -62,7 +62,7 @@ pub struct Authentic {
 
 /// What happened to an authentic callback.
 pub enum Accepted {
-    /// It asks whether a message may be sent. It is answered with `{"result":0}` and not stored.
+    /// It asks whether a message may be sent. It is answered at once and not stored.
     Passed,
     /// The operator discards its event. It is answered and not stored.
     Discarded,
@@ -129,6 +129,7 @@ impl Intake {
             .inspect_err(|why| self.log_malformed(raw, why))?;
         let callback = self.authenticate(raw, unverified)?;
         if event::name(&callback).as_deref() == Some(event::BEFORE_SEND_MESSAGE) {
+            self.metrics.before_send(BeforeSendOutcome::Answered);
             return Ok(Authentic {
                 event: Label::BEFORE_SEND_MESSAGE,
                 result: Ok(Accepted::Passed),
@@ -165,6 +166,7 @@ impl Intake {
     ) -> Result<VerifiedCallback<'a>, Unauthorized> {
         let apps = self.apps.load();
         let app = unverified.app_in(&apps.named).unwrap_or(&apps.other);
+        let is_before_send = unverified.names_event(event::BEFORE_SEND_MESSAGE);
         match apps.secrets.authenticate(unverified, self.timestamp_unit) {
             Ok(callback) => {
                 self.metrics.authentic_callback(raw.received_at);
@@ -174,6 +176,9 @@ impl Intake {
             }
             Err(unauthorized) => {
                 app.counters.unauthorized.inc();
+                if is_before_send {
+                    self.metrics.before_send(BeforeSendOutcome::Unauthorized);
+                }
                 self.log_unauthorized(raw, app, unauthorized);
                 Err(unauthorized)
             }

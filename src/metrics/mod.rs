@@ -63,6 +63,16 @@ pub enum Outcome {
     Failed,
 }
 
+/// What became of a `before_send_msg`. The name is the value of the label `outcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum BeforeSendOutcome {
+    /// It was authentic.
+    Answered,
+    /// It claims to be one, and is not authentic.
+    Unauthorized,
+}
+
 /// What Kafka did with a record.
 #[derive(Debug, Clone, Copy, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -84,6 +94,7 @@ pub struct Metrics {
     callback_duration: Labelled<Histogram>,
     callbacks_in_flight: IntGauge,
     events: EventMetrics,
+    before_send: Labelled<IntCounter>,
     apps: AppMetrics,
     group_joins: Labelled<IntCounter>,
     users_joined: IntCounter,
@@ -124,6 +135,13 @@ impl Metrics {
                 "Callbacks that are not yet answered.",
             ),
             events: EventMetrics::new(&registry),
+            before_send: counters(
+                &registry,
+                "zim2kafka_before_send_total",
+                "Callbacks whose event is before_send_msg, by outcome. That an unauthorized one is such a callback is not verified.",
+                "outcome",
+                BeforeSendOutcome::VARIANTS,
+            ),
             apps: AppMetrics::new(&registry),
             group_joins: counters(
                 &registry,
@@ -258,6 +276,11 @@ impl Metrics {
     /// A callback was authentic, at this time (milliseconds since 1970-01-01 UTC).
     pub fn authentic_callback(&self, now: i64) {
         self.last_callback.set(now as f64 / 1000.0);
+    }
+
+    /// A `before_send_msg` has had this outcome.
+    pub fn before_send(&self, outcome: BeforeSendOutcome) {
+        self.before_send.of(outcome as usize).inc();
     }
 
     /// The callbacks by application.

@@ -59,7 +59,7 @@ fn every_alert_on_unauthorized_callbacks_quotes_the_line_that_each_of_them_cause
     let unauthorized: Vec<_> = alerts
         .filter(|alert| alert.contains("outcome=\"unauthorized\""))
         .collect();
-    assert_eq!(unauthorized.len(), 3, "{unauthorized:?}");
+    assert_eq!(unauthorized.len(), 5, "{unauthorized:?}");
     for alert in unauthorized {
         let quotes = quotes(alert);
         let line = "answered 401 in the last minute … for example: …";

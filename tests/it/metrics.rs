@@ -15,7 +15,7 @@ use crate::support::scraped::Scraped;
 type Start = (&'static str, Option<f64>);
 
 /// Every family of the contract: its name, its type, and its series.
-const FAMILIES: [(&str, &str, &[Start]); 35] = [
+const FAMILIES: [(&str, &str, &[Start]); 36] = [
     ("zim2kafka_callbacks_total", "counter", &OUTCOMES),
     (
         "zim2kafka_callback_duration_seconds",
@@ -23,6 +23,14 @@ const FAMILIES: [(&str, &str, &[Start]); 35] = [
         &OUTCOMES,
     ),
     ("zim2kafka_callbacks_in_flight", "gauge", &ZERO),
+    (
+        "zim2kafka_before_send_total",
+        "counter",
+        &[
+            ("{outcome=\"answered\"}", Some(0.0)),
+            ("{outcome=\"unauthorized\"}", Some(0.0)),
+        ],
+    ),
     (
         "zim2kafka_group_joins_total",
         "counter",
