@@ -1,4 +1,4 @@
-//! The callback port: one path, one method, and an answer within the deadline.
+//! The callback port: two paths, one method, and an answer within the deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -28,10 +28,15 @@ use crate::metrics::{Arrival, Metrics, Outcome};
 const MAX_HEADER_FIELDS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
+/// The last segment of the path that has bytes of its own for bodies, so that `before_send_msg` is
+/// answered while other bodies fill theirs. It takes every callback.
+const BEFORE_SEND_SEGMENT: &str = "before-send";
+
 /// The settings of the callback port.
 #[derive(Clone)]
 pub struct CallbackSettings {
-    /// The only path. It may contain an unguessable segment.
+    /// The path. It may contain an unguessable segment. With `/before-send` behind it, it is the other
+    /// path.
     pub path: String,
     /// The largest body, in bytes.
     pub body_limit: usize,
@@ -48,13 +53,15 @@ pub(crate) struct CallbackService {
     settings: CallbackSettings,
     /// The body of the answer to `before_send_msg`.
     before_send: Bytes,
+    before_send_path: String,
     bodies: BodyReader,
+    before_send_bodies: BodyReader,
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
     refusals: Arc<Refusals>,
 }
 
-/// The handler of the callback port. It has no router, because the only path is a secret that may
+/// The handler of the callback port. It has no router, because the path is a secret that may
 /// contain what a router would take for a pattern.
 pub(crate) fn callbacks(service: Arc<CallbackService>) -> impl Handler {
     move |connection: Arc<Connection>, request: Request<Incoming>| {
@@ -72,7 +79,12 @@ impl CallbackService {
     ) -> Self {
         Self {
             before_send: settings.before_send.body(),
+            before_send_path: format!(
+                "{}/{BEFORE_SEND_SEGMENT}",
+                settings.path.trim_end_matches('/')
+            ),
             bodies: BodyReader::new(settings.body_limit),
+            before_send_bodies: BodyReader::reserve(settings.body_limit),
             settings,
             intake,
             refusals: Arc::new(Refusals::new(metrics.connections().clone())),
@@ -91,10 +103,10 @@ impl CallbackService {
             return (close, Problem::Forbidden).into_response();
         }
         let path = request.uri().path();
-        if !is_equal(path, &self.settings.path) {
+        let Some(bodies) = self.bodies_of(path) else {
             self.refusals.count(self.other_path(request.method(), path));
             return Problem::NotFound.into_response();
-        }
+        };
         if request.method() != Method::POST {
             self.refusals.count(match *request.method() {
                 Method::GET | Method::HEAD => Refused::Get,
@@ -104,7 +116,7 @@ impl CallbackService {
         }
         let mut arrival = self.metrics.callback_arrived();
         failpoint::hit("handler");
-        match self.answer(connection, request, &mut arrival).await {
+        match self.answer(connection, bodies, request, &mut arrival).await {
             Ok(answer) => {
                 arrival.finished(answer.outcome());
                 answer.into_response()
@@ -122,12 +134,13 @@ impl CallbackService {
     async fn answer(
         &self,
         connection: &Arc<Connection>,
+        bodies: &BodyReader,
         request: Request<Incoming>,
         arrival: &mut Arrival<'_>,
     ) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
         check_header(&head.headers)?;
-        let body = self.bodies.read(&head.headers, body).await?;
+        let body = bodies.read(&head.headers, body).await?;
         connection.request_received();
         let deadline = Instant::now() + self.settings.answer_deadline;
         let content_type = head.headers.get(header::CONTENT_TYPE);
@@ -136,7 +149,10 @@ impl CallbackService {
             content_type: content_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
             received_at: now(),
         };
-        let Authentic { event, result } = self.intake.accept(&raw).map_err(Problem::Refused)?;
+        let accepted = self.intake.accept(&raw);
+        // Only bodies that are answered at once may take the reserve. The queue bounds the records.
+        let _body = (!bodies.is_reserve()).then_some((raw, body));
+        let Authentic { event, result } = accepted.map_err(Problem::Refused)?;
         arrival.set_event(event);
         let ticket = match result.map_err(Problem::QueueFull)? {
             Accepted::Passed => return Ok(Answer::Passed(self.before_send.clone())),
@@ -161,14 +177,23 @@ impl CallbackService {
         }
     }
 
+    /// The reader of bodies for a path, if it is one of the two. Compares with both in constant time,
+    /// because they are secrets.
+    fn bodies_of(&self, path: &str) -> Option<&BodyReader> {
+        let is_main = is_equal(path, &self.settings.path);
+        let is_before_send = is_equal(path, &self.before_send_path);
+        match (bool::from(is_main), bool::from(is_before_send)) {
+            (true, _) => Some(&self.bodies),
+            (_, true) => Some(&self.before_send_bodies),
+            _ => None,
+        }
+    }
+
     fn other_path(&self, method: &Method, path: &str) -> Refused {
-        let trimmed = |path: &'_ str| path.trim_end_matches('/').len();
-        let (path, ours) = (
-            path.get(..trimmed(path)).unwrap_or_default(),
-            self.settings.path.get(..trimmed(&self.settings.path)),
-        );
+        let [path, main] = [path, &self.settings.path].map(|path| path.trim_end_matches('/'));
+        let is_ours = is_equal(path, main) | is_equal(path, &self.before_send_path);
         match *method {
-            Method::POST if is_equal(path, ours.unwrap_or_default()) => Refused::SlashAtTheEnd,
+            Method::POST if is_ours.into() => Refused::SlashAtTheEnd,
             Method::POST => Refused::OtherPath,
             _ => Refused::OtherPathNotPost,
         }
@@ -199,9 +224,8 @@ impl CallbackService {
     }
 }
 
-/// Compares with the path of callbacks in constant time, because that is a secret.
-fn is_equal(path: &str, ours: &str) -> bool {
-    path.as_bytes().ct_eq(ours.as_bytes()).into()
+fn is_equal(path: &str, ours: &str) -> Choice {
+    path.as_bytes().ct_eq(ours.as_bytes())
 }
 
 /// Refuses a request by its header, before its body is read.

@@ -34,7 +34,7 @@ use connections::{
 
 pub(crate) use admin::admin;
 pub use before_send::BeforeSend;
-pub use body::{MAX_BYTES_IN_FLIGHT, UNSHARED_BODY_BYTES};
+pub use body::{MAX_BYTES_IN_FLIGHT, RESERVED_BODY_BYTES, UNSHARED_BODY_BYTES};
 pub use callbacks::CallbackSettings;
 pub(crate) use callbacks::{CallbackService, callbacks};
 pub use connections::ConnectionLimits;
