@@ -64,7 +64,7 @@
 //! | what | bound |
 //! | --- | --- |
 //! | a file that a setting names | [`config::MAX_FILE_BYTES`] |
-//! | connections of the callback port | `ZIM2KAFKA_MAX_CONNECTIONS`, each with hyper's buffer for one head |
+//! | connections of the callback port | `ZIM2KAFKA_MAX_CONNECTIONS`, and a reserve of a sixteenth of that, at most [`http::MAX_RESERVED_CONNECTIONS`]; each with hyper's buffer for one head. The one waited for longest is closed for a new one |
 //! | connections that wait to be accepted | 4,096 per port, or the system's own limit |
 //! | connections of the admin port | [`http::MAX_ADMIN_CONNECTIONS`] |
 //! | a callback's body | `ZIM2KAFKA_BODY_LIMIT`, at most [`event::MAX_RECORD_BYTES`] |

@@ -128,6 +128,7 @@ pub async fn run(
             trusted_proxies: Networks::default(),
             limits: ConnectionLimits {
                 connections: MAX_ADMIN_CONNECTIONS,
+                reserved: 0,
                 per_address: None,
                 idle: settings.connections.idle,
             },

@@ -194,14 +194,20 @@ fn other_files(limit: u64) -> u64 {
     OWN_FILES + MAX_ADMIN_CONNECTIONS as u64 + max_kafka_files(limit)
 }
 
-/// How many of these connections fit into this many open files. A connection that cannot be accepted
-/// is worse than one that waits for its slot.
+/// The connections of the reserve, beside this many.
+fn reserve_for(connections: u64) -> u64 {
+    ConnectionLimits::reserve_for(usize::try_from(connections).unwrap_or(usize::MAX)) as u64
+}
+
+/// How many of these connections, with their reserve, fit into this many open files. A connection
+/// that cannot be accepted is worse than one that waits for its slot.
 fn fit_to_open_files(connections: u64, files: u64) -> Result<u64, Failure> {
-    let fitting = connections.min(files.saturating_sub(other_files(files)));
+    let free = files.saturating_sub(other_files(files));
+    let fitting = connections.min(free.saturating_sub(reserve_for(connections.min(free))));
     if fitting >= connections.min(MIN_CONNECTIONS) {
         return Ok(fitting);
     }
-    let least = other_files(files) + MIN_CONNECTIONS;
+    let least = other_files(files) + MIN_CONNECTIONS + reserve_for(MIN_CONNECTIONS);
     Err(Failure::Usage(format!(
         "this process may open only {files} files and needs at least {least}; raise the limit, as with `ulimit -n 8192`, LimitNOFILE=8192 of systemd or --ulimit nofile=8192 of Docker"
     )))
@@ -212,7 +218,8 @@ fn fit_to_open_files(connections: u64, files: u64) -> Result<u64, Failure> {
 pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
     let mut limits = arguments.limits();
     let connections = limits.connections as u64;
-    let wanted = (connections + other_files(u64::MAX)).max(FEW_OPEN_FILES);
+    let wanted = connections + reserve_for(connections) + other_files(u64::MAX);
+    let wanted = wanted.max(FEW_OPEN_FILES);
     let rlimit = getrlimit(Resource::Nofile);
     let current = rlimit.current.unwrap_or(u64::MAX);
     if current >= wanted {
@@ -227,6 +234,7 @@ pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits
     let fitting = fit_to_open_files(connections, files)?;
     if fitting < connections {
         limits.connections = usize::try_from(fitting).unwrap_or(usize::MAX);
+        limits.reserved = ConnectionLimits::reserve_for(limits.connections);
         tracing::warn!(
             "ZIM2KAFKA_MAX_CONNECTIONS: only {fitting} connections are allowed, because this process may open only {files} files; raise the hard limit (ulimit -Hn) to {wanted}"
         );
@@ -358,18 +366,18 @@ mod tests {
     fn connections_take_the_files_that_kafka_and_the_service_itself_do_not_need() {
         let fit = |connections, files| fit_to_open_files(connections, files).ok();
         for (connections, files, fitting) in [
-            (4096, 256, Some(88)),
+            (4096, 256, Some(72)),
             (64, 256, Some(64)),
-            (4096, 184, Some(16)),
-            (4096, 183, None),
+            (4096, 200, Some(16)),
+            (4096, 199, None),
             (4096, 0, None),
-            (5, 173, Some(5)),
-            (5, 172, None),
+            (5, 189, Some(5)),
+            (5, 188, None),
             // With more files, Kafka gets more of them.
-            (4096, 1023, Some(855)),
-            (4096, 1024, Some(744)),
-            (4096, 4376, Some(4096)),
-            (4096, 4375, Some(4095)),
+            (4096, 1023, Some(802)),
+            (4096, 1024, Some(698)),
+            (4096, 4632, Some(4096)),
+            (4096, 4631, Some(4095)),
         ] {
             assert_eq!(fit(connections, files), fitting, "{connections}, {files}");
         }

@@ -217,8 +217,10 @@ pub fn secrets(
 impl ConnectionArgs {
     /// How many connections there may be, and how long they may be idle.
     pub fn limits(&self) -> ConnectionLimits {
+        let connections = self.max_connections as usize;
         ConnectionLimits {
-            connections: self.max_connections as usize,
+            connections,
+            reserved: ConnectionLimits::reserve_for(connections),
             per_address: self.max_connections_per_address,
             idle: self.idle_timeout,
         }

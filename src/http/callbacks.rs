@@ -162,7 +162,12 @@ impl CallbackService {
                 return Ok(Answer::Durable(Outcome::Duplicate, event_id));
             }
         };
-        match tokio::time::timeout_at(deadline, ticket.wait()).await {
+        let settled = tokio::select! {
+            biased;
+            settled = tokio::time::timeout_at(deadline, ticket.wait()) => settled,
+            () = connection.gives_way() => return Err(Problem::ConnectionsFull),
+        };
+        match settled {
             Ok(Settled::Durable(durability, event_id)) => {
                 let outcome = match durability {
                     Durability::Published => Outcome::Published,

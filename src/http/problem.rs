@@ -26,6 +26,7 @@ pub(super) enum Problem {
     HeaderTooLarge,
     BodiesFull,
     QueueFull(Full),
+    ConnectionsFull,
     NotDurableInTime,
     Rejected,
     Panicked,
@@ -36,9 +37,11 @@ impl Problem {
         match self {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Refused(Refusal::Unauthorized(_)) => StatusCode::UNAUTHORIZED,
-            Self::QueueFull(_) | Self::BodiesFull | Self::NotDurableInTime | Self::Rejected => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::QueueFull(_)
+            | Self::BodiesFull
+            | Self::ConnectionsFull
+            | Self::NotDurableInTime
+            | Self::Rejected => StatusCode::SERVICE_UNAVAILABLE,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -58,9 +61,11 @@ impl Problem {
                 Outcome::Malformed
             }
             Self::Refused(Refusal::Unauthorized(_)) => Outcome::Unauthorized,
-            Self::QueueFull(_) | Self::BodiesFull | Self::NotDurableInTime | Self::Rejected => {
-                Outcome::Unavailable
-            }
+            Self::QueueFull(_)
+            | Self::BodiesFull
+            | Self::ConnectionsFull
+            | Self::NotDurableInTime
+            | Self::Rejected => Outcome::Unavailable,
             Self::BodyTooSlow => Outcome::TimedOut,
             Self::BodyTooLarge { .. } | Self::HeaderTooLarge => Outcome::TooLarge,
             Self::Forbidden => Outcome::Forbidden,
@@ -84,6 +89,7 @@ impl Problem {
             Self::ContentEncoding => Some(Refused::ContentEncoding),
             Self::HeaderTooLarge => Some(Refused::HeaderTooLarge),
             Self::BodiesFull => Some(Refused::BodiesFull),
+            Self::ConnectionsFull => Some(Refused::ConnectionsFull),
             Self::NotDurableInTime => Some(Refused::NotDurableInTime),
             Self::Rejected => Some(Refused::Rejected),
         }
@@ -95,9 +101,11 @@ impl Problem {
             Self::Refused(Refusal::Unauthorized(_)) => {
                 Some((header::WWW_AUTHENTICATE, "ZEGO-Signature"))
             }
-            Self::QueueFull(_) | Self::BodiesFull | Self::NotDurableInTime | Self::Rejected => {
-                Some((header::RETRY_AFTER, "2"))
-            }
+            Self::QueueFull(_)
+            | Self::BodiesFull
+            | Self::ConnectionsFull
+            | Self::NotDurableInTime
+            | Self::Rejected => Some((header::RETRY_AFTER, "2")),
             Self::MethodNotAllowed(allowed) => Some((header::ALLOW, allowed)),
             _ => None,
         }
@@ -121,6 +129,9 @@ impl fmt::Display for Problem {
             Self::HeaderTooLarge => f.write_str("the header has too many fields or bytes"),
             Self::BodiesFull => f.write_str(
                 "the bodies that are being received fill the memory for bodies; send it again",
+            ),
+            Self::ConnectionsFull => f.write_str(
+                "the event is not durable yet, and a newer connection needs the slot of this one; send it again",
             ),
             Self::NotDurableInTime => {
                 f.write_str("the event could not be stored durably in time; send it again")

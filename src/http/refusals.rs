@@ -36,6 +36,7 @@ pub(super) enum Refused {
     BodyTooLarge,
     HeaderTooLarge,
     BodiesFull,
+    ConnectionsFull,
     QueueFull,
     NotDurableInTime,
     Rejected,
@@ -112,6 +113,7 @@ impl Refused {
             | Self::BodyTooLarge
             | Self::HeaderTooLarge
             | Self::BodiesFull
+            | Self::ConnectionsFull
             | Self::QueueFull
             | Self::NotDurableInTime
             | Self::Rejected => None,
@@ -257,6 +259,12 @@ impl Refused {
                 "",
                 "answered 503",
                 " because the bodies that are being received fill the memory for bodies; clients that send large bodies slowly cause this; ZIM2KAFKA_MAX_CONNECTIONS_PER_ADDRESS limits each of them",
+            ),
+            Self::ConnectionsFull => (
+                "callback",
+                "",
+                "answered 503",
+                " because all connections of ZIM2KAFKA_MAX_CONNECTIONS wait for Kafka, and a newer one needed the slot; raise it, or check why Kafka accepts records slowly",
             ),
             Self::QueueFull => (
                 "callback",

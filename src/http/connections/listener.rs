@@ -27,6 +27,7 @@ use super::{Connection, Connections, Expiry, Slot};
 use crate::http::Handler;
 use crate::http::problem::Problem;
 use crate::http::refusals::Refusals;
+use crate::metrics::CloseReason;
 
 /// The most connections that wait to be accepted; the system may have a lower limit.
 const ACCEPT_BACKLOG: i32 = 4096;
@@ -158,8 +159,11 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
-            self.slot.connection.bytes_received(bytes);
+        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..)
+            && !self.slot.connection.bytes_received(bytes)
+        {
+            self.slot.count_close(CloseReason::Displaced);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         self.or_expire(read, cx)
     }

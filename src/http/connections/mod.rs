@@ -4,13 +4,20 @@
 //! A connection is either being served, because its request is complete, or waited for. One that is
 //! being served is never closed. One that is waited for has a time limit. If all slots are taken,
 //! the connection waited for longest is closed, idle ones first.
+//!
+//! Besides, there is a reserve of slots, because the path of a request is known only once its head
+//! has been read, and a `before_send_msg` must be answered even if all connections are being served:
+//! other callbacks wait for Kafka. A connection gets a slot of the reserve if no other one has been
+//! waited for longer than [`IDLE_GRACE`]. In the reserve, a request that waits for Kafka gives way
+//! too: it is answered 503 if a newer connection needs its slot. So a new connection is always
+//! admitted, and is closed only after as many newer ones as the reserve has slots.
 
 mod limits;
 mod listener;
 mod opening;
+mod table;
 mod watched;
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,12 +28,13 @@ use tokio::sync::Notify;
 
 use super::senders::Networks;
 use crate::metrics::{CloseReason, ConnectionMetrics};
-pub use limits::ConnectionLimits;
 use limits::counted_as;
+pub use limits::{ConnectionLimits, MAX_RESERVED_CONNECTIONS};
 pub(crate) use listener::listen;
 pub(super) use listener::{Listener, Peer, TrackedAcceptor, TrackedService};
 use opening::Opening;
 pub(super) use opening::Protocol;
+use table::{QueueKind, Table};
 
 /// The time for a TLS handshake, and for the head of a request from its first byte. A sender's head
 /// arrives in one packet.
@@ -49,40 +57,15 @@ pub(super) struct Connections {
     metrics: ConnectionMetrics,
 }
 
-/// Lock order: the table, then the state of a connection.
-#[derive(Default)]
-struct Table {
-    next_id: u64,
-    open: usize,
-    /// Connections that have been displaced and are not closed yet.
-    leaving: usize,
-    by_address: HashMap<IpAddr, usize>,
-    idle: WaitQueue,
-    busy: WaitQueue,
-}
-
-/// Connections by the time since which the service waits for the other side.
-///
-/// An entry may be outdated: a connection that has moved on since is requeued only when a search
-/// comes to it, so that ordinary requests do not lock the table. Its correct position is never
-/// before its entry, because only becoming idle could move it forward, and
-/// [`Connection::mark_idle`] requeues.
-type WaitQueue = BTreeMap<(Instant, u64), Arc<Connection>>;
-
-/// The two wait queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum QueueKind {
-    /// No request is under way.
-    Idle,
-    /// A handshake or a request has begun.
-    Busy,
-}
-
 /// One connection, shared by its stream and its requests.
 pub(crate) struct Connection {
     /// The other end of the TCP connection, which may be a proxy.
     pub(super) address: IpAddr,
     id: u64,
+    /// Whether its slot is one of the reserve.
+    is_reserve: bool,
+    /// In the reserve: notified when its slot is needed.
+    gives_way: Notify,
     port: Arc<Connections>,
     state: Mutex<ConnectionState>,
 }
@@ -147,8 +130,8 @@ impl Connections {
 
     /// Waits for a slot for a connection from this address. `None` if the address has too many.
     ///
-    /// Waits only while all connections are being served, which ends with the answer deadline, or
-    /// while a displaced one closes. To be called by one task only.
+    /// Waits only while a displaced connection closes; without a reserve also while all are being
+    /// served, which ends with the answer deadline. To be called by one task only.
     async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         loop {
             match self.try_admit(address) {
@@ -173,16 +156,12 @@ impl Connections {
         if limit.is_some_and(|limit| from_there >= limit) {
             return Admission::Refused;
         }
-        if table.open >= self.limits.connections {
-            if table.leaving == 0 {
-                table.displace_one();
-            }
+        let Some(is_reserve) = table.find_slot(&self.limits) else {
             return Admission::Full;
-        }
-        let connection = Arc::new(Connection::new(address, table.next_id, Arc::clone(self)));
-        table.next_id += 1;
-        table.open += 1;
-        *table.by_address.entry(sender).or_default() += 1;
+        };
+        let id = table.open(sender, is_reserve);
+        let port = Arc::clone(self);
+        let connection = Arc::new(Connection::new(address, id, is_reserve, port));
         table.requeue(&connection);
         drop(table);
         self.metrics.opened();
@@ -196,75 +175,15 @@ enum Admission {
     Full,
 }
 
-impl Table {
-    /// Displaces the connection that has been idle for longest or, if none is idle, the one that
-    /// the service has waited for longest. Does nothing if all are being served.
-    fn displace_one(&mut self) {
-        loop {
-            let idle = self.longest_waiting(QueueKind::Idle);
-            let chosen = match idle {
-                Some((_, since)) if since.elapsed() >= IDLE_GRACE => idle,
-                _ => {
-                    let both = [idle, self.longest_waiting(QueueKind::Busy)];
-                    both.into_iter().flatten().min_by_key(|(_, since)| *since)
-                }
-            };
-            let Some((connection, since)) = chosen else {
-                return;
-            };
-            // It may have moved on this moment.
-            if connection.displace(since) {
-                self.leaving += 1;
-                self.requeue(&connection);
-                return;
-            }
-        }
-    }
-
-    fn longest_waiting(&mut self, kind: QueueKind) -> Option<(Arc<Connection>, Instant)> {
-        loop {
-            let (&(since, _), connection) = self.queue(kind).first_key_value()?;
-            let connection = Arc::clone(connection);
-            if connection.state.lock().queue_key() == Some((kind, since)) {
-                return Some((connection, since));
-            }
-            self.requeue(&connection);
-        }
-    }
-
-    /// Moves a connection to its correct position, if it has one.
-    fn requeue(&mut self, connection: &Arc<Connection>) {
-        let mut state = connection.state.lock();
-        self.dequeue(connection.id, &mut state);
-        state.queued = state.queue_key();
-        if let Some((kind, since)) = state.queued {
-            let entry = (since, connection.id);
-            self.queue(kind).insert(entry, Arc::clone(connection));
-        }
-    }
-
-    fn dequeue(&mut self, id: u64, state: &mut ConnectionState) {
-        if let Some((kind, since)) = state.queued.take() {
-            self.queue(kind).remove(&(since, id));
-        }
-    }
-
-    fn queue(&mut self, kind: QueueKind) -> &mut WaitQueue {
-        match kind {
-            QueueKind::Idle => &mut self.idle,
-            QueueKind::Busy => &mut self.busy,
-        }
-    }
-}
-
 impl ConnectionState {
     /// The queue in which this connection belongs, and since when. `None` if it cannot be
     /// displaced.
-    fn queue_key(&self) -> Option<(QueueKind, Instant)> {
+    fn queue_key(&self, is_reserve: bool) -> Option<(QueueKind, Instant)> {
         let kind = match self.phase {
             _ if self.is_displaced || self.has_stayed || self.is_closed => return None,
             Phase::Idle => QueueKind::Idle,
             Phase::Head | Phase::Body => QueueKind::Busy,
+            Phase::Serving if is_reserve => QueueKind::Busy,
             Phase::Serving => return None,
         };
         Some((kind, self.since))
@@ -281,7 +200,8 @@ impl Slot {
     /// is called if the slot is needed.
     fn expiry(&self, waker: &Waker) -> Expiry {
         let mut state = self.connection.state.lock();
-        if state.is_displaced {
+        // A request that is complete is answered first.
+        if state.is_displaced && state.phase != Phase::Serving {
             return Expiry::Close(CloseReason::Displaced);
         }
         match &state.waker {
@@ -314,23 +234,14 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Connection {
-            address, id, port, ..
-        } = &*self.connection;
+        let Connection { address, port, .. } = &*self.connection;
         let mut table = port.table.lock();
         let mut state = self.connection.state.lock();
-        table.dequeue(*id, &mut state);
+        table.dequeue(&self.connection, &mut state);
         table.leaving -= usize::from(std::mem::take(&mut state.is_displaced));
         state.is_closed = true;
         drop(state);
-        table.open -= 1;
-        let sender = counted_as(*address);
-        if let Some(count) = table.by_address.get_mut(&sender) {
-            *count -= 1;
-            if *count == 0 {
-                table.by_address.remove(&sender);
-            }
-        }
+        table.close(counted_as(*address), self.connection.is_reserve);
         drop(table);
         port.metrics.closed();
         port.retry.notify_one();
@@ -338,10 +249,12 @@ impl Drop for Slot {
 }
 
 impl Connection {
-    fn new(address: IpAddr, id: u64, port: Arc<Connections>) -> Self {
+    fn new(address: IpAddr, id: u64, is_reserve: bool, port: Arc<Connections>) -> Self {
         Self {
             address,
             id,
+            is_reserve,
+            gives_way: Notify::new(),
             port,
             state: Mutex::new(ConnectionState {
                 phase: Phase::Idle,
@@ -360,19 +273,23 @@ impl Connection {
 
     /// Takes note of bytes from the other side. The first ones after a silence begin a request.
     /// They may also complete one, which is only known once they are parsed, so a displaced
-    /// connection stays.
-    fn bytes_received(self: &Arc<Self>, bytes: &[u8]) {
+    /// connection stays. In the reserve only its first request goes on; otherwise a client that
+    /// never stops sending would keep its slot. False if the connection is to be closed.
+    fn bytes_received(self: &Arc<Self>, bytes: &[u8]) -> bool {
         let mut state = self.state.lock();
         state.opening.record(bytes);
-        if state.phase == Phase::Idle {
+        let begins = state.phase == Phase::Idle;
+        if begins {
             state.phase = Phase::Head;
             state.since = Instant::now();
         }
         let is_displaced = state.is_displaced;
+        let is_over = begins && state.has_requested && self.is_reserve;
         drop(state);
         if is_displaced {
             self.stay();
         }
+        !(is_displaced && is_over)
     }
 
     /// The head of a request is complete.
@@ -387,7 +304,8 @@ impl Connection {
         self.state.lock().opening.protocol()
     }
 
-    /// The request is complete. From now until its answer the connection is not closed.
+    /// The request is complete. From now until its answer the connection is not closed; in the reserve
+    /// the request [gives way](Self::gives_way).
     pub(super) fn request_received(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.phase = Phase::Serving;
@@ -415,20 +333,32 @@ impl Connection {
     fn displace(&self, since: Instant) -> bool {
         let mut state = self.state.lock();
         if state
-            .queue_key()
+            .queue_key(self.is_reserve)
             .is_none_or(|(_, now_since)| now_since != since)
         {
             return false;
         }
         state.is_displaced = true;
+        self.gives_way.notify_one();
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
         true
     }
 
+    /// Completes if the slot is needed for a newer connection. Only a slot of the reserve ever is.
+    pub(super) async fn gives_way(&self) {
+        match self.is_reserve {
+            true => self.gives_way.notified().await,
+            false => std::future::pending().await,
+        }
+    }
+
     /// Undoes a displacement, because bytes have come. Another connection has to go.
     fn stay(self: &Arc<Self>) {
+        if self.is_reserve {
+            return;
+        }
         let mut table = self.port.table.lock();
         let mut state = self.state.lock();
         if std::mem::take(&mut state.is_displaced) {

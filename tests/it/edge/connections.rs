@@ -213,6 +213,7 @@ async fn a_connection_that_waits_for_its_answer_is_not_displaced() {
     // A Kafka that is not there: every answer takes as long as it may.
     let mut settings = Settings::on("127.0.0.1:1", "joined", "dead");
     settings.0.connections.connections = 2;
+    settings.0.connections.reserved = 0;
     let app = settings.start();
     let waits = async || {
         let mut wire = Wire::to(&app).await;

@@ -44,7 +44,7 @@ async fn with_256_open_files_64_connections_are_served_at_once() {
     let service = starting.listening();
     service.ready();
     let log = service.process.stderr();
-    assert!(log.contains("only 88 connections are allowed"), "{log}");
+    assert!(log.contains("only 72 connections are allowed"), "{log}");
     let mut all = Vec::new();
     for _ in 0..64 {
         all.push(Wire::at(service.callbacks).await);
@@ -88,7 +88,7 @@ fn with_too_few_open_files_the_service_does_not_start() {
     let command = zim2kafka(&["serve", "--embedded-kafka"], &variables);
     let ended = Process::start(with_open_files(100)(command)).end();
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    for part in ["only 100 files and needs at least 184", "ulimit -n 8192"] {
+    for part in ["only 100 files and needs at least 200", "ulimit -n 8192"] {
         assert!(ended.stderr.contains(part), "{ended:?}");
     }
 }

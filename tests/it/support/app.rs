@@ -98,6 +98,7 @@ impl Settings {
             },
             connections: ConnectionLimits {
                 connections: 4096,
+                reserved: 256,
                 per_address: None,
                 idle: Duration::from_secs(75),
             },
