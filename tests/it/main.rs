@@ -10,6 +10,7 @@ mod accept;
 mod admin;
 mod alerts;
 mod audit;
+mod before_send;
 mod broker;
 mod check;
 mod commands;
