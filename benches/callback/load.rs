@@ -38,6 +38,8 @@ pub(crate) struct Load {
     /// Callbacks whose number is a multiple of this have a timestamp of `age`; 0 for none.
     pub(crate) aged_each: u64,
     pub(crate) age: Duration,
+    pub(crate) path: &'static str,
+    pub(crate) event: &'static str,
 }
 
 /// Which event the callbacks report.
@@ -256,7 +258,8 @@ impl Load {
         request.clear();
         write!(
             request,
-            "POST /callbacks/zim HTTP/1.1\r\nhost: zim2kafka\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST {} HTTP/1.1\r\nhost: zim2kafka\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.path,
             body.len()
         )
         .expect("memory takes it");
@@ -275,8 +278,8 @@ impl Load {
         let nonce = format!("{nonce}{number:09}");
         let signature = sign(SECRET, &now, &nonce).to_hex();
         let mut body = format!(
-            r#"{{"appid":"{APPID}","event":"group_join","group_id":"{}-{group}","join_type":"Apply","new_user_ids":["user-{number}"],"nonce":"{nonce}","signature":"{signature}","timestamp":"{now}""#,
-            self.prefix
+            r#"{{"appid":"{APPID}","event":"{}","group_id":"{}-{group}","join_type":"Apply","new_user_ids":["user-{number}"],"nonce":"{nonce}","signature":"{signature}","timestamp":"{now}""#,
+            self.event, self.prefix
         );
         let missing = self
             .bytes

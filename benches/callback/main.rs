@@ -16,6 +16,7 @@
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
+mod before_send;
 mod distance;
 mod events;
 mod forms;
@@ -95,6 +96,8 @@ enum Role {
     },
     /// Measure what a form costs before authentication, beside JSON of its size
     Forms,
+    /// Measure before_send_msg while other callbacks and strangers take what they can
+    BeforeSend,
     /// Measure how the cost grows
     Growth,
     /// Measure callbacks while Kafka is a round trip away
@@ -134,6 +137,7 @@ fn main() {
             events::messages(&arguments.load(), *minutes, *rate);
         }
         Some(Role::Forms) => forms::measure(),
+        Some(Role::BeforeSend) => before_send::measure(&arguments.load()),
         Some(Role::Growth) => growth::measure(&arguments.load()),
         Some(Role::Distance(selection)) => {
             let load = Load {
@@ -163,6 +167,8 @@ impl Arguments {
             duration: Duration::from_secs(self.seconds.unwrap_or(5)),
             aged_each: 0,
             age: Duration::ZERO,
+            path: "/callbacks/zim",
+            event: "group_join",
         }
     }
 }
