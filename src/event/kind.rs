@@ -51,6 +51,8 @@ pub struct Kind {
     pub schema: &'static str,
     /// What it reports, for schemas.
     pub about: &'static str,
+    /// Its page in ZEGOCLOUD's documentation, below [`Kind::PAGES`].
+    pub page: &'static str,
     /// Its fields, in the order of the record.
     pub fields: &'static [FieldSpec],
     /// What its id is computed from, apart from appid, name and time.
@@ -94,6 +96,9 @@ pub struct Policy {
 }
 
 impl Kind {
+    /// Where ZEGOCLOUD documents its callbacks.
+    pub const PAGES: &str = "https://www.zegocloud.com/docs/zim-server/callbacks/";
+
     /// What most events have. The other fields are to be filled in.
     pub(super) const USUAL: Self = Self {
         name: "",
@@ -104,6 +109,7 @@ impl Kind {
         ce_type: "",
         schema: "",
         about: "",
+        page: "",
         fields: &[],
         identity: &[],
         identity_time: None,

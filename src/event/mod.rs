@@ -104,6 +104,12 @@ pub fn field_names() -> Vec<&'static str> {
     names
 }
 
+/// Whether a field of this name can be left out of records: it determines neither the key nor the
+/// id of any event.
+pub fn is_omittable(field: &str) -> bool {
+    !EVENTS.iter().any(|kind| kind.is_identified_by(field))
+}
+
 /// The name of the event in the callback, if it has one field `event` and that is a string. With two
 /// it is unknown which one the sender means.
 pub fn name<'a>(callback: &'a VerifiedCallback<'a>) -> Option<Cow<'a, str>> {

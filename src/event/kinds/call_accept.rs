@@ -9,6 +9,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.call.accepted.v1",
     schema: "urn:zim2kafka:schema:call-accepted:v1",
     about: "A user accepted a call.",
+    page: "call-invitation-accepted",
     fields: &[
         required("call_id", Type::ServerId, "The call."),
         required("user_id", Type::Id(Subject::User), "The user who accepted."),

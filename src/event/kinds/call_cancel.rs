@@ -9,6 +9,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.call.canceled.v1",
     schema: "urn:zim2kafka:schema:call-canceled:v1",
     about: "A call was canceled before it was answered.",
+    page: "call-invitation-canceled",
     fields: &[
         required("call_id", Type::ServerId, "The call."),
         required("user_ids", USERS, "The users who were invited."),

@@ -9,6 +9,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.call.created.v1",
     schema: "urn:zim2kafka:schema:call-created:v1",
     about: "A user invited others to a call.",
+    page: "call-invitation-sent",
     fields: &[
         required("call_id", Type::ServerId, "The call."),
         required("caller", Type::Id(Subject::User), "The user who calls."),

@@ -9,6 +9,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.call.invited.v1",
     schema: "urn:zim2kafka:schema:call-invited:v1",
     about: "A user in a call invited more users.",
+    page: "call-invitation-during-a-call",
     fields: &[
         required("call_id", Type::ServerId, "The call."),
         required("inviter", Type::Id(Subject::User), "The user who invites."),

@@ -11,6 +11,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.call.timed-out.v1",
     schema: "urn:zim2kafka:schema:call-timed-out:v1",
     about: "Users did not answer a call in time.",
+    page: "call-invitation-timed-out",
     fields: &[
         required("call_id", Type::ServerId, "The call."),
         required("user_ids", USERS, "The users who did not answer."),

@@ -17,6 +17,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.group.created.v1",
     schema: "urn:zim2kafka:schema:group-created:v1",
     about: "A group was created.",
+    page: "group/group-created",
     fields: &[
         required("group_id", Type::Id(Subject::Group), "The group."),
         optional(

@@ -12,6 +12,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.group.destroyed.v1",
     schema: "urn:zim2kafka:schema:group-destroyed:v1",
     about: "A group was disbanded.",
+    page: "group/group-destroyed",
     fields: &[
         required("group_id", Type::Id(Subject::Group), "The group."),
         optional(

@@ -13,6 +13,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.group.left.v1",
     schema: "urn:zim2kafka:schema:group-left:v1",
     about: "Users left a group.",
+    page: "group/group-left",
     fields: &[
         required("group_id", Type::Id(Subject::Group), "The group."),
         required(

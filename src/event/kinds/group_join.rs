@@ -22,6 +22,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.group.joined.v1",
     schema: "urn:zim2kafka:schema:group-joined:v1",
     about: "Users joined a group.",
+    page: "group/group-joined",
     fields: &[
         required("group_id", Type::Id(Subject::Group), "The group."),
         required(

@@ -26,6 +26,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.room.created.v1",
     schema: "urn:zim2kafka:schema:room-created:v1",
     about: "A room was created.",
+    page: "room/room-created",
     fields: &[
         required("room_id", Type::Id(Subject::Room), "The room."),
         optional(

@@ -11,6 +11,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.room.destroyed.v1",
     schema: "urn:zim2kafka:schema:room-destroyed:v1",
     about: "A room was destroyed.",
+    page: "room/room-destroyed",
     fields: &[
         required("room_id", Type::Id(Subject::Room), "The room."),
         optional(

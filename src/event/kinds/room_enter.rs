@@ -11,6 +11,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.room.entered.v1",
     schema: "urn:zim2kafka:schema:room-entered:v1",
     about: "A user entered a room.",
+    page: "room/room-entered",
     fields: &[
         required("room_id", Type::Id(Subject::Room), "The room."),
         required(

@@ -12,6 +12,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.room.left.v1",
     schema: "urn:zim2kafka:schema:room-left:v1",
     about: "Users left a room.",
+    page: "room/room-left",
     fields: &[
         required("room_id", Type::Id(Subject::Room), "The room."),
         required(

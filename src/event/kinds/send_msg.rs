@@ -23,6 +23,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.message.sent.v1",
     schema: "urn:zim2kafka:schema:message-sent:v1",
     about: "A message was sent, or could not be.",
+    page: "message-sent",
     fields: &[
         FROM_USER_ID,
         CONV_TYPE,

@@ -11,6 +11,7 @@ pub(super) static KIND: Kind = Kind {
     ce_type: "com.zegocloud.zim.user.presence-changed.v1",
     schema: "urn:zim2kafka:schema:user-presence-changed:v1",
     about: "A user went online, logged out or went offline.",
+    page: "login-and-logout",
     fields: &[
         required("user_id", Type::Id(Subject::User), "The user."),
         optional("user_name", Type::Text, "The user's nickname.").user_name(),
