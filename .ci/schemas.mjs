@@ -1,4 +1,4 @@
-// Checks the three documents of schemas/, then the checks themselves: each must refuse copies that
+// Checks the documents of schemas/, then the checks themselves: each must refuse copies that
 // are broken on purpose, and name what is broken. Usage: node schemas.mjs FOLDER
 
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -12,28 +12,37 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 
 const RECORD = "group-joined.v1.schema.json";
+const HEADERS = "event-headers.schema.json";
 const ASYNCAPI = "asyncapi.yaml";
 const OPENAPI = "openapi.yaml";
 
 /** The check of each document of a folder. Returns its findings as a list of sentences. */
-const CHECKS = { [RECORD]: checkRecord, [ASYNCAPI]: checkAsyncapi, [OPENAPI]: checkOpenapi };
+const CHECKS = [
+  [/\.v\d+\.schema\.json$/, checkRecord],
+  [/-headers\.schema\.json$/, (folder, name) => checkDrafts(readJson(join(folder, name)))],
+  [/^asyncapi\.yaml$/, checkAsyncapi],
+  [/^openapi\.yaml$/, checkOpenapi],
+];
 
 /** Copies that must be refused: the document, the defect, the text, its replacement, the expected finding. */
 const BREAKAGES = [
   [RECORD, "an unknown type", '"type": "array"', '"type": "list"', /type must be/],
   [RECORD, "a misspelt keyword", '"minItems": 1', '"minItem": 1', /unknown keyword: "minItem"/],
   [RECORD, "a keyword that draft-07 lacks", '"if": {', '"dependentRequired": {}, "if": {', /draft-07.*unknown/],
-  [RECORD, "an unknown field in its example", '"received_at": 1499676978087', '"received_on": 1', /own example/],
-  [RECORD, "a rule that no example needs", '"minItems": 1', '"minItems": 1, "maxItems": 9', /needs .*maxItems/],
+  [RECORD, "an unknown field in its example", '"received_at": 1757577646876', '"received_on": 1', /own example/],
+  [RECORD, "a rule that no patch breaks", '"minItems": 1', '"minItems": 1, "maxItems": 9', /no patch breaks .*maxItems/],
+  [RECORD, "a field that is no longer required", '"group_id",', "", /group_id is in every record/],
+  [RECORD, "a rule that is gone", '"enum": [', '"examples": [', /join_type is of a closed set/],
+  [HEADERS, "an unknown type", '"type": "string"', '"type": "text"', /type must be/],
   [ASYNCAPI, "a $ref to no file", "group-joined.v1.schema.json", "group-joined.v2.schema.json", /ENOENT/],
-  [ASYNCAPI, "a $ref to no component", "schemas/deadLetterHeaders", "schemas/headers", /does not exist/],
+  [ASYNCAPI, "a $ref to no component", "components/messageBindings/user", "components/messageBindings/x", /does not exist/],
   [ASYNCAPI, "no version", "  version: 1.0.0\n", "", /required property "version"/],
   [ASYNCAPI, "an unknown key", "action: receive", "action: receive\n    colour: black", /"colour" is not expected/],
   [ASYNCAPI, "a keyword of the wrong type", "minLength: 1", "minLength: one", /must be integer/],
   [ASYNCAPI, "another channel's message", "- $ref: '#/channels/deadLetter/", "- $ref: '#/channels/groupJoined/", /not belong/],
-  [ASYNCAPI, "an example that is no record", "join_type: Apply", "join_type: Scan", /example apply: .join_type/],
-  [ASYNCAPI, "an example with a wrong header", "specversion: '1.0'", "specversion: '0.3'", /example apply: .ce_spec/],
-  [ASYNCAPI, "an example of another schema", "group-joined:v1", "group-joined:v2", /example apply: .*\$id/],
+  [ASYNCAPI, "an example that is no record", "join_type: Apply", "join_type: Scan", /groupJoined example .*join_type/],
+  [ASYNCAPI, "an example with a wrong header", "specversion: '1.0'", "specversion: '0.3'", /example .*ce_spec/],
+  [ASYNCAPI, "an example of another schema", "dataschema: 'urn:zim2kafka:schema:group-joined:v1", "dataschema: 'urn:zim2kafka:schema:group-left:v1", /groupJoined example .*\$id/],
   [OPENAPI, "a $ref to no component", "schemas/Passed", "schemas/Past", /Can't resolve \$ref/],
   [OPENAPI, "no version", "  version: 1.0.0\n", "", /`version` must be present/],
   [OPENAPI, "an unknown key", "operationId: isLive", "operationId: isLive\n      colour: red", /`colour` is not expected/],
@@ -42,15 +51,15 @@ const BREAKAGES = [
   [OPENAPI, "an example that its schema refuses", "status: published,", "status: lost,", /Example value.*allowed values/],
 ];
 
-/** Keywords that need no invalid example: they forbid nothing, or nothing beyond the pattern beside them. */
-const ANNOTATIONS = ["$schema", "$id", "$comment", "title", "description", "examples", "format"];
+/** Keywords that need no patch: they forbid nothing by themselves, or nothing beyond the pattern beside them. */
+const ANNOTATIONS = ["$schema", "$id", "$comment", "title", "description", "examples", "format", "if"];
 
-/** Not strict: copies with a rule removed are judged by the examples alone. */
+/** Not strict: checkDrafts is. */
 const ENGINE = addFormats(new Ajv2020({ strict: false, allErrors: true, validateSchema: false }));
 
 async function main(folder) {
   const results = [];
-  for (const name of Object.keys(CHECKS)) {
+  for (const name of readdirSync(folder).filter(checkOf).sort()) {
     const valid = report(`${name} is valid`, await check(folder, name));
     results.push(valid);
     // If the document itself is refused, a broken copy shows nothing.
@@ -61,13 +70,17 @@ async function main(folder) {
   }
   const failed = results.filter((passed) => !passed).length;
   console.log(`schemas: ${results.length - failed} passed, ${failed} failed`);
-  return failed === 0 ? 0 : 1;
+  return failed === 0 && results.length >= BREAKAGES.length + CHECKS.length ? 0 : 1;
+}
+
+function checkOf(name) {
+  return CHECKS.find(([pattern]) => pattern.test(name))?.[1];
 }
 
 /** The tools throw if a document is missing or does not parse; that is a finding like any other. */
 async function check(folder, name) {
   try {
-    return await CHECKS[name](folder);
+    return await checkOf(name)(folder, name);
   } catch (error) {
     return [error.message];
   }
@@ -80,11 +93,10 @@ function report(line, findings) {
 }
 
 /**
- * The record's schema must be valid in the draft that it names and in the one that AsyncAPI uses, and
- * agree with the examples. Ajv's strict mode also refuses unknown keywords, which the drafts allow.
+ * A schema must be valid in the draft that it names and in the one that AsyncAPI uses. Ajv's strict
+ * mode also refuses unknown keywords, which the drafts allow.
  */
-function checkRecord(folder) {
-  const schema = readJson(join(folder, RECORD));
+function checkDrafts(schema) {
   const findings = [];
   const drafts = { "2020-12": [Ajv2020, schema], "draft-07": [Ajv, { ...schema, $schema: undefined }] };
   for (const [draft, [Engine, text]] of Object.entries(drafts)) {
@@ -94,65 +106,90 @@ function checkRecord(folder) {
       findings.push(`${draft}: ${error.message}`);
     }
   }
+  return findings;
+}
+
+/** The schema of an event, which must also agree with its examples. */
+function checkRecord(folder, name) {
+  const schema = readJson(join(folder, name));
+  const findings = checkDrafts(schema);
   if (findings.length > 0) {
     return findings;
   }
+  const stem = join(folder, "examples", name.replace(".schema.json", ""));
+  const { record, invalid } = readJson(`${stem}.invalid.json`);
   const own = schema.examples.flatMap(violationsOf(closed(schema)));
-  findings.push(...own.map((violation) => `its own example: ${violation}`), ...checkExamples(schema, folder));
-  return findings.length > 0 ? findings : checkEveryRule(schema, folder);
+  return [
+    ...own.map((violation) => `its own example: ${violation}`),
+    ...checkValid(schema, Object.entries(readJson(`${stem}.json`))),
+    ...checkInvalid(schema, record, invalid),
+  ];
 }
 
-/**
- * Valid examples must pass a copy of the schema that forbids unknown fields. Invalid ones must break
- * exactly one rule: one that broke two would hide that the rule in its name is missing.
- */
-function checkExamples(schema, folder) {
-  const valid = readFolder(join(folder, "examples"));
-  const invalid = readFolder(join(folder, "examples", "invalid"));
-  const findings = valid.length > 0 && invalid.length > 0 ? [] : ["there are no examples"];
+/** Valid examples must pass a copy of the schema that forbids unknown fields. */
+function checkValid(schema, examples) {
+  const findings = examples.length > 0 ? [] : ["there are no examples"];
   const [closedViolations, violations] = [violationsOf(closed(schema)), violationsOf(schema)];
-  for (const [name, example] of valid) {
+  for (const [name, example] of examples) {
     findings.push(...closedViolations(example).map((violation) => `${name}: ${violation}`));
     const grown = violations({ ...example, from_the_future: 1 });
     findings.push(...grown.map((violation) => `${name} with a further field: ${violation}`));
   }
-  for (const [name, example] of invalid) {
-    const broken = violations(example);
-    if (broken.length !== 1) {
-      findings.push(`invalid/${name} breaks ${broken.length} rules: ${broken.join("; ")}`);
-    }
-  }
   return findings;
 }
 
-/** Removes the rules of the schema one by one: each time an example must fail. */
-function checkEveryRule(schema, folder) {
-  const findings = [];
-  const expectNotice = (rule) => {
-    if (checkExamples(schema, folder).length === 0) {
-      findings.push(`no example needs ${rule}`);
+/**
+ * Each patch must make the record break exactly the rule that is given beside it: one that broke two
+ * would hide that a rule is missing. For each rule of the schema there must be a patch.
+ */
+function checkInvalid(schema, record, rows) {
+  const errors = errorsOf(schema);
+  const findings = errors(record).map(({ message }) => `the record of the patches ${message}`);
+  for (const { because, rule, patch } of rows) {
+    const broken = errors(patched(record, patch)).map(({ schemaPath }) => schemaPath);
+    if (broken.length !== 1 || broken[0] !== `#${rule}`) {
+      findings.push(`${because}: the patch breaks ${broken.join(" and ") || "no rule"}`);
     }
-  };
-  const walk = (node, path) => {
-    for (const [key, saved] of Object.entries(node)) {
-      // A type beside const or enum is for code generators and forbids nothing more.
-      const idle = ANNOTATIONS.includes(key) || (key === "type" && ("const" in node || "enum" in node));
-      if (key === "required") {
-        for (const name of saved) {
-          node[key] = saved.filter((other) => other !== name);
-          expectNotice(`${path}/${key}: ${name}`);
-        }
-      } else if (saved instanceof Object && !Array.isArray(saved)) {
-        walk(saved, `${path}/${key}`);
-      } else if (!idle) {
-        delete node[key];
-        expectNotice(`${path}/${key}`);
-      }
-      node[key] = saved;
+  }
+  const isBroken = ([rule, missing]) =>
+    rows.some(({ rule: broken, patch: [{ op, path }] }) =>
+      broken === rule && (missing === undefined || (op === "remove" && path.endsWith(`/${missing}`))));
+  const unbroken = rulesOf(schema, "").filter((rule) => !isBroken(rule));
+  return [...findings, ...unbroken.map((rule) => `no patch breaks ${rule.join(": ")}`)];
+}
+
+/** The copy of a document with a patch (RFC 6902) of one operation. */
+function patched(document, [{ op, path, value }]) {
+  if (path === "") {
+    return value;
+  }
+  const copy = structuredClone(document);
+  const names = path.split("/").slice(1);
+  const parent = names.slice(0, -1).reduce((node, name) => node[name], copy);
+  if (op === "remove") {
+    delete parent[names.at(-1)];
+  } else {
+    parent[names.at(-1)] = value;
+  }
+  return copy;
+}
+
+/** The rules of a schema: where each is and, of `required`, for which name. */
+function rulesOf(schema, path) {
+  return Object.entries(schema).flatMap(([key, rule]) => {
+    const at = `${path}/${key}`;
+    const walkEach = () => Object.entries(rule).flatMap(([name, inner]) => rulesOf(inner, `${at}/${name}`));
+    // A type beside const or enum is for code generators and forbids nothing more.
+    if (ANNOTATIONS.includes(key) || (key === "type" && ("const" in schema || "enum" in schema))) {
+      return [];
     }
-  };
-  walk(schema, "#");
-  return findings;
+    switch (key) {
+      case "properties": case "allOf": return walkEach();
+      case "items": case "then": case "propertyNames": return rulesOf(rule, at);
+      case "required": return rule.map((name) => [at, name]);
+      default: return [[at]];
+    }
+  });
 }
 
 /** The topics, with the parser of the AsyncAPI initiative, which does not check the examples of messages. */
@@ -175,7 +212,7 @@ async function checkAsyncapi(folder) {
         ...violationsOf(closed(headers))(example.headers()),
         ...(example.headers().ce_dataschema === payload.$id ? [] : ["ce_dataschema is not the payload's $id"]),
       ];
-      findings.push(...broken.map((violation) => `example ${example.name()}: ${violation}`));
+      findings.push(...broken.map((violation) => `${message.id()} example ${example.name()}: ${violation}`));
     }
   }
   return findings;
@@ -205,24 +242,34 @@ async function checkRefusal(folder, [name, , from, to, expected]) {
   }
 }
 
-/** The violations of a schema by a value. "if" and "propertyNames" only repeat other violations. */
-function violationsOf({ $id, $schema, ...rules }) {
-  const validate = ENGINE.compile(rules);
+/** The errors of a value. "if" and "propertyNames" only repeat other errors. */
+function errorsOf(schema) {
+  const validate = ENGINE.compile(withoutIds(schema));
   return (value) => {
     validate(value);
-    return (validate.errors ?? [])
-      .filter(({ keyword }) => keyword !== "if" && keyword !== "propertyNames")
-      .map(({ instancePath, message }) => `${instancePath || "it"} ${message}`);
+    return (validate.errors ?? []).filter(({ keyword }) => keyword !== "if" && keyword !== "propertyNames");
   };
 }
 
-function closed(schema) {
-  return schema.type === "object" ? { ...schema, unevaluatedProperties: false } : schema;
+/** The same as sentences. */
+function violationsOf(schema) {
+  const errors = errorsOf(schema);
+  return (value) => errors(value).map(({ instancePath, message }) => `${instancePath || "it"} ${message}`);
 }
 
-function readFolder(folder) {
-  const names = readdirSync(folder).filter((name) => name.endsWith(".json"));
-  return names.map((name) => [name, readJson(join(folder, name))]);
+/** The engine keeps what has an ID, and refuses another with the same one. */
+function withoutIds(schema) {
+  return JSON.parse(JSON.stringify(schema, (key, value) => (["$id", "$schema"].includes(key) ? undefined : value)));
+}
+
+/** A copy that forbids unknown fields, also in items. */
+function closed(schema) {
+  const close = (key, value) =>
+    value?.type === "object" && "properties" in value && !("unevaluatedProperties" in value)
+      ? { ...value, unevaluatedProperties: false }
+      : value;
+  const copy = JSON.parse(JSON.stringify(schema, close));
+  return copy.type === "object" ? { ...copy, unevaluatedProperties: false } : copy;
 }
 
 function readJson(path) {

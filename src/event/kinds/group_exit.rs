@@ -19,7 +19,7 @@ pub(super) static KIND: Kind = Kind {
         required(
             "exit_type",
             Type::OneOf(&["Quit", "Kickout"]),
-            "How they left.",
+            "How they left. Quit: on their own. Kickout: operator_account removed them.",
         ),
         optional(
             "operator_account",

@@ -28,7 +28,7 @@ pub(super) static KIND: Kind = Kind {
         required(
             "join_type",
             Type::OneOf(&["Apply", "Invited"]),
-            "How they joined.",
+            "How they joined. Apply: at their own request. Invited: operator_account invited them.",
         ),
         optional(
             "operator_account",
@@ -40,7 +40,7 @@ pub(super) static KIND: Kind = Kind {
         required(
             "new_user_ids",
             Type::Users { one_string: true },
-            "The users who joined, as received.",
+            "The users who joined. ZEGOCLOUD documents at most 100 per invitation; that is not enforced here.",
         ),
     ],
     identity: &["group_id", "join_type", "operator_account", "new_user_ids"],

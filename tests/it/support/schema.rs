@@ -1,31 +1,138 @@
-//! The record's schema, closed: what our own records are checked against.
+//! The schemas, closed: every record that a test reads is checked against them.
 
+use std::collections::HashMap;
+use std::fs;
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::kafka::TestRecord;
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas");
 
-/// The schema as it is published.
-pub(crate) fn published() -> Value {
-    let text = include_str!("../../../schemas/group-joined.v1.schema.json");
-    serde_json::from_str(text).expect("the schema is JSON")
+/// The closed schemas, by their `$id`.
+static CLOSED: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
+    let files = fs::read_dir(FOLDER).expect("the folder is there");
+    let paths = files.map(|file| file.expect("it can be read").path());
+    let schemas = paths.filter(|path| path.to_string_lossy().ends_with(".schema.json"));
+    let closed = schemas.map(|path| {
+        let text = fs::read_to_string(&path).expect("a schema is UTF-8");
+        let schema: Value = serde_json::from_str(&text).expect("a schema is JSON");
+        let id = schema["$id"]
+            .as_str()
+            .expect("a schema has an $id")
+            .to_owned();
+        (id, validator(&closed(schema)))
+    });
+    closed.collect()
+});
+
+/// A schema that can be applied.
+pub(crate) fn validator(schema: &Value) -> Validator {
+    jsonschema::validator_for(schema).expect("the schema is one")
 }
 
 /// Consumers ignore what they do not know; our own records must hold nothing that is not described.
-pub(crate) static CLOSED: LazyLock<Validator> = LazyLock::new(|| {
-    let mut schema = published();
-    schema["additionalProperties"] = false.into();
-    jsonschema::validator_for(&schema).expect("the schema is one")
-});
-
-/// Checks a record's value.
-#[track_caller]
-pub(crate) fn check(record: &TestRecord) {
-    let text = String::from_utf8(record.value.clone()).expect("a record's value is UTF-8");
-    let value = serde_json::from_str(&text).expect("strict parsers read every value");
-    if let Err(error) = CLOSED.validate(&value) {
-        panic!("the record does not match its schema: {error}\n{text}");
+pub(crate) fn closed(mut schema: Value) -> Value {
+    match &mut schema {
+        Value::Object(keywords) => {
+            if keywords.get("type").is_some_and(|name| name == "object")
+                && keywords.contains_key("properties")
+            {
+                keywords.insert("additionalProperties".to_owned(), false.into());
+            }
+            for (name, value) in keywords {
+                // What is in these is not a schema.
+                if !["examples", "const", "enum"].contains(&name.as_str()) {
+                    *value = closed(value.take());
+                }
+            }
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| *item = closed(item.take())),
+        _ => {}
     }
+    schema
+}
+
+/// Checks a record that was read from Kafka, if it has a header of the service: its headers, its key
+/// and, unless it is a callback's body, its value.
+#[track_caller]
+pub(crate) fn check(key: Option<&[u8]>, headers: &[(String, Vec<u8>)], value: &[u8]) {
+    let is_ours = |(name, _): &(String, _)| name.starts_with("ce_") || name == "dead_letter_reason";
+    if headers.iter().any(is_ours) {
+        let found = problem(key, headers, value);
+        assert_eq!(
+            found,
+            None,
+            "{headers:?} {:?}",
+            String::from_utf8_lossy(value)
+        );
+    }
+}
+
+/// What is wrong with a record of the service.
+pub(crate) fn problem(
+    key: Option<&[u8]>,
+    headers: &[(String, Vec<u8>)],
+    value: &[u8],
+) -> Option<String> {
+    let text = |(name, value): &(String, Vec<u8>)| {
+        // Also bytes that are not UTF-8, which a content type can contain.
+        (name.clone(), String::from_utf8_lossy(value).into())
+    };
+    let named: Map<String, Value> = headers.iter().map(text).collect();
+    if named.len() != headers.len() {
+        return Some("a header is repeated".to_owned());
+    }
+    let named = Value::Object(named);
+    let reason = named["dead_letter_reason"].as_str();
+    let of_headers = match reason {
+        Some(_) => "dead-letter-headers",
+        None => "event-headers",
+    };
+    if let Err(error) =
+        closed_schema(&format!("urn:zim2kafka:schema:{of_headers}:v1")).validate(&named)
+    {
+        return Some(format!("headers: {error}"));
+    }
+    if reason.is_some_and(|reason| reason != "rejected_by_kafka") {
+        return None;
+    }
+    let value: Value = match str::from_utf8(value).map(serde_json::from_str) {
+        Ok(Ok(value)) => value,
+        found => return Some(format!("the value is not JSON: {found:?}")),
+    };
+    let schema = match reason {
+        Some(_) => schema_of(&value),
+        None => named["ce_dataschema"]
+            .as_str()
+            .and_then(|id| CLOSED.get(id)),
+    };
+    let Some(schema) = schema else {
+        return Some("its schema is not known".to_owned());
+    };
+    if let Err(error) = schema.validate(&value) {
+        return Some(error.to_string());
+    }
+    let is_consistent = reason.is_some()
+        || named["ce_id"] == value["event_id"]
+            && key
+                .map(|key| String::from_utf8_lossy(key).into_owned())
+                .as_deref()
+                == named["ce_subject"].as_str();
+    (!is_consistent).then(|| "its headers are not those of its value".to_owned())
+}
+
+fn closed_schema(id: &str) -> &'static Validator {
+    CLOSED
+        .get(id)
+        .unwrap_or_else(|| panic!("there is no schema {id}"))
+}
+
+/// The schema of a value of which no header is known.
+fn schema_of(value: &Value) -> Option<&'static Validator> {
+    let mut kinds = zim2kafka::event::EVENTS.iter();
+    let kind = kinds.find(|kind| value["event"] == kind.name)?;
+    CLOSED.get(kind.schema)
 }

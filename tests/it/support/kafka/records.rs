@@ -9,6 +9,7 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Kafka, PATIENCE, patiently};
+use crate::support::schema;
 
 /// A record as it stands in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +35,14 @@ impl TestRecord {
         header.map(|(_, value)| value.as_slice())
     }
 
+    /// A record of the service is checked against its schema.
     fn of(message: &impl Message) -> TestRecord {
         let headers = message.headers().into_iter().flat_map(Headers::iter);
         let not_null = |value: Option<&[u8]>| {
             let value = value.expect("no test writes a header or a record of null");
             value.to_vec()
         };
-        TestRecord {
+        let record = TestRecord {
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message
@@ -52,7 +54,9 @@ impl TestRecord {
                 .map(|header| (header.key.to_owned(), not_null(header.value)))
                 .collect(),
             value: not_null(message.payload()),
-        }
+        };
+        schema::check(record.key.as_deref(), &record.headers, &record.value);
+        record
     }
 }
 
