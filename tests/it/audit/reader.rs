@@ -43,18 +43,21 @@ pub(super) struct Raw {
     pub(super) headers: Vec<(String, Vec<u8>)>,
 }
 
+/// What its user checks of the key, the headers and the value of each record.
+pub(crate) type Check = fn(Option<&[u8]>, &[(String, Vec<u8>)], &[u8]);
+
 /// Reads both topics from their beginning to where they end now. Blocks.
 ///
 /// # Panics
 ///
 /// Where Kafka does not give all that it says it has.
-pub(crate) fn read(brokers: &str, topics: [&str; 2], log: &Log) -> Contents {
+pub(crate) fn read(brokers: &str, topics: [&str; 2], log: &Log, check: Check) -> Contents {
     let [events, dead_letters] = topics;
     let mut contents = Contents::default();
-    each(brokers, events, |raw| {
+    each(brokers, events, check, |raw| {
         contents.events.push(judge_event(log, &raw))
     });
-    each(brokers, dead_letters, |raw| {
+    each(brokers, dead_letters, check, |raw| {
         contents.dead_letters.push(judge_dead_letter(log, &raw))
     });
     contents
@@ -65,10 +68,10 @@ pub(crate) fn read(brokers: &str, topics: [&str; 2], log: &Log) -> Contents {
 pub(crate) struct Taken([Vec<Raw>; 2]);
 
 /// Takes both topics as they are now. Blocks.
-pub(crate) fn take(brokers: &str, topics: [&str; 2]) -> Taken {
+pub(crate) fn take(brokers: &str, topics: [&str; 2], check: Check) -> Taken {
     Taken(topics.map(|topic| {
         let mut records = Vec::new();
-        each(brokers, topic, |raw| records.push(raw));
+        each(brokers, topic, check, |raw| records.push(raw));
         records
     }))
 }
@@ -97,7 +100,7 @@ impl Taken {
     }
 }
 
-fn each(brokers: &str, topic: &str, mut take: impl FnMut(Raw)) {
+fn each(brokers: &str, topic: &str, check: Check, mut take: impl FnMut(Raw)) {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", brokers)
@@ -135,7 +138,9 @@ fn each(brokers: &str, topic: &str, mut take: impl FnMut(Raw)) {
         let Ok(message) = message else { continue };
         last = Instant::now();
         let (partition, offset) = (message.partition(), message.offset());
-        take(raw(&message));
+        let raw = raw(&message);
+        check(raw.key.as_deref(), &raw.headers, &raw.value);
+        take(raw);
         ends.retain(|(id, high)| *id != partition || offset + 1 < *high);
     }
 }

@@ -10,6 +10,7 @@ use super::{Run, blocking, load_for};
 use crate::audit::{Contents, Durable, Log, group_name, read};
 use crate::support::kafka::Cluster;
 use crate::support::scale::{alone, is_full, size};
+use crate::support::schema;
 
 const PARTITIONS: i32 = 12;
 
@@ -46,7 +47,12 @@ fn contents(run: &Run, cluster: &Cluster, log: &Log) -> Contents {
     blocking(|| {
         run.wait_until_drained();
         let [events, dead_letters] = &run.topics;
-        read(cluster.brokers(), [events, dead_letters], log)
+        read(
+            cluster.brokers(),
+            [events, dead_letters],
+            log,
+            schema::check,
+        )
     })
 }
 

@@ -27,6 +27,7 @@ use crate::audit::{Contents, Load, Log, Plan, Report, SCHEDULE, Sender, Taken, a
 use crate::support::kafka::Kafka;
 use crate::support::process::{Service, free_address};
 use crate::support::scale::{is_full, size};
+use crate::support::schema;
 use crate::support::volume::Volume;
 
 /// A hard deadline for every answer, in ms: the answer deadline, and what a busy machine adds.
@@ -207,14 +208,15 @@ impl Run {
         let log = sender.stop().await;
         blocking(|| self.wait_until_drained());
         let [events, dead_letters] = &self.topics;
-        let contents = blocking(|| read(kafka.brokers(), [events, dead_letters], &log));
+        let contents =
+            blocking(|| read(kafka.brokers(), [events, dead_letters], &log, schema::check));
         self.judge_these(&log, &contents)
     }
 
     /// What is in Kafka now, of topics that are about to be deleted.
     fn take(&self, kafka: &Kafka) -> Taken {
         let [events, dead_letters] = &self.topics;
-        take(kafka.brokers(), [events, dead_letters])
+        take(kafka.brokers(), [events, dead_letters], schema::check)
     }
 
     fn judge_these(&self, log: &Log, contents: &Contents) -> Report {

@@ -9,6 +9,7 @@ use crate::audit::read;
 use crate::support::kafka::Cluster;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::scale::{alone, light_load, size};
+use crate::support::schema;
 
 const ACKED: &str = "zim2kafka_kafka_deliveries_total{result=\"acked\"}";
 
@@ -110,7 +111,12 @@ async fn a_partition_with_late_answers_slows_its_connection_only() {
     let contents = blocking(|| {
         run.wait_until_drained();
         let [events, dead_letters] = &run.topics;
-        read(cluster.brokers(), [events, dead_letters], &log)
+        read(
+            cluster.brokers(),
+            [events, dead_letters],
+            &log,
+            schema::check,
+        )
     });
     let report = run.judge_these(&log, &contents);
     assert_eq!((report.answered_5xx, report.unanswered), (0, 0), "{report}");

@@ -3,6 +3,7 @@
 //! With `ZIM2KAFKA_TEST_WRITE=schemas` in the environment, the first test writes the files anew.
 
 mod asyncapi;
+mod every_record;
 mod examples;
 mod invalid;
 mod json;
