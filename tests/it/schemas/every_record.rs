@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use serde_json::{Map, Value, json};
-use zim2kafka::event::{EVENTS, FieldSpec, Kind, Omit, Policy, Type};
+use zim2kafka::event::{EVENTS, FieldSpec, Kind, Omit, Policy, Record, Type};
 
 use super::examples;
 use crate::support::schema;
@@ -106,10 +106,7 @@ fn checks(kind: &'static Kind) {
             continue;
         };
         records += 1;
-        let headers = record.headers.iter();
-        let headers: Vec<_> = headers
-            .map(|(name, value)| (name.to_string(), value.to_vec()))
-            .collect();
+        let headers = headers_of(&record);
         let problem = schema::problem(record.key.as_deref(), &headers, &record.value);
         assert_eq!(
             problem,
@@ -129,4 +126,87 @@ fn checks(kind: &'static Kind) {
 #[test]
 fn every_record_matches_the_closed_schema_whatever_its_callback_contains() {
     EVENTS.into_iter().for_each(checks);
+}
+
+fn headers_of(record: &Record) -> Vec<(String, Vec<u8>)> {
+    let headers = record.headers.iter();
+    headers
+        .map(|(name, value)| (name.to_string(), value.to_vec()))
+        .collect()
+}
+
+#[test]
+fn the_check_of_records_that_are_read_finds_what_is_wrong_with_one() {
+    for kind in EVENTS {
+        let example = examples::usual(kind).remove(0);
+        let record = example.record;
+        let (key, headers) = (record.key.as_deref(), headers_of(&record));
+        let value = str::from_utf8(&record.value).expect("UTF-8");
+        let with = |name: &str, value: &str| {
+            let mut headers = headers.clone();
+            headers.retain(|(header, _)| header != name);
+            headers.push((name.to_owned(), value.as_bytes().to_vec()));
+            headers
+        };
+        let other = EVENTS.iter().find(|other| other.name != kind.name);
+        let other = other.expect("there are several");
+        let grown = value.replacen('{', r#"{"added":1,"#, 1);
+        let nil = "00000000-0000-5000-8000-000000000000";
+        for (key, headers, value, problem) in [
+            (key, headers.clone(), value, None),
+            (key, headers.clone(), &grown, Some("additional properties")),
+            (key, headers.clone(), "no JSON", Some("null is not")),
+            (key, headers.clone(), "{}", Some("required")),
+            (
+                Some(&b"other"[..]),
+                headers.clone(),
+                value,
+                Some("not those of its value"),
+            ),
+            (None, headers.clone(), value, Some("not those of its value")),
+            (
+                key,
+                with("ce_id", nil),
+                value,
+                Some("not those of its value"),
+            ),
+            (
+                key,
+                with("ce_type", other.ce_type),
+                value,
+                Some("not those of its value"),
+            ),
+            (key, with("ce_dataschema", other.schema), value, Some("")),
+            (
+                key,
+                with("ce_dataschema", "urn:zim2kafka:schema:x:v1"),
+                value,
+                Some("not known"),
+            ),
+            (
+                key,
+                with("ce_time", "2025-09-11T08:00:00Z"),
+                value,
+                Some("headers:"),
+            ),
+            (key, with("ce_added", "1"), value, Some("headers:")),
+            (key, headers[1..].to_vec(), value, Some("headers:")),
+            (
+                key,
+                [&headers[..], &headers[..1]].concat(),
+                value,
+                Some("repeated"),
+            ),
+        ] {
+            let found = schema::problem(key, &headers, value.as_bytes());
+            match (&found, problem) {
+                (None, None) => {}
+                (Some(found), Some(problem)) => {
+                    let is_same = found.to_lowercase().contains(problem);
+                    assert!(is_same, "{}: {found:?} instead of {problem:?}", kind.name);
+                }
+                _ => panic!("{}: {found:?} instead of {problem:?}", kind.name),
+            }
+        }
+    }
 }
