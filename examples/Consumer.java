@@ -171,7 +171,7 @@ public class Consumer {
             return null;
         }
 
-        // A clock that is wrong by years must not end the deduplication.
+        // A time in the future must not stop the clock until then.
         advance(partition, record.offset(), Math.min(event.receivedAt, System.currentTimeMillis()));
         if (isDuplicate(partition, event.id)) {
             count("duplicates");

@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 
 # How long an event_id is remembered, measured by the records' received_at.
 DEDUP_MINUTES = 60
@@ -62,7 +62,7 @@ def read(message):
     if kind not in USERS:
         raise Unreadable("unknown type")
     try:
-        event = json.loads(message.value().decode())
+        event = json.loads(message.value().decode(), parse_constant=refuse)
     except (ValueError, RecursionError):
         raise Unreadable("not JSON") from None
     if not isinstance(event, dict):
@@ -77,6 +77,11 @@ def read(message):
     if not all(map(is_text, texts)) or not all(map(is_time, times)):
         raise Unreadable("invalid field")
     return kind, event, users
+
+
+def refuse(constant):
+    """NaN and Infinity are no JSON, though Python reads them."""
+    raise ValueError(constant)
 
 
 def is_text(value):
@@ -99,7 +104,7 @@ def apply(store, message):
         print(f"{partition}@{message.offset()} skipped: {reason} ({total} so far)", file=sys.stderr)
         return None
 
-    # A clock that is wrong by years must not end the deduplication.
+    # A time in the future must not stop the clock until then.
     advance(store, partition, message.offset(), min(event["received_at"], time.time_ns() // 10**6))
     if is_duplicate(store, partition, event["event_id"]):
         count(store, "duplicates")
@@ -212,7 +217,7 @@ def main(brokers="localhost:9092", topic="zim.group", path="members.db"):
             message = consumer.poll(0 if pending else 1)
             if message is not None and message.error():
                 print(f"kafka: {message.error()}", file=sys.stderr)
-                if message.error().fatal():
+                if message.error().code() == KafkaError._FATAL:
                     raise KafkaException(message.error())
             elif message is not None:
                 if pending == 0:

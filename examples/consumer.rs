@@ -195,7 +195,7 @@ fn apply(store: &Connection, message: &BorrowedMessage<'_>) -> rusqlite::Result<
         }
     };
 
-    // A clock that is wrong by years must not end the deduplication.
+    // A time in the future must not stop the clock until then.
     let received_at = event.received_at.min(now());
     advance(store, &partition, message.offset(), received_at)?;
     if is_duplicate(store, &partition, &event.id)? {

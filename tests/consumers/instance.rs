@@ -118,6 +118,20 @@ impl Instance {
         });
     }
 
+    /// Waits for its end, and that it has failed.
+    #[track_caller]
+    pub(crate) fn ends_by_itself(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("it was started") {
+                assert!(!status.success(), "{:?}: {status}", self.language);
+                return;
+            }
+            assert!(Instant::now() < deadline, "{:?} runs on", self.language);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until the runs with this store have got partitions that often.
     #[track_caller]
     pub(crate) fn is_assigned(&mut self, times: usize) {

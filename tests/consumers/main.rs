@@ -34,6 +34,11 @@ macro_rules! with_each_consumer {
             }
 
             #[test]
+            fn ends_when_another_process_uses_its_store() {
+                crate::sharing::has_one_process_for_a_store($language);
+            }
+
+            #[test]
             fn remembers_an_id_for_the_window_and_no_longer() {
                 crate::window::remembers_an_id_for_the_window($language);
             }

@@ -368,6 +368,15 @@ pub(crate) fn unreadable() -> Vec<(&'static str, Record)> {
     ] {
         records.push(("invalid field", with_field("new_user_ids", field)));
     }
+    records.push((
+        "not JSON",
+        replaced("1757577601000", "1757577601000,\"more\":NaN"),
+    ));
+    records.push((
+        "not JSON",
+        replaced("1757577601000", "1757577601000,\"timestamp\""),
+    ));
+    records.push(("not JSON", replaced("mallory", "\u{1}")));
     records.push(("invalid field", replaced("1757577601000", "1e12")));
     records.push(("invalid field", replaced("1757577601000", &"9".repeat(30))));
     records

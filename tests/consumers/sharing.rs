@@ -69,6 +69,27 @@ pub(crate) fn takes_over_and_gives_back(language: Language) {
     );
 }
 
+pub(crate) fn has_one_process_for_a_store(language: Language) {
+    let Some(kafka) = kafka() else { return };
+    let topic = Topic::create(kafka, 2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let launch = || {
+        Instance::start(
+            language,
+            kafka.brokers(),
+            &topic.name,
+            folder.path(),
+            "members",
+        )
+    };
+    let mut first = launch();
+    first.is_assigned(1);
+    let mut second = launch();
+    first.ends_by_itself();
+    topic.publish([Event::join("g", &["ada"], T).received_at(start()).record()]);
+    second.reads_to(&topic.ends());
+}
+
 /// Waits until each partition was read to its end by one of them, and returns by how many each.
 fn both_read_to_the_end(
     topic: &Topic<'_>,
