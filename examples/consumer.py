@@ -210,7 +210,6 @@ def main(brokers="localhost:9092", topic="zim.group", path="members.db"):
         print(f"reads {len(partitions)} partitions of {topic}", file=sys.stderr)
 
     consumer.subscribe([topic], on_assign=on_assign)
-    print(f"counts until now: {dict(store.execute('SELECT * FROM counts'))}", file=sys.stderr)
     pending, changed = 0, set()
     try:
         while True:
