@@ -51,7 +51,7 @@
 //! | `reader`, with a spool | reads records back from disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `settings file` | reads a file that a setting or a Kafka property names, at start, then ends | disk, the writer of a pipe | none |
 //! | `new producer`, `old producer` | creates, or ends, one of librdkafka's clients, then ends | Kafka, librdkafka's threads | as `publisher` |
-//! | blocking (tokio) | the settings at start, the whole of `check`, `kafka::probe`, file reads of `reload` (one for the secrets, one for the certificate), topic requests, `spool::wait_until_released`, opening the spool, `Delivery::stop`, reading a topic for `tail` and `demo`, writing to stdout, the progress bar of `send` | disk, Kafka, stdout, the terminal, other threads | in `Delivery::stop`: wakeups, one at a time |
+//! | blocking (tokio) | the settings at start, the whole of `check`, `kafka::probe`, file reads of `reload` (one for the secrets, one for the certificate), topic requests, `spool::wait_until_released`, opening the spool, `Delivery::stop`, reading each topic for `tail` and `demo`, writing to stdout, the progress bar of `send` | disk, Kafka, stdout, the terminal, other threads | in `Delivery::stop`: wakeups, one at a time |
 //! | unnamed, one for each leader of partitions | asks the leader for offsets, in `check`, then ends | Kafka | none |
 //! | librdkafka's, for each client: main, and one per broker | connections to Kafka | Kafka | its own |
 //! | `embedded Kafka`, with `--embedded-kafka` and in `demo` | keeps librdkafka's mock cluster | its owner's end | none |

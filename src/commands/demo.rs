@@ -1,20 +1,22 @@
 //! `demo`: the complete service on one machine, with nothing else installed.
 
-use std::net::SocketAddr;
+use std::iter;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, Uri};
-use tokio::sync::mpsc;
 
 use super::client::{HttpClient, reachable};
-use super::send::sample::{Signer, curl, now};
+use super::send::events::{Sequence, one_of_each_family};
+use super::send::sample::{Signer, curl, now, quoted};
 use super::serve::{EMBEDDED, address, connections, embed, listen};
-use super::{Failure, Stop, blocking, output, read_settings, tail};
+use super::subscriber::{Records, pretty, subscribe};
+use super::{Failure, Stop, output, read_settings};
 use crate::callback::Secrets;
-use crate::config::{CALLBACK_SECRETS, Faults, ServeArgs};
-use crate::kafka::{Consumed, KafkaSettings, StartFrom, Subscription};
+use crate::config::{CALLBACK_SECRETS, Faults, KafkaArgs, ServeArgs};
+use crate::event::{BEFORE_SEND_MESSAGE, GROUP_JOIN};
+use crate::kafka::StartFrom;
 use crate::reload::Reload;
 use crate::server::{self, ServerSettings};
 
@@ -31,6 +33,12 @@ pub(super) struct Args {
 /// The application of the sample callbacks.
 const APPID: &str = "1234567890";
 
+/// The groups and rooms of the sample callbacks: few, so that each has several events.
+const GROUPS: u64 = 5;
+
+/// All events are shown, unless ZIM2KAFKA_TOPICS is set.
+const TOPICS: &str = "all";
+
 /// The time between two callbacks, so that people can follow.
 const CALLBACK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -38,7 +46,8 @@ const CALLBACK_INTERVAL: Duration = Duration::from_secs(1);
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
-    let Args { serve, count } = args;
+    let Args { mut serve, count } = args;
+    serve.kafka.topics.get_or_insert_with(|| TOPICS.to_owned());
     let arguments = serve.clone();
     let read = move || {
         let kafka = faults.take(arguments.kafka.settings_with(EMBEDDED, None));
@@ -74,17 +83,23 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let uri: Uri = url
         .parse()
         .map_err(|_| Failure::Failed("the callback path is not a valid URL".to_owned()))?;
-    let signer = Signer::new(&secrets(), None)?;
+    let signer = Signer::new(&secrets(), None, GROUPS)?;
     let admin = reachable(address(&listeners.admin)?);
-    let topic = serve.kafka.main_topic(&settings.kafka.routes).to_owned();
+    let topics = settings.kafka.routes.event_topics().to_vec();
     let brokers = &settings.kafka.brokers;
-    let introduction = introduction(admin, (brokers, &topic), &url, &pair, &signer);
+    let commands = commands(&serve.kafka, brokers, &topics, &url, &pair, &signer)?;
+    let introduction = format!(
+        "zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},
+status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctrl-c.
+
+{commands}"
+    );
     tokio::select! {
         printed = output::print(introduction) => printed?,
         () = stop.first() => return Ok(()),
     }
 
-    let mut records = subscribe(settings.kafka.clone(), topic.clone()).await?;
+    let mut records = subscribe(&settings.kafka, &topics, StartFrom::Beginning);
     let (done, shutdown) = tokio::sync::oneshot::channel::<()>();
     let server = server::run(settings, listeners, || {}, async {
         // A message or a dropped sender: both end the demo.
@@ -92,7 +107,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     });
     let show = async {
         let outcome = tokio::select! {
-            outcome = show(&signer, &uri, &topic, count, &mut records) => outcome,
+            outcome = show(&signer, &uri, count, &mut records) => outcome,
             () = stop.first() => Ok(()),
         };
         drop(done);
@@ -103,121 +118,124 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     shown
 }
 
-/// Sends one callback after another and prints every record of the topic, including those of
-/// callbacks that other clients send.
+/// Sends one event of each family, then all events in realistic proportions. Prints every record of
+/// the topics, including those of callbacks that other clients send.
 async fn show(
     signer: &Signer,
     url: &Uri,
-    topic: &str,
     count: Option<u64>,
-    records: &mut mpsc::Receiver<Consumed>,
+    records: &mut Records,
 ) -> Result<(), Failure> {
     let client = HttpClient::new();
     let mut clock = tokio::time::interval(CALLBACK_INTERVAL);
-    for number in 0..count.unwrap_or(u64::MAX) {
+    let (first, mix) = (Vec::from_iter(one_of_each_family()), Sequence::mix());
+    let first = first.iter().map(Some).chain(iter::repeat(None));
+    let mut left = count.unwrap_or(u64::MAX);
+    for (number, first) in (0..).zip(first) {
+        if left == 0 {
+            break;
+        }
         loop {
             tokio::select! {
                 _ = clock.tick() => break,
-                Some(record) = records.recv() => output::print(tail::pretty(topic, &record)).await?,
+                Some(record) = records.recv() => output::print(pretty(&record?)).await?,
             }
         }
-        let body = Bytes::from(signer.group_joined(number, 5, now()));
+        let event = first.unwrap_or_else(|| mix.at(number));
+        let body = Bytes::from(signer.callback(event, number, now()));
         let (status, answer) = client
             .request(Method::POST, url, body, ARRIVAL_TIMEOUT)
             .await
             .map_err(|reason| Failure::Failed(format!("the service did not answer: {reason}")))?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        let answered = format!("callback {} answered {status} {answer}", number + 1);
+        let (number, name) = (number + 1, event.name);
+        let answered = format!("callback {number}, {name}, answered {status} {answer}");
         output::print(answered).await?;
         if !status.is_success() {
             return Err(Failure::Failed(format!(
                 "the callback was refused: {answer}"
             )));
         }
-        let id = event_id(&answer);
-        loop {
-            let record = tokio::time::timeout(ARRIVAL_TIMEOUT, records.recv()).await;
-            let Ok(Some(record)) = record else {
-                return Err(Failure::Failed(format!(
-                    "record {id} did not arrive in topic {topic} within {ARRIVAL_TIMEOUT:?}"
-                )));
-            };
-            output::print(tail::pretty(topic, &record)).await?;
-            let is_ours =
-                |(name, value): &(String, Vec<u8>)| name == "ce_id" && *value == *id.as_bytes();
-            if record.headers.iter().any(is_ours) {
-                break;
-            }
+        if let Some(id) = published_id(&answer) {
+            wait_for(&id, records).await?;
         }
+        // A question is not an event.
+        left -= u64::from(event.name != BEFORE_SEND_MESSAGE);
     }
     Ok(())
 }
 
-fn event_id(answer: &str) -> String {
-    let answer: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
-    let id = answer.get("event_id").and_then(serde_json::Value::as_str);
-    id.unwrap_or_default().to_owned()
-}
-
-/// Reads the topic on its own thread, until the receiver is dropped.
-async fn subscribe(
-    settings: KafkaSettings,
-    topic: String,
-) -> Result<mpsc::Receiver<Consumed>, Failure> {
-    let (send, records) = mpsc::channel(100);
-    let start =
-        move || Subscription::start(&settings, &topic, StartFrom::Beginning, ARRIVAL_TIMEOUT);
-    let mut subscription = blocking(start).await??;
-    tokio::task::spawn_blocking(move || {
-        while !send.is_closed() {
-            match subscription.next(Duration::from_millis(100)) {
-                Ok(Some(record)) => {
-                    if send.blocking_send(record).is_err() {
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => tracing::debug!("cannot read the topic: {error}"),
-            }
+/// Prints records until that with this id is printed.
+async fn wait_for(id: &str, records: &mut Records) -> Result<(), Failure> {
+    loop {
+        let record = tokio::time::timeout(ARRIVAL_TIMEOUT, records.recv()).await;
+        let Ok(Some(record)) = record else {
+            return Err(Failure::Failed(format!(
+                "record {id} did not arrive in its topic within {ARRIVAL_TIMEOUT:?}"
+            )));
+        };
+        let record = record?;
+        output::print(pretty(&record)).await?;
+        let is_ours =
+            |(name, value): &(String, Vec<u8>)| name == "ce_id" && *value == *id.as_bytes();
+        if record.headers.iter().any(is_ours) {
+            return Ok(());
         }
-    });
-    Ok(records)
+    }
 }
 
-fn introduction(
-    admin: SocketAddr,
-    (brokers, topic): (&str, &str),
+/// The id of the event that this answers, if it is published to a topic of events.
+fn published_id(answer: &str) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_str(answer).ok()?;
+    let is_published = answer.get("status")? == "published";
+    is_published.then(|| answer.get("event_id")?.as_str().map(str::to_owned))?
+}
+
+/// The commands that can be tried.
+fn commands(
+    kafka: &KafkaArgs,
+    brokers: &str,
+    topics: &[String],
     url: &str,
     pair: &str,
     signer: &Signer,
-) -> String {
-    let curl = curl(url, &signer.group_joined(0, 5, now()));
+) -> Result<String, Failure> {
+    let join = Sequence::named(GROUP_JOIN)?;
+    let curl = curl(url, &signer.callback(join.at(0), 0, now()));
     let not_installed = if is_installed("kcat") {
         ""
     } else {
         " (not installed here)"
     };
-    format!(
-        r"zim2kafka demo: an in-memory Kafka at {brokers}, callbacks at {url},
-status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctrl-c.
-
-Post a callback of your own (signed now, valid for ZIM2KAFKA_TIMESTAMP_TOLERANCE):
+    let routes = kafka.topics.as_deref().unwrap_or(TOPICS);
+    let routes = match routes.contains(char::is_whitespace) {
+        true => quoted(routes),
+        false => routes.to_owned(),
+    };
+    // As a flag, it would be the one topic to read.
+    let topic = match kafka.topic.is_given {
+        true => format!("ZIM2KAFKA_TOPIC={} ", kafka.topic.name),
+        false => String::new(),
+    };
+    let topics = topics.join(" ");
+    Ok(format!(
+        r"Post a callback of your own (signed now, valid for ZIM2KAFKA_TIMESTAMP_TOLERANCE):
 
   {curl}
 
-Post more, with the secret of this run:
+Post more, of all events, with the secret of this run:
 
-  {CALLBACK_SECRETS}={pair} zim2kafka send --url {url} --count 10
+  {CALLBACK_SECRETS}={pair} zim2kafka send --url {url} --event mix --count 10
 
 Subscribe with kcat{not_installed}:
 
-  kcat -C -b {brokers} -t {topic} -f 'key %k partition %p offset %o\n%h\n%s\n\n'
+  kcat -q -b {brokers} -X auto.offset.reset=earliest -f '%t partition %p offset %o key %k\n%h\n%s\n\n' -G demo {topics}
 
 or with zim2kafka itself:
 
-  zim2kafka tail --kafka-brokers {brokers} --from-beginning --pretty
+  {topic}zim2kafka tail --kafka-brokers {brokers} --topics {routes} --from-beginning --pretty
 "
-    )
+    ))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the rule is for tests only")]

@@ -7,6 +7,7 @@ mod healthcheck;
 mod output;
 mod send;
 mod serve;
+mod subscriber;
 mod tail;
 
 use std::ffi::OsString;
@@ -67,7 +68,7 @@ enum Command {
     Demo(demo::Args),
     /// Act as the sender: post signed callbacks with ZEGOCLOUD's retry schedule
     Send(send::Args),
-    /// Subscribe to the topic and print its records, one JSON object per line
+    /// Subscribe to the topics and print their records, one JSON object per line
     Tail(tail::Args),
     /// Check the configuration, Kafka, the topics and the spool for what weakens a promise
     Check(check::Args),

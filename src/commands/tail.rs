@@ -1,15 +1,17 @@
-//! `tail`: subscribes to a topic and prints its records.
+//! `tail`: subscribes to topics and prints their records.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Failure, Stop, blocking, output, read_settings};
+use super::send::events::known_event;
+use super::subscriber::{Records, is_event, pretty, subscribe};
+use super::{Failure, Stop, output, read_settings};
+use crate::callback::{Json, RawCallback};
 use crate::config::{Faults, KafkaArgs};
-use crate::kafka::{Consumed, StartFrom, Subscription};
+use crate::event::EVENTS;
+use crate::kafka::{Consumed, StartFrom};
 
 /// The flags of `tail`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +21,10 @@ pub(super) struct Args {
     /// Read the dead-letter topic; its records contain live signatures
     #[arg(long)]
     dead_letter: bool,
+    /// Print the records of this event only, such as group_join; of dead letters, those whose body
+    /// names this event
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
     /// Begin with the oldest record instead of the next one
     #[arg(long)]
     from_beginning: bool,
@@ -30,11 +36,20 @@ pub(super) struct Args {
     pretty: bool,
 }
 
-/// The time for Kafka's first answers.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is checked whether stdout is closed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The most records that are printed at once.
+const MAX_BATCH: usize = 100;
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let kafka = args.kafka.clone();
+    if let Some(event) = &args.event
+        && !args.dead_letter
+    {
+        let names = EVENTS.map(|kind| kind.name);
+        faults.take(known_event(event, &names));
+    }
     let read = move || {
         let settings = faults.take(kafka.settings(None));
         faults.finish(settings)
@@ -42,57 +57,82 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let Some(settings) = read_settings(stop, read).await? else {
         return Ok(());
     };
-    let topic = if args.dead_letter {
-        settings.routes.dead_letter_topic()
-    } else {
-        args.kafka.main_topic(&settings.routes)
-    }
-    .to_owned();
-    let start = if args.from_beginning {
-        StartFrom::Beginning
-    } else {
-        StartFrom::End
+    let topics = match args.dead_letter {
+        true => vec![settings.routes.dead_letter_topic().to_owned()],
+        false => args.kafka.topics_to_read(&settings.routes),
     };
-    let is_stopping = Arc::new(AtomicBool::new(false));
-    let should_stop = Arc::clone(&is_stopping);
-    let printing = blocking(move || {
-        let unreadable = |source| Failure::Topic {
-            topic: topic.clone(),
-            source,
-        };
-        let mut subscription =
-            Subscription::start(&settings, &topic, start, START_TIMEOUT).map_err(unreadable)?;
-        let mut left = args.count.unwrap_or(u64::MAX);
-        while left > 0 && !should_stop.load(Ordering::Relaxed) {
-            if let Some(record) = subscription
-                .next(Duration::from_millis(200))
-                .map_err(unreadable)?
-            {
-                let text = if args.pretty {
-                    pretty(&topic, &record)
-                } else {
-                    line(&topic, &record)
-                };
-                output::write(&format!("{text}\n"))?;
-                left -= 1;
-            } else if output::is_stdout_closed() {
-                return Err(Failure::StdoutClosed);
+    if topics.is_empty() {
+        return Err(Failure::Usage(
+            "ZIM2KAFKA_TOPICS: no event has a topic; write --dead-letter to read the dead letters, or --topic"
+                .to_owned(),
+        ));
+    }
+    let start = match args.from_beginning {
+        true => StartFrom::Beginning,
+        false => StartFrom::End,
+    };
+    let records = subscribe(&settings, &topics, start);
+    tokio::select! {
+        printed = print(&args, records) => printed,
+        () = stop.first() => Ok(()),
+    }
+}
+
+/// Prints the records until there are as many as asked for.
+async fn print(args: &Args, mut records: Records) -> Result<(), Failure> {
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let mut batch = Vec::new();
+    while left > 0 {
+        let received = records.recv_many(&mut batch, MAX_BATCH);
+        // On a timeout, nothing was received.
+        let _ = tokio::time::timeout(CHECK_INTERVAL, received).await;
+        let (mut lines, mut failed) = (Vec::new(), None);
+        for record in batch.drain(..) {
+            match record {
+                Err(failure) => failed = failed.or(Some(failure)),
+                Ok(record) if left > 0 && args.is_wanted(&record) => {
+                    lines.push(match args.pretty {
+                        true => pretty(&record),
+                        false => line(&record),
+                    });
+                    left -= 1;
+                }
+                Ok(_) => {}
             }
         }
-        Ok(())
-    });
-    tokio::select! {
-        result = printing => result?,
-        () = stop.first() => {
-            is_stopping.store(true, Ordering::Relaxed);
-            Ok(())
+        if !lines.is_empty() {
+            output::print(lines.join("\n")).await?;
+        } else if output::is_stdout_closed() {
+            return Err(Failure::StdoutClosed);
         }
+        match failed {
+            Some(failure) if left > 0 => return Err(failure),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl Args {
+    fn is_wanted(&self, record: &Consumed) -> bool {
+        let Some(wanted) = &self.event else {
+            return true;
+        };
+        let raw = RawCallback {
+            body: Bytes::copy_from_slice(&record.value),
+            content_type: None,
+            received_at: 0,
+        };
+        // The body of a dead letter has any encoding of callbacks, and a record is JSON.
+        let json = raw.json();
+        let names = |json: &Json<'_>| json.decode().is_ok_and(|read| read.names_event(wanted));
+        json.as_ref().is_ok_and(names)
     }
 }
 
 /// One JSON object on one line. Keys, headers and dead letters are strings; the value of an event
 /// is embedded as JSON, with its digits unchanged.
-fn line(topic: &str, record: &Consumed) -> String {
+fn line(record: &Consumed) -> String {
     let headers: serde_json::Map<String, Value> = (record.headers.iter())
         .map(|(name, value)| (name.clone(), text(value)))
         .collect();
@@ -102,33 +142,13 @@ fn line(topic: &str, record: &Consumed) -> String {
     };
     format!(
         r#"{{"topic":{},"partition":{},"offset":{},"timestamp":{},"key":{},"headers":{},"value":{value}}}"#,
-        Value::from(topic),
+        Value::from(record.topic.as_str()),
         record.partition,
         record.offset,
         Value::from(record.timestamp),
         record.key.as_deref().map_or(Value::Null, text),
         Value::from(headers),
     )
-}
-
-/// Several lines for people.
-pub(super) fn pretty(topic: &str, record: &Consumed) -> String {
-    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
-    let key = record.key.as_deref().map_or("(none)".to_owned(), lossy);
-    let mut text = format!(
-        "{topic} partition {} offset {} key {key}",
-        record.partition, record.offset
-    );
-    for (name, value) in &record.headers {
-        write!(text, "\n  {name}: {}", lossy(value)).expect("writing to a string cannot fail");
-    }
-    let value = String::from_utf8_lossy(&record.value);
-    write!(text, "\n  {value}\n").expect("writing to a string cannot fail");
-    text
-}
-
-fn is_event(record: &Consumed) -> bool {
-    record.headers.iter().any(|(name, _)| name == "ce_type")
 }
 
 fn text(bytes: &[u8]) -> Value {
@@ -149,6 +169,7 @@ mod tests {
 
     fn record(header: &str, value: &[u8]) -> Consumed {
         Consumed {
+            topic: "t".to_owned(),
             partition: 3,
             offset: 7,
             timestamp: Some(1_757_577_600_123),
@@ -160,10 +181,10 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_of_json_with_its_digits_unchanged() {
-        let line = line(
-            "t",
-            &record("ce_type", b"{\"extra\":{\"n\":1e400,\n\"a\":\"b\"}}"),
-        );
+        let line = line(&record(
+            "ce_type",
+            b"{\"extra\":{\"n\":1e400,\n\"a\":\"b\"}}",
+        ));
         assert_eq!(
             line,
             r#"{"topic":"t","partition":3,"offset":7,"timestamp":1757577600123,"key":"g\"1","headers":{"ce_type":"x"},"value":{"extra":{"n":1e400,"a":"b"}}}"#
@@ -172,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_is_a_string_whatever_its_bytes() {
-        let line = line("t", &record("event_id", b"{\"a\":\xff}\n"));
+        let line = line(&record("event_id", b"{\"a\":\xff}\n"));
         assert!(
             line.ends_with("\"value\":\"{\\\"a\\\":\u{fffd}}\\n\"}"),
             "{line}"

@@ -258,6 +258,8 @@ pub struct TopicArg {
     /// Whether it is set. ZIM2KAFKA_TOPICS takes precedence over the default, and not over what is
     /// set.
     pub is_given: bool,
+    /// Whether it is set by its flag.
+    pub is_flag: bool,
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +292,7 @@ impl FromArgMatches for TopicArg {
         Ok(Self {
             name: topic,
             is_given: source.is_some_and(|source| source != ValueSource::DefaultValue),
+            is_flag: source == Some(ValueSource::CommandLine),
         })
     }
 

@@ -26,7 +26,7 @@ mod values;
 use std::fs;
 use std::sync::mpsc;
 
-use crate::event::{GROUP_JOIN, Routes};
+use crate::event::Routes;
 use crate::kafka::{
     CreateTopics, KafkaSettings, Place, Problem, Properties, PropertyError, check_brokers,
 };
@@ -42,7 +42,9 @@ pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
 pub use file::{Content, MAX_FILE_BYTES};
 pub use source::{Reading, Source};
+pub use suggestions::nearest;
 use topics::Chosen;
+pub use units::unit_of;
 pub use values::duration;
 
 /// `appid=secret` pairs.
@@ -180,10 +182,12 @@ impl KafkaArgs {
         )
     }
 
-    /// The topic to read if one is read: ZIM2KAFKA_TOPIC, or else that of `group_join`.
-    pub fn main_topic<'a>(&'a self, routes: &'a Routes) -> &'a str {
-        let topic = routes.topic_of(GROUP_JOIN).filter(|_| !self.topic.is_given);
-        topic.unwrap_or(&self.topic.name)
+    /// The topics of events that a subscriber reads: the one of the flag `--topic`, or else all.
+    pub fn topics_to_read(&self, routes: &Routes) -> Vec<String> {
+        match self.topic.is_flag {
+            true => vec![self.topic.name.clone()],
+            false => routes.event_topics().to_vec(),
+        }
     }
 
     /// Where events go.

@@ -80,12 +80,10 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
             .any(|(at, port)| name.get(at + port.len()..).is_some_and(is_port))
 }
 
-/// The known name that a mistyped one most likely means, all in capitals and without the prefix. A
-/// name that differs in a few letters counts first, then the one with the most words in common.
-pub(super) fn nearest<'a>(
-    typed: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+/// The known name that a mistyped one most likely means: words with `_` between them, in the same
+/// case, without a prefix that all have. A name that differs in a few letters counts first, then the
+/// one with the most words in common.
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let ranked = known.into_iter().filter_map(|known| {
         let letters = strsim::damerau_levenshtein(&squeezed(typed), &squeezed(known));
         let rank = if letters <= 2 && letters * 4 <= squeezed(typed).len() {

@@ -11,7 +11,7 @@ const UNIT: &str = "ZIM2KAFKA_TIMESTAMP_UNIT";
 
 /// The unit in which ZEGOCLOUD signs the callbacks of a family, as its pages specify it since
 /// 2025-09-11; those of calls do not.
-fn unit_of(family: Family) -> Option<TimestampUnit> {
+pub fn unit_of(family: Family) -> Option<TimestampUnit> {
     match family {
         Family::Group | Family::Room => Some(TimestampUnit::Milliseconds),
         Family::Message | Family::User => Some(TimestampUnit::Seconds),

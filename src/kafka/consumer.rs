@@ -78,6 +78,8 @@ pub enum StartFrom {
 /// One record as a subscriber reads it.
 #[derive(Debug)]
 pub struct Consumed {
+    /// The topic.
+    pub topic: String,
     /// The partition.
     pub partition: i32,
     /// The offset in the partition.
@@ -181,6 +183,7 @@ impl Subscription {
             *position = Offset::Offset(message.offset() + 1);
         }
         Ok(Some(Consumed {
+            topic: self.topic.clone(),
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),

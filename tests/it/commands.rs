@@ -25,6 +25,19 @@ fn an_unknown_command_or_flag_is_a_usage_error() {
         (&["send", "--rate", "1e-19", "--count", "2"], "--rate"),
         (&["send", "--rate", "nan"], "--rate"),
         (&["send", "--appid", "2"], "--appid"),
+        (
+            &["send", "--event", "group_jion"],
+            "did you mean group_join?",
+        ),
+        (
+            &["send", "--event", "zim_send_msg"],
+            "did you mean send_msg?",
+        ),
+        (
+            &["tail", "--event", "call_cancle"],
+            "did you mean call_cancel?",
+        ),
+        (&["tail", "--event", "mix"], "--event"),
     ] {
         let ended = run(arguments, &[("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim")]);
         assert_eq!(ended.code, Some(2), "{ended:?}");

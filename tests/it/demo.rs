@@ -1,6 +1,6 @@
 //! What people try out first: the demo, the sender and the subscriber that come with the service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::TcpListener;
 use std::process::Command;
@@ -20,8 +20,8 @@ const ON_FREE_PORTS: [&str; 5] = [
 ];
 
 #[test]
-fn the_demo_shows_records_and_ends_after_as_many_as_it_was_asked_for() {
-    let ended = run(&[&ON_FREE_PORTS[..], &["--count=3"]].concat(), &[]);
+fn the_demo_shows_one_event_of_each_family_and_ends_after_as_many_as_it_was_asked_for() {
+    let ended = run(&[&ON_FREE_PORTS[..], &["--count=5"]].concat(), &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let count = |text: &str| {
         ended
@@ -30,28 +30,60 @@ fn the_demo_shows_records_and_ends_after_as_many_as_it_was_asked_for() {
             .filter(|line| line.contains(text))
             .count()
     };
-    assert_eq!(count("answered 200 OK {\"status\":\"published\""), 3);
-    let record = |line: &&str| {
-        line.starts_with("zim.group-joined partition ")
-            && line.contains(" offset ")
-            && line.contains(" key group-")
-    };
-    assert_eq!(
-        ended.stdout.lines().filter(record).count(),
-        3,
-        "{}",
-        ended.stdout
-    );
-    assert_eq!(count("  ce_id: "), 3);
-    assert_eq!(count("  {\"event_id\":\""), 3);
+    assert_eq!(count("answered 200 OK {\"status\":\"published\""), 5);
+    for (topic, key, happened) in [
+        ("zim.group", "group-", "  group group-"),
+        ("zim.room", "room-", "  room room-"),
+        // One to one, both users are the key.
+        ("zim.message", "", "  message "),
+        ("zim.call", "", "  call "),
+        ("zim.user", "user-", "  user user-"),
+    ] {
+        let record = |line: &&str| {
+            line.starts_with(&format!("{topic} partition "))
+                && line.contains(" offset 0 ")
+                && line.contains(&format!(" key {key}"))
+        };
+        let records = ended.stdout.lines().filter(record).count();
+        assert_eq!(records, 1, "{topic}: {}", ended.stdout);
+        assert_eq!(count(happened), 1, "{topic}: {}", ended.stdout);
+    }
+    assert_eq!(count("  ce_id: "), 5);
+    assert_eq!(count("  {\"event_id\":\""), 5);
     assert_eq!(count("  curl -sS "), 1);
-    assert_eq!(count("  kcat -C -b 127.0.0.1:"), 1);
+    let topics = "\\n' -G demo zim.group zim.room zim.message zim.call zim.user";
+    let kcat = |line: &&str| line.starts_with("  kcat ") && line.ends_with(topics);
+    assert_eq!(ended.stdout.lines().filter(kcat).count(), 1);
+}
+
+#[test]
+fn the_demo_sends_events_where_the_settings_say() {
+    let routes = [
+        ("ZIM2KAFKA_TOPICS", "message=chat,room=discard,user=chat"),
+        ("ZIM2KAFKA_TOPIC", "joins"),
+    ];
+    let ended = run(&[&ON_FREE_PORTS[..], &["--count=5"]].concat(), &routes);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for line in [
+        "callback 1, group_create, answered 200 OK {\"status\":\"dead_lettered\"",
+        "callback 2, room_create, answered 200 OK {\"status\":\"discarded\"",
+        "callback 3, send_msg, answered 200 OK {\"status\":\"published\"",
+        "callback 4, call_create, answered 200 OK {\"status\":\"dead_lettered\"",
+        "callback 5, user_action, answered 200 OK {\"status\":\"published\"",
+        " -G demo joins chat\n",
+        "  ZIM2KAFKA_TOPIC=joins zim2kafka tail ",
+        " --topics message=chat,room=discard,user=chat ",
+    ] {
+        assert!(ended.stdout.contains(line), "{line}: {}", ended.stdout);
+    }
+    let records = ended.stdout.matches("\nchat partition ").count();
+    assert_eq!(records, 2, "{}", ended.stdout);
 }
 
 #[test]
 fn the_commands_that_the_demo_suggests_work_and_ctrl_c_ends_it() {
     let mut demo = Process::start(zim2kafka(&ON_FREE_PORTS, &[]));
-    let printed = demo.prints("callback 1 answered 200");
+    let printed = demo.prints("callback 1, group_create, answered 200");
     let line = |begin: &str| {
         let line = printed
             .lines()
@@ -65,13 +97,16 @@ fn the_commands_that_the_demo_suggests_work_and_ctrl_c_ends_it() {
     assert_eq!(send.code, Some(0), "{send:?}");
     assert!(send.stdout.contains("2xx         10 "), "{send:?}");
 
-    let tail = format!("{} --count 11", line("zim2kafka tail "));
+    // Of the mix, most are published.
+    let tail = format!("{} --count 9", line("zim2kafka tail "));
     let tail = Process::start(shell(&tail)).end();
     assert_eq!(tail.code, Some(0), "{tail:?}");
-    assert_eq!(
-        tail.stdout.matches("zim.group-joined partition ").count(),
-        11
-    );
+    let records = |topic: &str| tail.stdout.matches(&format!("{topic} partition ")).count();
+    let topics = ["group", "room", "message", "call", "user"].map(|family| format!("zim.{family}"));
+    let records = topics.map(|topic| records(&topic));
+    assert_eq!(records.iter().sum::<usize>(), 9, "{}", tail.stdout);
+    let several = records.iter().filter(|count| **count > 0).count();
+    assert!(several > 2, "{records:?}");
 
     demo.signal("INT");
     let ended = demo.end();
@@ -147,6 +182,81 @@ fn tail_prints_what_send_posted() {
 }
 
 #[test]
+fn tail_reads_all_topics_and_shows_one_event_if_asked() {
+    let routes = [("ZIM2KAFKA_TOPICS", "all,bot_msg=dead-letter")];
+    let service = Service::embedded(&[], &routes);
+    let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
+    let url = service.url();
+    let sent = run(
+        &["send", "--event=mix", "--count=101", "--url", &url],
+        &secrets,
+    );
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    assert!(sent.stdout.contains("2xx         101 ("), "{sent:?}");
+
+    // One mix, without 8 questions and 4 dead letters.
+    let all = ["--topics=all", "--count=89"];
+    let records = service.tail(&all);
+    let mut events: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for record in &records {
+        let event = record["value"]["event"].as_str().expect("text");
+        let topic = record["topic"].as_str().expect("text");
+        events.entry(topic).or_default().insert(event);
+    }
+    let counts: Vec<_> = events
+        .iter()
+        .map(|(topic, events)| (*topic, events.len()))
+        .collect();
+    let expected = [
+        ("zim.call", 6),
+        ("zim.group", 4),
+        ("zim.message", 1),
+        ("zim.room", 4),
+        ("zim.user", 1),
+    ];
+    assert_eq!(counts, expected, "{events:?}");
+
+    let exits = service.tail(&["--topics=all", "--event=room_exit", "--count=5"]);
+    assert!(
+        exits
+            .iter()
+            .all(|record| record["value"]["event"] == "room_exit")
+    );
+    assert_eq!(exits.len(), 5);
+    let calls = service.tail(&["--topic=zim.call", "--count=8"]);
+    assert!(calls.iter().all(|record| record["topic"] == "zim.call"));
+    assert_eq!(calls.len(), 8);
+    // The variable is where joins go, and not what is read.
+    let variables = [
+        ("ZIM2KAFKA_TOPIC", "zim.group"),
+        ("ZIM2KAFKA_TOPICS", "all"),
+    ];
+    let arguments = [
+        "tail",
+        "--from-beginning",
+        "--kafka-brokers",
+        &service.brokers,
+    ];
+    let read = run(&[&arguments[..], &["--count=89"]].concat(), &variables);
+    assert_eq!((read.code, read.stdout.lines().count()), (Some(0), 89));
+
+    let form = "event=something_new&appid=1&timestamp=1499676978&nonce=350176&signature=264b7f500b4935a082fef1da1760769245880d7c";
+    let answer = service.post(form);
+    assert!(answer.contains("dead_lettered"), "{answer}");
+    for (event, count) in [("something_new", 1), ("bot_msg", 4)] {
+        let (event, limit) = (format!("--event={event}"), format!("--count={count}"));
+        let dead = service.tail(&["--dead-letter", &event, &limit]);
+        let name = event.trim_start_matches("--event=");
+        let is_wanted = |record: &Value| {
+            let body = record["value"].as_str().expect("text");
+            body.contains(&format!("\"{name}\"")) || body.contains(&format!("event={name}&"))
+        };
+        assert!(dead.iter().all(is_wanted), "{dead:?}");
+        assert_eq!(dead.len(), count);
+    }
+}
+
+#[test]
 fn tail_without_from_beginning_prints_what_comes_and_ends_with_a_signal() {
     let service = Service::embedded(&[], &[]);
     let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
@@ -173,19 +283,29 @@ fn tail_without_from_beginning_prints_what_comes_and_ends_with_a_signal() {
 
 #[test]
 fn the_curl_line_of_send_is_accepted() {
-    let service = Service::embedded(&[], &[]);
+    let service = Service::embedded(&[], &[("ZIM2KAFKA_TOPICS", "all")]);
     let secrets = [("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret")];
-    let printed = run(&["send", "--print", "--url", &service.url()], &secrets);
-    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
-    let (body, line) = printed
-        .stdout
-        .trim()
-        .split_once("\n\n")
-        .expect("a body and a line");
-    let body: Value = serde_json::from_str(body).expect("the body is JSON");
-    assert_eq!(body["event"], "group_join");
-    assert_eq!(curl(line), Some("published".to_owned()));
-    assert_eq!(curl(line), Some("duplicate".to_owned()));
+    let url = service.url();
+    for (more, event) in [
+        (&[][..], "group_join"),
+        (&["--event=call_invite"], "call_invite"),
+        (&["--event", "send_msg"], "send_msg"),
+    ] {
+        let printed = run(
+            &[&["send", "--print", "--url", &url], more].concat(),
+            &secrets,
+        );
+        assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+        let (body, line) = printed
+            .stdout
+            .trim()
+            .split_once("\n\n")
+            .expect("a body and a line");
+        let body: Value = serde_json::from_str(body).expect("the body is JSON");
+        assert_eq!(body["event"], event);
+        assert_eq!(curl(line), Some("published".to_owned()), "{event}");
+        assert_eq!(curl(line), Some("duplicate".to_owned()), "{event}");
+    }
 }
 
 /// Runs a printed curl line in a shell, and returns the `status` that it is answered with. Without

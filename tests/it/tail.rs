@@ -127,6 +127,39 @@ fn a_topic_that_is_missing_is_waited_for_and_read_from_its_beginning() {
 }
 
 #[test]
+fn several_topics_are_read_and_a_missing_one_holds_up_no_other() {
+    let Some(kafka) = kafka() else { return };
+    let [group, room] = ["here", "not-yet"].map(|purpose| kafka.unique_topic(purpose));
+    let put =
+        |topic: &str, key: &str| publish(&kafka.client(), topic, key).expect("Kafka takes it");
+    kafka.create_topic(&group, 2, &[]);
+    put(&group, "a");
+    let routes = format!("group={group},group_join={group},room={room}");
+    let arguments = ["--topics", &routes, "--from-beginning", "--count=4"];
+    let always = ["tail", "--kafka-brokers", kafka.brokers()];
+    let mut tail = Process::start(zim2kafka(&[&always[..], &arguments].concat(), &[]));
+    tail.logs(&format!("{room}: the topic does not exist; waiting for it"));
+    put(&group, "b");
+    tail.wait_until("two records", |tail| tail.stdout().lines().count() == 2);
+    kafka.create_topic(&room, 1, &[]);
+    put(&room, "c");
+    tail.wait_until("three records", |tail| tail.stdout().lines().count() == 3);
+    put(&group, "d");
+    let ended = tail.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let records = ended.stdout.lines().map(|line| {
+        let record: Value = serde_json::from_str(line).expect("one JSON object a line");
+        let text = |name| record[name].as_str().expect("text").to_owned();
+        (text("topic"), text("key"))
+    });
+    let expected = ["a", "b", "c", "d"].map(|key| {
+        let topic = if key == "c" { &room } else { &group };
+        (topic.clone(), key.to_owned())
+    });
+    assert!(records.eq(expected), "{ended:?}");
+}
+
+#[test]
 fn records_that_are_deleted_before_they_are_read_are_reported() {
     let Some(cluster) = Cluster::exclusive(1) else {
         return;

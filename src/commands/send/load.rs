@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::events::Sequence;
 use super::sample::{Signer, now};
 use crate::commands::Stop;
 use crate::commands::client::HttpClient;
@@ -41,10 +42,10 @@ const MAX_UNFINISHED: usize = 100_000;
 pub(super) struct Load {
     pub(super) url: Uri,
     pub(super) signer: Signer,
+    pub(super) events: Sequence,
     pub(super) rate: Option<f64>,
     pub(super) count: Option<u64>,
     pub(super) duration: Option<Duration>,
-    pub(super) groups: u64,
     pub(super) concurrency: u32,
     pub(super) pauses: [Duration; 5],
 }
@@ -100,7 +101,7 @@ impl Load {
                     break;
                 }
             };
-            let body = self.signer.group_joined(number, self.groups, now());
+            let body = self.signer.callback(self.events.at(number), number, now());
             let sender = Arc::clone(&sender);
             tokio::spawn(async move {
                 sender.deliver(body.into()).await;
@@ -318,11 +319,12 @@ mod tests {
         drop(taken);
         Load {
             url: format!("http://{address}/").parse().expect("a URL"),
-            signer: Signer::new(&Secrets::parse_list("1=s").expect("valid"), None).expect("known"),
+            signer: Signer::new(&Secrets::parse_list("1=s").expect("valid"), None, 1)
+                .expect("known"),
+            events: Sequence::mix(),
             rate: None,
             count: Some(2),
             duration: None,
-            groups: 1,
             concurrency: 1,
             pauses: [Duration::from_millis(1); 5],
         }

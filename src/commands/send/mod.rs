@@ -1,7 +1,9 @@
 //! `send`: acts as the sender.
 
+pub(super) mod events;
 mod load;
 pub(super) mod sample;
+mod variation;
 
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use hyper::Uri;
 
 use super::{Failure, Stop, output, read_settings};
 use crate::config::{self, ConfigError, Faults, SecretsArgs};
+use crate::event::GROUP_JOIN;
+use events::Sequence;
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
 
@@ -30,6 +34,8 @@ pub(super) struct Args {
     appid: Option<String>,
     #[command(flatten)]
     secrets: SecretsArgs,
+    #[arg(long, value_name = "NAME", default_value = GROUP_JOIN, help = events::help())]
+    event: String,
     /// Callbacks per second [default: as fast as they are answered]
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
@@ -39,7 +45,7 @@ pub(super) struct Args {
     /// Stop after this time
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     duration: Option<Duration>,
-    /// Number of groups that users join
+    /// Number of groups and of rooms; there are ten times as many users
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
     groups: u64,
     /// Most requests at the same time
@@ -52,6 +58,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let uri = faults.take(parse(&args.url));
+    let events = faults.take(Sequence::named(&args.event));
     let is_usable = |rate: f64| (MIN_RATE..f64::INFINITY).contains(&rate);
     if !args.rate.is_none_or(is_usable) {
         faults.add(ConfigError::of_flag(
@@ -61,24 +68,24 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     }
     let read = move || {
         let secrets = faults.take(config::secrets(&args.secrets));
-        faults.finish(secrets.zip(uri))
+        faults.finish(secrets.zip(uri).zip(events))
     };
-    let Some(((secrets, _), uri)) = read_settings(stop, read).await? else {
+    let Some((((secrets, _), uri), events)) = read_settings(stop, read).await? else {
         return Ok(());
     };
-    let signer = Signer::new(&secrets, args.appid.as_deref())?;
+    let signer = Signer::new(&secrets, args.appid.as_deref(), args.groups)?;
     if args.print {
-        let body = signer.group_joined(0, args.groups, sample::now());
+        let body = signer.callback(events.at(rand::random()), 0, sample::now());
         let curl = sample::curl(&args.url, &body);
         return output::print(format!("{body}\n\n{curl}")).await;
     }
     let load = Load {
         url: uri,
         signer,
+        events,
         rate: args.rate,
         count: args.count.or_else(|| args.duration.is_none().then_some(1)),
         duration: args.duration,
-        groups: args.groups,
         concurrency: args.concurrency,
         pauses: RETRY_PAUSES,
     };
@@ -103,3 +110,6 @@ fn parse(url: &str) -> Result<Uri, ConfigError> {
         _ => Err(invalid(format!("is not a URL with a host; {WRITE}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;
