@@ -54,7 +54,7 @@ CMD ["serve"]
 ARG ZIM2KAFKA_VERSION
 ARG ZIM2KAFKA_REVISION
 LABEL org.opencontainers.image.title="zim2kafka" \
-      org.opencontainers.image.description="Publishes the group-joined callbacks of ZEGOCLOUD In-app Chat to Kafka" \
+      org.opencontainers.image.description="Publishes the callbacks of ZEGOCLOUD In-app Chat to Kafka" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${ZIM2KAFKA_VERSION}" \
       org.opencontainers.image.revision="${ZIM2KAFKA_REVISION}"
