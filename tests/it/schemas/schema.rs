@@ -309,5 +309,7 @@ pub(super) fn stem(kind: &Kind) -> String {
     let name = kind.ce_type.strip_prefix("com.zegocloud.zim.");
     let name = name.and_then(|name| name.strip_suffix(".v1"));
     let name = name.unwrap_or_else(|| panic!("{} is not a ce_type", kind.ce_type));
-    format!("{}.v1", name.replace('.', "-"))
+    let name = name.replace('.', "-");
+    assert_eq!(kind.schema, format!("urn:zim2kafka:schema:{name}:v1"));
+    format!("{name}.v1")
 }
