@@ -14,7 +14,7 @@ pub(super) static KIND: Kind = Kind {
     family: Family::Message,
     ce_type: "com.zegocloud.zim.message.bot-received.v1",
     schema: "urn:zim2kafka:schema:message-bot-received:v1",
-    about: "A bot received a message. A send_msg with the same msg_id may report it too.",
+    about: "A bot received a message.",
     page: "one-to-one-conversation-bot-message-sent",
     fields: &[
         FROM_USER_ID,

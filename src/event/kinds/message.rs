@@ -27,7 +27,7 @@ pub(super) const CONV_ID: FieldSpec = optional(
 pub(super) const MSG_ID: FieldSpec = optional(
     "msg_id",
     Type::ServerId,
-    "The message; null for a batch of the server API, which has one for each receiver.",
+    "The message; null for a batch of the server API, which has one for each receiver. A message to a bot may be reported by send_msg and by bot_msg, with one msg_id.",
 );
 
 pub(super) const MSG_SEQ: FieldSpec = optional(

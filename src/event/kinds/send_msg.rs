@@ -22,7 +22,7 @@ pub(super) static KIND: Kind = Kind {
     family: Family::Message,
     ce_type: "com.zegocloud.zim.message.sent.v1",
     schema: "urn:zim2kafka:schema:message-sent:v1",
-    about: "A message was sent, or could not be. If it was sent to a bot, a bot_msg with the same msg_id may report it too.",
+    about: "A message was sent, or could not be.",
     page: "message-sent",
     fields: &[
         FROM_USER_ID,
