@@ -13,7 +13,12 @@ pub(super) static KIND: Kind = Kind {
     fields: &[
         required("call_id", Type::ServerId, "The call."),
         required("user_id", Type::Id(Subject::User), "The user who accepted."),
-        optional("extend_data", Type::Text, "Text of the app.").content(),
+        optional(
+            "extend_data",
+            Type::Text,
+            "Data that the app attached, as text.",
+        )
+        .content(),
     ],
     identity: &["call_id", "user_id"],
     examples: &[

@@ -16,9 +16,14 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "reason",
             Type::Text,
-            "caller_cancel: the caller canceled or went offline. timeout_cancel: no user answered. An open set.",
+            "caller_cancel: the caller canceled or went offline. timeout_cancel: no user answered. Other values can occur.",
         ),
-        optional("payload", Type::Text, "Text of the app.").content(),
+        optional(
+            "payload",
+            Type::Text,
+            "Data that the app attached, as text.",
+        )
+        .content(),
     ],
     identity: &["call_id", "user_ids", "reason"],
     examples: &[

@@ -16,7 +16,7 @@ pub(super) static KIND: Kind = Kind {
         required(
             "user_ids",
             USERS,
-            "The users who are invited, without those who are logged out.",
+            "The users who are invited, except those who are logged out.",
         ),
         optional(
             "create_time",
@@ -28,7 +28,12 @@ pub(super) static KIND: Kind = Kind {
             NUMBER,
             "How long the call waits for an answer, in seconds.",
         ),
-        optional("payload", Type::Text, "Text of the app.").content(),
+        optional(
+            "payload",
+            Type::Text,
+            "Data that the app attached, as text.",
+        )
+        .content(),
     ],
     identity: &["call_id", "caller", "user_ids"],
     identity_time: Some("create_time"),

@@ -33,7 +33,7 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "group_name",
             Type::Text,
-            "The name of the group, which users write.",
+            "The name of the group, chosen by users.",
         )
         .content(),
         optional(
@@ -48,7 +48,7 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "user_ids",
             USERS,
-            "The members of the group. No page defines whether the owner is one of them.",
+            "The members of the group. ZEGOCLOUD's pages do not define whether the owner is one of them.",
         ),
     ],
     identity: &["group_id", "operator_account", "owner_account", "user_ids"],

@@ -28,7 +28,7 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "user_ids",
             USERS,
-            "All members at that moment: up to thousands.",
+            "All members at that moment, possibly thousands.",
         ),
     ],
     identity: &["group_id", "operator_account", "owner_account", "user_ids"],

@@ -33,14 +33,14 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "operator_account",
             Type::Id(Subject::User),
-            "The user who invited them; null for Apply, where the sender's value means nothing.",
+            "The user who invited them; null for Apply, for which the sender's value has no meaning.",
         )
         .not_empty()
         .only_with("join_type", "Invited"),
         required(
             "new_user_ids",
             Type::Users { one_string: true },
-            "The users who joined. ZEGOCLOUD documents at most 100 per invitation; that is not enforced here.",
+            "The users who joined. ZEGOCLOUD documents at most 100 per invitation; zim2kafka does not enforce that.",
         ),
     ],
     identity: &["group_id", "join_type", "operator_account", "new_user_ids"],

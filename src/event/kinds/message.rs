@@ -15,31 +15,31 @@ pub(super) const FROM_USER_ID: FieldSpec = required(
 pub(super) const CONV_TYPE: FieldSpec = required(
     "conv_type",
     NUMBER,
-    "0: one to one. 1: room. 2: group. 3: channel. An open set.",
+    "0: one to one. 1: room. 2: group. 3: channel. Other values can occur.",
 );
 
 pub(super) const CONV_ID: FieldSpec = optional(
     "conv_id",
     Type::Id(Subject::Conversation),
-    "The room, the group, or, one to one, the receiver; null for a one-to-one message of the server API.",
+    "The room, group or channel; in a one-to-one chat, the receiver. Null for a one-to-one message of the server API.",
 );
 
 pub(super) const MSG_ID: FieldSpec = optional(
     "msg_id",
     Type::ServerId,
-    "The message; null for a batch of the server API, which has one for each receiver. A message to a bot may be reported by send_msg and by bot_msg, with one msg_id.",
+    "The ID of the message; null if the server API sent it to several users, because user_list then has an ID for each receiver. Both send_msg and bot_msg may report a message to a bot, with the same msg_id.",
 );
 
 pub(super) const MSG_SEQ: FieldSpec = optional(
     "msg_seq",
     NUMBER,
-    "The number of the message in its conversation, which rises.",
+    "The sequence number of the message in its conversation; it increases.",
 );
 
 pub(super) const MSG_TYPE: FieldSpec = required(
     "msg_type",
     NUMBER,
-    "1: text. 10: several parts. 11: image. 12: file. 13: audio. 14: video. 100: combined. 200: custom. An open set.",
+    "1: text. 10: several parts. 11: image. 12: file. 13: audio. 14: video. 100: combined. 200: custom. Other values can occur.",
 );
 
 pub(super) const SUB_MSG_TYPE: FieldSpec = optional(
@@ -55,12 +55,17 @@ pub(super) const MSG_BODY: FieldSpec = optional(
 )
 .content();
 
-pub(super) const PAYLOAD: FieldSpec = optional("payload", Type::Text, "Text of the app.").content();
+pub(super) const PAYLOAD: FieldSpec = optional(
+    "payload",
+    Type::Text,
+    "Data that the app attached, as text.",
+)
+.content();
 
 pub(super) const MSG_TIME: FieldSpec = optional(
     "msg_time",
     Type::Time,
-    "When ZEGOCLOUD received the message, in milliseconds since 1970-01-01 UTC. It is the timestamp of the record in Kafka, unless it is too far from the signed timestamp.",
+    "When ZEGOCLOUD received the message, in milliseconds since 1970-01-01 UTC. It is also the record's Kafka timestamp, unless it differs from the signed timestamp by more than ZIM2KAFKA_TIMESTAMP_TOLERANCE.",
 );
 
 pub(super) const SEND_RESULT: FieldSpec = optional(
@@ -84,12 +89,12 @@ const RECEIVER: &[FieldSpec] = &[
     optional(
         "msg_id",
         Type::ServerId,
-        "The message to this receiver; null if it was not sent.",
+        "The ID of the message to this receiver; null if it was not sent.",
     ),
     optional(
         "msg_seq",
         NUMBER,
-        "The number of the message in its conversation.",
+        "The sequence number of the message in its conversation.",
     ),
 ];
 

@@ -12,7 +12,7 @@ const ATTRIBUTE: &[FieldSpec] = &[
     optional(
         "auto_delete",
         NUMBER_OR_ZERO,
-        "1: it is deleted when its operator leaves the room. 0, also if missing: it is not.",
+        "1: the attribute is deleted when its operator leaves the room. 0, also if the callback had none: it is not.",
     ),
 ];
 
@@ -32,12 +32,12 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "operator_account",
             Type::Id(Subject::User),
-            "The user who created the room. With the server API, that user is not in it.",
+            "The user who created the room. If the server API created it, that user is not in the room.",
         ),
         optional(
             "room_name",
             Type::Text,
-            "The name of the room, which users write.",
+            "The name of the room, chosen by users.",
         )
         .content(),
         optional(

@@ -23,7 +23,7 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "operator_account",
             Type::Id(Subject::User),
-            "The user who removed them; null for Quit, where the sender's value means nothing.",
+            "The user who removed them; null for Quit, for which the sender's value has no meaning.",
         )
         .only_with("exit_type", "Kickout"),
         required("exit_user_ids", USERS, "The users who left."),

@@ -13,7 +13,7 @@ use crate::event::kind::{Family, Kind};
 const SOURCE: FieldSpec = optional(
     "source",
     NUMBER_OR_ZERO,
-    "0, also if missing: a client. 1: the server API.",
+    "What sent the message. 0, also if the callback had none: a client. 1: the server API.",
 );
 
 pub(super) static KIND: Kind = Kind {

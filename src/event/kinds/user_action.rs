@@ -18,12 +18,12 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "os",
             Type::Text,
-            "The user's platform, such as ANDROID, IOS_PHONE, PC, WEB: an open set.",
+            "The user's platform, such as ANDROID, IOS_PHONE, PC or WEB. Other values can occur.",
         ),
         required(
             "action",
             NUMBER,
-            "0: online. 1: logged out. 2: offline, after a lost connection. An open set.",
+            "0: online. 1: logged out. 2: offline, after a lost connection. Other values can occur.",
         ),
         optional(
             "session_id",
@@ -44,7 +44,7 @@ pub(super) static KIND: Kind = Kind {
         optional(
             "logout_reason",
             Type::Text,
-            "Why the user logged out. No page lists the values.",
+            "Why the user logged out. ZEGOCLOUD's pages do not list the values.",
         ),
         optional(
             "offline_time",

@@ -104,6 +104,10 @@ fn channels() -> Json {
 fn operations() -> Json {
     let operation = |family: &Family| {
         let name = name_of(*family);
+        let of_key = match family {
+            Family::Message => "conversation",
+            _ => name,
+        };
         let (initial, rest) = name.split_at(1);
         let operation = object([
             ("action", Some("receive".into())),
@@ -113,7 +117,7 @@ fn operations() -> Json {
                 "description",
                 Some(
                     format!(
-                        "Your application reads the events of each {name} in order. Any number of consumer groups can do so at once, each with its own offsets. Skip an event whose `ce_type` you do not know: others can be added."
+                        "Your application reads the events of each {of_key} in order. Any number of consumer groups can do so at once, each with its own offsets. Skip an event whose `ce_type` you do not know: others can be added."
                     )
                     .into(),
                 ),

@@ -247,7 +247,7 @@ fn title(name: &str) -> String {
 }
 
 fn text(field: &FieldSpec) -> String {
-    let kept = "None of that is enforced here. Compare it byte for byte; do not trim, decode or case-fold it.";
+    let kept = "zim2kafka does not enforce that. Compare it byte for byte; do not trim, decode or case-fold it.";
     let characters = "! # $ % & ( ) + - : ; < = . > ? @ [ ] ^ _ { } | ~";
     let id = |of: &str| {
         format!(
@@ -262,19 +262,19 @@ fn text(field: &FieldSpec) -> String {
         Type::Id(Subject::Room) => id(", blanks, commas and"),
         Type::Id(Subject::Conversation) => {
             format!("The ID of a user, a room, a group or a channel: {kept}")
-                .replace("None of that is enforced here. C", "c")
+                .replace("zim2kafka does not enforce that. C", "c")
         }
         Type::ServerId => {
             "An ID that ZEGOCLOUD generated, of 13 to 19 digits; a string, because it can exceed 2^53."
                 .to_owned()
         }
         Type::Number { .. } => {
-            "A whole number; all its digits are kept, also beyond 2^53.".to_owned()
+            "A whole number. All digits are kept, also beyond 2^53.".to_owned()
         }
         Type::Time => "By ZEGOCLOUD's clock. If the callback had seconds, it ends in 000.".to_owned(),
         Type::Text => "The text as received.".to_owned(),
         Type::Users { .. } => {
-            "The user IDs, in the order and number of the callback. Compare them byte for byte.".to_owned()
+            "The user IDs as in the callback, in the same order and with repetitions. Compare them byte for byte.".to_owned()
         }
         Type::OneOf(_) => String::new(),
         Type::Items { .. } => {
