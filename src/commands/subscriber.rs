@@ -1,4 +1,4 @@
-//! Reads several topics at once, for `tail` and `demo`, and shows their records to people.
+//! Reads several topics at once, for `tail` and `demo`, and formats their records for people.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use super::Failure;
 use crate::event::{EVENTS, FieldSpec, Kind, Type};
 use crate::kafka::{Consumed, KafkaSettings, StartFrom, Subscription};
 
-/// The time for Kafka's first answers.
+/// How long Kafka's first answers may take.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a reader waits for a record before it looks whether it is still needed.
+/// How long a reader waits for a record before it checks whether its receiver still exists.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Records that wait to be printed.
+/// The most records that wait to be printed.
 const QUEUED_RECORDS: usize = 100;
 
 /// The most users of a list that are named in a line.
 const NAMED_USERS: usize = 10;
 
-/// The records of several topics. After an error there are no more of that topic.
+/// The records of several topics. After an error no more records of its topic follow.
 pub(super) type Records = mpsc::Receiver<Result<Consumed, Failure>>;
 
-/// Reads these topics, each on a thread of its own, until the receiver is dropped. One that does not
-/// answer holds up no other.
+/// Reads these topics, each on a thread of its own, until the receiver is dropped. A topic that does
+/// not answer does not hold up the others.
 pub(super) fn subscribe(settings: &KafkaSettings, topics: &[String], start: StartFrom) -> Records {
     let (send, records) = mpsc::channel(QUEUED_RECORDS);
     for topic in topics {
         let (settings, topic, send) = (settings.clone(), topic.clone(), send.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(source) = read(&settings, &topic, start, &send) {
-                // The receiver may be dropped.
+                // Fails only if the receiver is dropped; then no one needs the error.
                 let _ = send.blocking_send(Err(Failure::Topic { topic, source }));
             }
         });
@@ -121,7 +121,7 @@ fn detail(kind: &Kind, field: &FieldSpec, value: &Value) -> Option<String> {
     Some(format!("{} {shown}", field.name))
 }
 
-/// With escapes for what a terminal does not show as it is. Quotes are part of many keys.
+/// The text with escapes for control characters. Quotes are not escaped, because many keys have them.
 fn printable(text: &str) -> String {
     let chars = text.chars().map(|char| match char {
         '"' | '\'' => char.to_string(),
@@ -130,7 +130,7 @@ fn printable(text: &str) -> String {
     chars.collect()
 }
 
-/// Whether it is an event and not a dead letter.
+/// Whether the record is an event and not a dead letter.
 pub(super) fn is_event(record: &Consumed) -> bool {
     record.headers.iter().any(|(name, _)| name == "ce_type")
 }

@@ -6,10 +6,10 @@ use crate::event::{EVENTS, FieldSpec, Kind, Omit, Type};
 
 pub(super) const OMIT: &str = "ZIM2KAFKA_OMIT";
 
-/// Names for several fields. `user_name` is one in every event that has it.
+/// Names that stand for several fields.
 const CLASSES: [&str; 3] = ["content", "user_name", "extra"];
 
-/// What every record has, whatever its event.
+/// The fields that every record has, whatever its event.
 const IN_EVERY_RECORD: [&str; 6] = [
     "event_id",
     "event",

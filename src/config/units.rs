@@ -9,8 +9,8 @@ use crate::event::{Family, Routes};
 
 const UNIT: &str = "ZIM2KAFKA_TIMESTAMP_UNIT";
 
-/// The unit in which ZEGOCLOUD signs the callbacks of a family, as its pages specify it since
-/// 2025-09-11; those of calls do not.
+/// The unit in which ZEGOCLOUD signs the callbacks of a family, as its pages have specified since
+/// 2025-09-11. The pages of calls do not specify it.
 pub fn unit_of(family: Family) -> Option<TimestampUnit> {
     match family {
         Family::Group | Family::Room => Some(TimestampUnit::Milliseconds),
@@ -20,8 +20,9 @@ pub fn unit_of(family: Family) -> Option<TimestampUnit> {
 }
 
 impl ServeArgs {
-    /// Checks that no family has a topic whose callbacks the required unit excludes. Without
-    /// ZIM2KAFKA_TOPICS only `group_join` has one, which older senders sign in seconds.
+    /// Checks that the required unit excludes the callbacks of no family that has a topic. Without
+    /// ZIM2KAFKA_TOPICS it checks nothing: only `group_join` has a topic, and older senders sign it in
+    /// seconds.
     pub(super) fn check_unit(&self, routes: &Routes) -> Result<(), ConfigError> {
         let required = self.callback.timestamp_unit;
         let is_excluded = |family: &&Family| {
@@ -48,7 +49,7 @@ impl ServeArgs {
         ))
     }
 
-    /// What is valid, but probably not meant, or suits few.
+    /// Warnings about valid settings that are probably a mistake.
     pub fn warnings(&self) -> Vec<String> {
         let unit = self.callback.timestamp_unit;
         let unit = (unit != TimestampUnit::Auto).then(|| {

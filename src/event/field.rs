@@ -1,4 +1,4 @@
-//! The table of an event's fields: what each may contain, and what it says.
+//! The table of an event's fields: the type, the presence and the description of each.
 
 /// One field of an event, or one member of the items of a field.
 #[derive(Debug)]
@@ -9,10 +9,10 @@ pub struct FieldSpec {
     pub of: Type,
     /// Whether it may be missing.
     pub presence: Presence,
-    /// What `ZIM2KAFKA_OMIT` calls it.
+    /// The group of fields with which `ZIM2KAFKA_OMIT` leaves it out.
     pub class: Class,
-    /// It has a meaning only if another field has this value, and is null otherwise, whatever was
-    /// sent.
+    /// The name and value of another field: only with that value does this field have a meaning.
+    /// Otherwise it is null in the record, whatever was sent.
     pub only_with: Option<(&'static str, &'static str)>,
     /// Its description in the schema, with its unit.
     pub about: &'static str,
@@ -23,8 +23,8 @@ pub struct FieldSpec {
 pub enum Type {
     /// An ID that the customer chooses: a string, kept as it is.
     Id(Subject),
-    /// An ID that ZEGOCLOUD makes: a string, or a number whose digits become a string. They exceed
-    /// 2^53.
+    /// An ID that ZEGOCLOUD generates: a string, or a number whose digits become a string. Such
+    /// numbers exceed 2^53.
     ServerId,
     /// A whole number, or a string of its digits. All digits are kept.
     Number {
@@ -46,7 +46,7 @@ pub enum Type {
     Items {
         /// Their members.
         members: &'static [FieldSpec],
-        /// Whether the empty list means nothing.
+        /// Whether an empty list is published as null.
         empty_is_null: bool,
     },
 }
@@ -60,14 +60,14 @@ pub enum Subject {
     Group,
     /// A room.
     Room,
-    /// A conversation: a group, a room, a channel or, one to one, the receiver.
+    /// A conversation: a group, a room, a channel or, in a one-to-one chat, the receiver.
     Conversation,
 }
 
 /// Whether a field may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// Without it, or if it is empty, the event is invalid.
+    /// If it is missing or empty, the event is invalid.
     Required,
     /// It may be missing, null or empty, and is then null in the record.
     Optional,
@@ -75,18 +75,18 @@ pub enum Presence {
     OptionalNotEmpty,
 }
 
-/// Which group of fields `ZIM2KAFKA_OMIT` leaves it out with.
+/// The name with which `ZIM2KAFKA_OMIT` leaves out a group of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// None.
+    /// Can be left out by the field's own name only.
     Fact,
-    /// What people or apps wrote: `content`.
+    /// `content`: text that people or apps wrote.
     Content,
-    /// The nickname of a user: `user_name`.
+    /// `user_name`: the nickname of a user.
     UserName,
 }
 
-/// A field that must be there.
+/// A required field.
 pub(super) const fn required(name: &'static str, of: Type, about: &'static str) -> FieldSpec {
     FieldSpec {
         name,
@@ -98,7 +98,7 @@ pub(super) const fn required(name: &'static str, of: Type, about: &'static str) 
     }
 }
 
-/// A field that may be missing.
+/// An optional field.
 pub(super) const fn optional(name: &'static str, of: Type, about: &'static str) -> FieldSpec {
     FieldSpec {
         presence: Presence::Optional,

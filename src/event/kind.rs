@@ -36,12 +36,13 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 pub struct Kind {
     /// Its name in records, whichever name the callback used. The spool stores it.
     pub name: &'static str,
-    /// Other names that its page has had.
+    /// Other names that ZEGOCLOUD's page has used for it.
     pub aliases: &'static [&'static str],
-    /// Names of other events that its page has had by mistake, each with two fields that only this
-    /// event has.
+    /// Names of other events that ZEGOCLOUD's page has used for it by mistake, each with two fields
+    /// that only this event has.
     pub slips: &'static [(&'static str, [&'static str; 2])],
-    /// Fields of another ZEGO product's event of this name: any of the first list without the second.
+    /// Detects the event with the same name of another ZEGOCLOUD product: it has any field of the
+    /// list, and does not have the other field.
     pub of_other_product: Option<(&'static [&'static str], &'static str)>,
     /// Its family, which determines its key and, by default, its topic.
     pub family: Family,
@@ -55,18 +56,19 @@ pub struct Kind {
     pub page: &'static str,
     /// Its fields, in the order of the record.
     pub fields: &'static [FieldSpec],
-    /// What its id is computed from, apart from appid, name and time.
+    /// The fields that its id is computed from, apart from appid, name and time.
     pub identity: &'static [&'static str],
-    /// The field that replaces the timestamp in its id, where it is known.
+    /// The field that replaces the timestamp in its id, if it is not null.
     pub identity_time: Option<&'static str>,
-    /// What its id is computed from too, if none of the IDs in `identity` that ZEGOCLOUD makes is
-    /// known.
+    /// Further fields that its id is computed from, if `identity` contains no ID that ZEGOCLOUD
+    /// generated.
     pub identity_without_ids: &'static [&'static str],
-    /// The field that is its time in Kafka, if it is close to the signed timestamp.
+    /// The field that becomes the record's Kafka timestamp, if it is within the tolerance of the
+    /// signed timestamp.
     pub own_time: Option<&'static str>,
-    /// What is counted of it beside the event.
+    /// What is counted in addition to the event.
     pub(super) joined: Option<fn(&Fields<'_>) -> Joined>,
-    /// Bodies without the signed fields, as JSON. The first has every field that is usual.
+    /// Bodies without the signed fields, as JSON. The first has all fields that are usually sent.
     pub examples: &'static [&'static str],
 }
 
@@ -76,7 +78,7 @@ pub struct Kind {
 pub enum Family {
     /// A group and its members.
     Group,
-    /// A room and who is in it.
+    /// A room and its users.
     Room,
     /// A chat message.
     Message,
@@ -86,7 +88,7 @@ pub enum Family {
     User,
 }
 
-/// What the operator chooses about records.
+/// The operator's settings for records.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// What is left out.
@@ -99,7 +101,7 @@ impl Kind {
     /// Where ZEGOCLOUD documents its callbacks.
     pub const PAGES: &str = "https://www.zegocloud.com/docs/zim-server/callbacks/";
 
-    /// What most events have. The other fields are to be filled in.
+    /// The values that most events share. Every event sets the empty ones.
     pub(super) const USUAL: Self = Self {
         name: "",
         aliases: &[],
@@ -195,8 +197,8 @@ impl Kind {
             || self.family.key_fields().contains(&field)
     }
 
-    /// The timestamp in Kafka. The event's own time is not signed, so it counts only if it is close
-    /// to the timestamp, which is.
+    /// The Kafka timestamp. The event's own time is not signed, so it is used only if it is within
+    /// the tolerance of the signed timestamp.
     fn time(&self, fields: &Fields<'_>, policy: &Policy) -> i64 {
         let signed = fields.timestamp;
         match self.own_time.and_then(|name| fields.time(name)) {
@@ -211,7 +213,7 @@ impl Kind {
         }
     }
 
-    /// The id: equal for equal content, also if that is resent or replayed.
+    /// The id: equal for equal content, so a retry or a replay has the same one.
     fn id(&self, callback: &VerifiedCallback<'_>, fields: &Fields<'_>) -> Uuid {
         name_based_id(
             EVENT_IDS,
@@ -225,7 +227,7 @@ impl Kind {
 }
 
 impl Family {
-    /// The key of an event with these fields; `None` if they have none.
+    /// The key of an event with these fields; `None` if they contain no key.
     pub(super) fn key<'v>(self, fields: &'v Fields<'_>) -> Option<Cow<'v, str>> {
         match self.key_fields() {
             [field] => fields.text(field).map(Cow::Borrowed),
@@ -233,7 +235,7 @@ impl Family {
         }
     }
 
-    /// The fields that its key is made of.
+    /// The fields from which the key is made.
     pub fn key_fields(self) -> &'static [&'static str] {
         match self {
             Self::Group => &["group_id"],
@@ -245,9 +247,9 @@ impl Family {
     }
 }
 
-/// The key of a message. One to one, `conv_id` is the receiver, so the key is the pair of both users:
-/// both directions of a chat have the same. The server's own messages have no `conv_id`, but a list
-/// of receivers.
+/// The key of a message. In a one-to-one chat `conv_id` is the receiver. The key is the sorted pair of
+/// both users, so that both directions of a chat have the same key. One-to-one messages of the server
+/// API have no `conv_id`, but a list of receivers.
 fn conversation<'v>(fields: &'v Fields<'_>) -> Option<Cow<'v, str>> {
     let conv_id = fields.text("conv_id");
     if fields.text("conv_type")? != "0" {

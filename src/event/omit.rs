@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::field::{Class, FieldSpec};
 
-/// Which fields are left out of records. It never changes which events are valid, nor their ids.
+/// Which fields are left out of records. It changes neither which events are valid nor their ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Omit {
     /// What people and apps wrote, and every `extra`, which may contain text that no page describes

@@ -11,10 +11,10 @@ use super::field::{FieldSpec, Presence, Type};
 use super::omit::Omit;
 use crate::callback::{self, Field};
 
-/// The most digits of a whole number, so that a double has its magnitude.
+/// The most digits of a whole number: with more, it could exceed the range of a double.
 const MAX_DIGITS: usize = 308;
 
-/// The largest whole number that every double up to it represents.
+/// Every whole number up to this one is exactly a double.
 const MAX_EXACT: u64 = 1 << 53;
 
 /// A value as it is published.
@@ -40,11 +40,11 @@ pub(super) struct Item<'a> {
     pub(super) extra: Extra<'a>,
 }
 
-/// What a field should be, for the detail of a dead letter.
+/// What is wrong with a field, for the detail of a dead letter.
 pub(super) type Expected = Cow<'static, str>;
 
 impl<'a> Value<'a> {
-    /// Reads the value of a field that was found, or was not.
+    /// Reads the value of a field; `None` if the callback does not have it.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl<'a> Value<'a> {
     fn of(spec: &FieldSpec, field: &Field<'a>) -> Result<Self, Expected> {
         let raw = field.value;
         let is_wrong = || expected(spec);
-        // Only here, because a required value that is empty is refused with those that are missing.
+        // An empty required value becomes null here, and `read` refuses it like a missing one.
         let is_empty = raw.get() == r#""""# && spec.presence != Presence::OptionalNotEmpty;
         match &spec.of {
             Type::Id(_) | Type::ServerId | Type::Number { .. } | Type::Time if is_empty => {
@@ -140,7 +140,7 @@ fn missing<'a>(spec: &FieldSpec) -> Result<Value<'a>, Expected> {
     })
 }
 
-/// What the field should be, as the detail of a dead letter has it.
+/// The detail of a dead letter whose field is not of its type.
 fn expected(spec: &FieldSpec) -> Expected {
     let text = match spec.of {
         Type::Id(_) => "is not a string of at least one character",
@@ -177,7 +177,7 @@ fn text_or_number<'a>(field: &Field<'a>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The number without leading zeros, as JSON requires and as equal numbers have equal texts.
+/// The number without leading zeros: JSON forbids them, and equal numbers must have equal texts.
 fn whole_number(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let digits = text.strip_prefix('-').unwrap_or(&text);
     let is_whole = (1..=MAX_DIGITS).contains(&digits.len())

@@ -1,4 +1,4 @@
-//! The answer to `before_send_msg`, the one callback whose answer decides something.
+//! The answer to `before_send_msg`, the only callback whose answer has an effect at the sender.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -10,17 +10,17 @@ pub enum BeforeSend {
     /// No opinion: ZEGOCLOUD's own content moderation decides, if it is in use.
     #[default]
     Neutral,
-    /// They are sent, even if ZEGOCLOUD's own content moderation objects.
+    /// Messages are sent, even if ZEGOCLOUD's own content moderation objects.
     Send,
-    /// They are not sent.
+    /// Messages are not sent.
     Refuse {
-        /// What the sender's client shows.
+        /// The text that the sender's client shows.
         reason: Option<String>,
     },
 }
 
 impl BeforeSend {
-    /// What an operator should know before all messages are sent.
+    /// The warning for [`BeforeSend::Send`], which overrides content moderation.
     pub fn warning(&self) -> Option<&'static str> {
         match self {
             Self::Send => Some(

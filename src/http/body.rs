@@ -30,7 +30,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// [`UNSHARED_BODY_BYTES`] of each.
 pub const RESERVED_BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long a body waits for the bytes of one that gives way to it, before the next one has to.
+/// How long a body waits for the memory of an older one that gives way, before it asks the next one.
 const GIVE_WAY_TIME: Duration = Duration::from_millis(5);
 
 /// Reads bodies within the limits.
@@ -48,15 +48,15 @@ pub(super) struct Body {
     _share: Share,
 }
 
-/// What a body has of the budget.
+/// The part of the budget that a body has taken.
 #[derive(Default)]
 struct Share {
     permit: Option<OwnedSemaphorePermit>,
     place: Option<Place>,
 }
 
-/// Bodies by age. If the budget is taken, the oldest gives way, so that clients that send large bodies
-/// slowly cannot take it.
+/// Bodies by age. If the budget is used up, the oldest body gives way, so that clients that send large
+/// bodies slowly cannot keep it.
 #[derive(Default)]
 struct Places {
     next: AtomicU64,
@@ -116,7 +116,7 @@ impl BodyReader {
         }
     }
 
-    /// The same, with a budget that clients cannot take by sending slowly.
+    /// A reader with a budget that clients cannot keep by sending slowly.
     pub(super) fn reserve(limit: usize) -> Self {
         Self {
             limit,
@@ -125,7 +125,7 @@ impl BodyReader {
         }
     }
 
-    /// Whether it is the one with a budget of its own.
+    /// Whether the oldest body gives way if the budget is used up.
     pub(super) fn is_reserve(&self) -> bool {
         self.places.is_some()
     }

@@ -28,15 +28,16 @@ use crate::metrics::{Arrival, Metrics, Outcome};
 const MAX_HEADER_FIELDS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// The last segment of the path that has bytes of its own for bodies, so that `before_send_msg` is
-/// answered while other bodies fill theirs. It takes every callback.
+/// The last segment of the second path. Bodies on that path have memory of their own, so that
+/// `before_send_msg` is answered while other bodies fill the shared memory. The path accepts every
+/// callback.
 const BEFORE_SEND_SEGMENT: &str = "before-send";
 
 /// The settings of the callback port.
 #[derive(Clone)]
 pub struct CallbackSettings {
-    /// The path. It may contain an unguessable segment. With `/before-send` behind it, it is the other
-    /// path.
+    /// The first path. It may contain an unguessable segment. The second path is the first one with
+    /// `/before-send` behind it.
     pub path: String,
     /// The largest body, in bytes.
     pub body_limit: usize,
@@ -150,7 +151,8 @@ impl CallbackService {
             received_at: now(),
         };
         let accepted = self.intake.accept(&raw);
-        // Only bodies that are answered at once may take the reserve. The queue bounds the records.
+        // A body in the reserve is released before the wait for its record, so that such waits cannot
+        // fill the reserve. The queue bounds the memory of records.
         let _body = (!bodies.is_reserve()).then_some((raw, body));
         let Authentic { event, result } = accepted.map_err(Problem::Refused)?;
         arrival.set_event(event);

@@ -6,30 +6,31 @@ use serde_json::{Map, Value};
 use super::events::Sample;
 use crate::event::{FieldSpec, Subject, Type};
 
-/// How many users there are for each group.
+/// The number of users for each group.
 const USERS_PER_GROUP: u64 = 10;
 
-/// The most users that a list has more than its example has.
+/// The most users that are added to the list of an example.
 const MORE_USERS: usize = 3;
 
-/// What IDs of bots begin with.
+/// The prefix of the IDs of bots.
 const BOT: &str = "@RBT#";
 
-/// One body that is made.
+/// Makes one body from an example.
 pub(super) struct Variation<'r, R> {
     random: &'r mut R,
     now: i64,
-    /// The group, room or channel that it is about.
+    /// The number of the body's group, room or channel.
     place: u64,
     users: u64,
-    /// The user IDs of the example with what replaces them, which is the same everywhere in the body.
+    /// The user IDs of the example and their replacements. An ID has the same replacement everywhere
+    /// in the body.
     replaced: Vec<(String, String)>,
-    /// What is added to its times, in milliseconds.
+    /// Milliseconds that are added to all times.
     shift: i64,
 }
 
 impl<'r, R: Rng> Variation<'r, R> {
-    /// With one of this many groups, at `now` (milliseconds since 1970-01-01 UTC).
+    /// For one of this number of groups, at `now` (milliseconds since 1970-01-01 UTC).
     pub(super) fn new(random: &'r mut R, groups: u64, now: i64) -> Self {
         let users = groups.saturating_mul(USERS_PER_GROUP);
         Self {
@@ -60,7 +61,7 @@ impl<'r, R: Rng> Variation<'r, R> {
                 continue;
             };
             match (&field.of, value) {
-                // What is empty says that there is none.
+                // An empty string means that the field has no value.
                 (_, Value::String(text)) if text.is_empty() => {}
                 (Type::Id(subject), Value::String(id)) => {
                     *id = self.id(*subject, conversation, id);

@@ -146,7 +146,8 @@ fn the_topic_of_group_join_is_the_first_that_is_given() {
 
 #[test]
 fn a_group_topic_that_may_or_may_not_be_for_joins_is_refused_with_both_lines() {
-    const OWN: &str = "does not decide where group_join goes, which had a topic of its own before there were other events";
+    const OWN: &str =
+        "does not move group_join, because consumers may read the topic that it had alone";
     assert_eq!(
         faults(" room=r , group=zim.group".trim()),
         [format!(
@@ -162,7 +163,7 @@ fn a_group_topic_that_may_or_may_not_be_for_joins_is_refused_with_both_lines() {
         assert_eq!(
             faults(list),
             [format!(
-                "group={word} {OWN}; write ZIM2KAFKA_TOPICS={list},group_join={word} for the same, or ZIM2KAFKA_TOPICS={list},group_join=zim.group-joined to publish it"
+                "group={word} {OWN}; write ZIM2KAFKA_TOPICS={list},group_join={word} to treat it alike, or ZIM2KAFKA_TOPICS={list},group_join=zim.group-joined to publish it"
             )]
         );
     }

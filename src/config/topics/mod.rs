@@ -14,8 +14,7 @@ pub(super) const TOPICS: &str = "ZIM2KAFKA_TOPICS";
 pub(super) const TOPIC: &str = "ZIM2KAFKA_TOPIC";
 pub(super) const DEAD_LETTER_TOPIC: &str = "ZIM2KAFKA_DEAD_LETTER_TOPIC";
 
-/// The family of `group_join`, the event that the service published before all others, to a topic of
-/// its own.
+/// The family of `group_join`. Earlier versions published only this event, to a topic of its own.
 const OF_JOIN: Family = Family::Group;
 
 /// The entry that stands for a topic for each family.
@@ -57,7 +56,7 @@ struct List {
     /// Whether it begins with `all`.
     all: bool,
     entries: Vec<(Name, Choice)>,
-    /// Whether an entry that cannot be used may decide where `group_join` goes.
+    /// Whether an invalid entry may have been meant to decide where `group_join` goes.
     is_join_in_doubt: bool,
 }
 
@@ -108,7 +107,7 @@ impl Chosen<'_> {
         ))
     }
 
-    /// What is not a fault, but probably not meant.
+    /// A warning about valid settings that are probably a mistake.
     pub(super) fn warning(&self) -> Option<String> {
         let (list, _) = self.parse();
         let named = list.get(Name::Event(GROUP_JOIN))?;
@@ -249,8 +248,8 @@ impl Chosen<'_> {
         !is_named && (self.topic_is_given || !of_family)
     }
 
-    /// Where `group_join` goes. Where its family goes decides only with `all`: before there were
-    /// other events, it had a topic of its own, and consumers who read that.
+    /// Where `group_join` goes. The entry of its family counts only with `all`: earlier versions
+    /// published this event alone, to a topic of its own, and consumers may still read that.
     fn choice_of_join(&self, list: &List) -> Result<Choice, ConfigError> {
         if let Some(named) = list.get(Name::Event(GROUP_JOIN)) {
             return Ok(named.clone());
@@ -264,7 +263,7 @@ impl Chosen<'_> {
             let entries = self.list.unwrap_or_default().split(',').map(str::trim);
             let entries = entries.collect::<Vec<_>>().join(",");
             let text = format!(
-                "{entry} does not decide where {GROUP_JOIN} goes, which had a topic of its own before there were other events; write {TOPICS}={entries},{GROUP_JOIN}={one} {ones}, or {TOPICS}={entries},{GROUP_JOIN}={other} {others}"
+                "{entry} does not move {GROUP_JOIN}, because consumers may read the topic that it had alone; write {TOPICS}={entries},{GROUP_JOIN}={one} {ones}, or {TOPICS}={entries},{GROUP_JOIN}={other} {others}"
             );
             // Its fault, if it has one, decides too.
             Err(contradiction(TOPICS, TOPIC, text))
@@ -285,7 +284,7 @@ impl Chosen<'_> {
             Some(word) => ask(
                 &format!("{family}={word}"),
                 &word.to_string(),
-                "for the same",
+                "to treat it alike",
                 own,
                 "to publish it",
             ),

@@ -1,4 +1,4 @@
-//! A call was cancelled before it was answered. ZEGOCLOUD's page "Call invitation canceled".
+//! A call was canceled before it was answered. ZEGOCLOUD's page "Call invitation canceled".
 
 use crate::event::field::{Type, USERS, optional, required};
 use crate::event::kind::{Family, Kind};

@@ -1,6 +1,6 @@
 //! Users did not answer a call. ZEGOCLOUD's page "Call invitation timed out".
 //!
-//! A call may have several of them.
+//! One call may have several of these events.
 
 use crate::event::field::{Type, USERS, required};
 use crate::event::kind::{Family, Kind};

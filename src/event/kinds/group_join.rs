@@ -1,7 +1,8 @@
 //! Users joined a group. ZEGOCLOUD's page "Callback on group joined".
 //!
-//! From 2025-06-30 to 2025-07-24 the page named the event `group_destroy`, which is another one. Only
-//! this one has `join_type` and `new_user_ids`. Its sample has always had another name.
+//! From 2025-06-30 to 2025-07-24 the page named the event `group_destroy`, the name of another event.
+//! Only `group_join` has `join_type` and `new_user_ids`. The name in the page's sample has always been
+//! a different one.
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
@@ -11,7 +12,7 @@ use crate::event::kind::{Family, Kind};
 use crate::event::record::Joined;
 use crate::event::value::Value;
 
-/// The event that was the only one at first, and that the settings name.
+/// The only event of earlier versions. `ZIM2KAFKA_TOPIC` sets its topic.
 pub const GROUP_JOIN: &str = "group_join";
 
 pub(super) static KIND: Kind = Kind {

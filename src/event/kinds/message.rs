@@ -1,4 +1,4 @@
-//! What the events of messages have in common. ZEGOCLOUD's pages "Message sent" and "One to one
+//! The fields that the events of messages share. ZEGOCLOUD's pages "Message sent" and "One to one
 //! conversation bot message sent".
 //!
 //! For a message of the server API in a one-to-one chat, `conv_id` is empty and `user_list` has the
@@ -98,7 +98,7 @@ const RECEIVER: &[FieldSpec] = &[
     ),
 ];
 
-/// What the id of a message is computed from.
+/// The fields that the id of a message is computed from.
 pub(super) const IDENTITY: &[&str] = &[
     "from_user_id",
     "conv_type",
@@ -108,5 +108,5 @@ pub(super) const IDENTITY: &[&str] = &[
     "send_result",
 ];
 
-/// What it is computed from too, if no message has an ID.
+/// Further fields that it is computed from, if there is no message ID.
 pub(super) const IDENTITY_WITHOUT_IDS: &[&str] = &["msg_type", "sub_msg_type"];

@@ -1,7 +1,7 @@
 //! Users left a room. ZEGOCLOUD's page "Callback on room left".
 //!
-//! For `Quit`, the English page says that the operator is the user who left, the Chinese one that it
-//! means nothing.
+//! For `Quit`, the English page defines the operator as the user who left. According to the Chinese
+//! page it has no meaning.
 
 use crate::event::field::{Subject, Type, USERS, optional, required};
 use crate::event::kind::{Family, Kind};

@@ -9,7 +9,7 @@ use super::message::{
 use crate::event::field::{FieldSpec, NUMBER_OR_ZERO, optional};
 use crate::event::kind::{Family, Kind};
 
-/// The English page of 2025-09-19 says that it is left out when it is 0.
+/// According to the English page of 2025-09-19, the field is left out if it is 0.
 const SOURCE: FieldSpec = optional(
     "source",
     NUMBER_OR_ZERO,

@@ -1,4 +1,4 @@
-//! A connection of a user came or went. ZEGOCLOUD's page "Login and logout".
+//! A user went online, logged out or went offline. ZEGOCLOUD's page "Login and logout".
 //!
 //! The page does not define which fields come with which action.
 

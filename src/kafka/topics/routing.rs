@@ -18,7 +18,7 @@ pub fn judge_routes(routes: &Routes) -> Vec<Finding> {
             findings.push(Finding::warning(
                 topic,
                 format!(
-                    "events of several families share it ({}): equal IDs of a group and a room, for example, are the same key there; give each family a topic of its own in ZIM2KAFKA_TOPICS, or let consumers distinguish them by ce_type",
+                    "events of several families share it ({}): a group and a room with the same ID, for example, have the same key there; give each family a topic of its own in ZIM2KAFKA_TOPICS, or let consumers distinguish them by ce_type",
                     families.join(", ")
                 ),
             ));
@@ -59,7 +59,7 @@ pub(super) fn judge_partitions(topics: &[(&str, usize)]) -> Option<Finding> {
     Some(Finding::warning(
         "topics",
         format!(
-            "their numbers of partitions differ ({}): equal keys, as of a group and its messages, are in partitions of different numbers, so consumers cannot join these topics without a copy; use {most} for all",
+            "their numbers of partitions differ ({}): equal keys, such as those of a group and its messages, are in partitions with different numbers, so consumers cannot join these topics without repartitioning one; use {most} for all",
             numbers.join("; ")
         ),
     ))
