@@ -1,4 +1,4 @@
-//! The latency of `before_send_msg` while other callbacks and strangers take what they can.
+//! The latency of `before_send_msg` while other callbacks and clients use up memory and connections.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// What the contract promises, besides no 5xx.
 const P99_MS: f64 = 100.0;
 
-/// The connections of the service whose connections are all taken.
+/// The connection limit of the service for the row in which all connections are in use.
 const FEW_CONNECTIONS: usize = 1_000;
 
 /// Runs each row. Ends with an error if a target is missed.

@@ -1,4 +1,4 @@
-//! What a callback of each event costs, and what messages cost the events of groups.
+//! The cost of a callback of each event, and how messages slow down the events of groups.
 
 use std::hint::black_box;
 use std::thread;

@@ -96,7 +96,7 @@ enum Role {
     },
     /// Measure what a form costs before authentication, beside JSON of its size
     Forms,
-    /// Measure before_send_msg while other callbacks and strangers take what they can
+    /// Measure before_send_msg while other callbacks and clients use up memory and connections
     BeforeSend,
     /// Measure how the cost grows
     Growth,

@@ -15,7 +15,7 @@ pub struct Label(usize);
 impl Label {
     /// The callback asks whether a message may be sent.
     pub const BEFORE_SEND_MESSAGE: Self = Self(EVENTS.len());
-    /// The event is not known, or cannot be read.
+    /// The event is unknown or cannot be read.
     pub const OTHER: Self = Self(EVENTS.len() + 1);
 
     /// The label of an event in [`EVENTS`].

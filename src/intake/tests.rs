@@ -109,7 +109,7 @@ fn freshness_ends_one_millisecond_behind_the_tolerance_on_either_side() {
     }
 }
 
-/// Of which callbacks of an event are discarded, its name and its fields decide alone.
+/// Only the event's name and fields decide whether a callback is discarded.
 #[test]
 fn every_authentic_callback_of_a_discarded_event_is_dropped_and_no_other() {
     let routes = Routes::new([("group_exit", "left")], "dead");

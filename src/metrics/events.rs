@@ -30,7 +30,7 @@ impl EventMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let options = Opts::new(
             "zim2kafka_events_total",
-            "Authentic callbacks answered, by event and outcome. other: the event is not known, or cannot be read.",
+            "Authentic callbacks answered, by event and outcome. other: the event is unknown or cannot be read.",
         );
         let callbacks = register(registry, IntCounterVec::new(options, &["event", "outcome"]));
         let series = |event: Label| {
@@ -38,7 +38,7 @@ impl EventMetrics {
         };
         let lag = HistogramOpts::new(
             "zim2kafka_event_lag_seconds",
-            "From the time of an event, as its callback gives it, to when its new record was durable. Events whose timestamp is in seconds are up to 1 s late by that alone. 0 if the sender's clock is ahead.",
+            "Time from an event, as given by its callback, until its new record is durable. Up to 1 s too high if the timestamp is in seconds. 0 if the sender's clock is ahead.",
         );
         let lag = lag.buckets(DURATION_BUCKETS_SECONDS.to_vec());
         Self {

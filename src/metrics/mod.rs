@@ -138,7 +138,7 @@ impl Metrics {
             before_send: counters(
                 &registry,
                 "zim2kafka_before_send_total",
-                "Callbacks whose event is before_send_msg, by outcome. That an unauthorized one is such a callback is not verified.",
+                "Callbacks that claim to be a before_send_msg, by outcome. The claim of an unauthorized one is not verified.",
                 "outcome",
                 BeforeSendOutcome::VARIANTS,
             ),

@@ -81,7 +81,7 @@ fn every_event_counts_its_own_series_by_outcome() {
             }
         }
     }
-    // One whose event is not known is not of any.
+    // A callback whose event is unknown is counted for no event.
     metrics.callback_arrived().finished(Outcome::Unavailable);
     let text = metrics.text();
     let mut counted: Vec<_> = (text.lines())

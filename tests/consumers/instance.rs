@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::ledger::Ledger;
 use crate::support::start::Start;
 
-/// For what an idle machine does in less than a minute, most of which is Kafka's wait for an instance
-/// that was killed.
+/// The time allowed for steps that take less than a minute on an idle machine. Most of that is Kafka's
+/// wait for an instance that was killed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,7 @@ impl Instance {
         });
     }
 
-    /// Waits for its end, and that it has failed.
+    /// Waits for its end, and checks that it has failed.
     #[track_caller]
     pub(crate) fn ends_by_itself(&mut self) {
         let deadline = Instant::now() + PATIENCE;
@@ -132,7 +132,7 @@ impl Instance {
         }
     }
 
-    /// Waits until the runs with this store have got partitions that often.
+    /// Waits until the runs with this store have been assigned partitions this number of times.
     #[track_caller]
     pub(crate) fn is_assigned(&mut self, times: usize) {
         let errors = self.store.with_extension("err");
@@ -143,7 +143,7 @@ impl Instance {
         });
     }
 
-    /// Waits until its store is so.
+    /// Waits until this is true of its store.
     #[track_caller]
     pub(crate) fn wait_until(&mut self, what: &str, is_so: impl Fn(&Ledger) -> bool) {
         let deadline = Instant::now() + PATIENCE;

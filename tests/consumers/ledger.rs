@@ -1,4 +1,4 @@
-//! What is in the store of a consumer.
+//! Reads the store of a consumer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -159,7 +159,7 @@ pub(crate) struct Record {
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// Publishes to a topic, and knows where it ends.
+/// Publishes to a topic, and keeps the end offset of each partition.
 pub(crate) struct Topic<'a> {
     kafka: &'a Kafka,
     pub(crate) name: String,

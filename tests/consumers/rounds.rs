@@ -9,7 +9,7 @@ use crate::support::kafka::kafka;
 
 const ROUNDS: usize = 4;
 
-/// Events of groups where much happens, in each round, so that a kill interrupts something.
+/// Events of busy groups in each round, so that a kill interrupts something.
 const EVENTS_PER_ROUND: usize = 4_000;
 
 /// Each user has two events in a group. Every fifth one leaves, and the join that preceded this is

@@ -273,7 +273,7 @@ fn the_topic_of_group_join_is_open_only_if_no_setting_names_it() {
 }
 
 #[test]
-fn what_is_probably_not_meant_is_warned_of() {
+fn probable_mistakes_cause_warnings() {
     let warnings = |variables: &[(&str, &str)]| {
         let ended = serve(&[], variables);
         is_taken(&ended);

@@ -286,7 +286,7 @@ fn the_text_of_messages_is_announced_once_and_only_if_it_is_published() {
 const CALLBACKS: usize = 10;
 
 #[test]
-fn a_missing_or_forbidden_topic_of_one_family_costs_the_others_nothing() {
+fn a_missing_or_forbidden_topic_of_one_family_does_not_affect_the_others() {
     let Some(cluster) = shared_cluster() else {
         return;
     };

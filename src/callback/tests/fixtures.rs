@@ -207,7 +207,7 @@ fn check_record(file: &str, record: &ExpectedRecord, callback: &VerifiedCallback
         );
     }
     let users = field(callback, "new_user_ids").expect(file);
-    // What the texts of a form mean is for the event to say.
+    // The event decides what the texts of a form mean.
     if users.unbracketed.is_none() {
         let users: Vec<String> = match serde_json::from_str(users.value.get()).expect(file) {
             Value::String(user) => vec![user],

@@ -121,7 +121,7 @@ fn every_example_of_an_event_is_used() {
 }
 
 #[test]
-fn the_question_has_all_its_fields_and_is_signed() {
+fn before_send_msg_has_all_its_fields_and_is_signed() {
     let sample = samples().find(|sample| sample.name == BEFORE_SEND_MESSAGE);
     let bodies = bodies(&sample.expect("it is a sample"));
     let mut requests = BTreeSet::new();
@@ -172,7 +172,7 @@ fn timestamps_and_nonces_are_those_of_the_sender() {
 }
 
 #[test]
-fn joins_are_as_they_always_were() {
+fn joins_have_the_same_bodies_as_before() {
     let join = samples().find(|sample| sample.name == GROUP_JOIN);
     let bodies = bodies(&join.expect("it is a sample"));
     let content = |number: usize| {

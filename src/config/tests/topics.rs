@@ -83,7 +83,7 @@ fn all_is_a_topic_for_each_family_in_the_order_of_the_families() {
 }
 
 #[test]
-fn an_event_wins_over_its_family_and_both_over_all_in_any_order() {
+fn an_event_precedes_its_family_and_both_precede_all_in_any_order() {
     for list in [
         "all,message=discard,bot_msg=zim.bots,room=dead-letter,room_enter=zim.group",
         "all , room_enter = zim.group,bot_msg=zim.bots,\n  message =discard,room= dead-letter",
@@ -180,13 +180,13 @@ fn a_group_topic_that_may_or_may_not_be_for_joins_is_refused_with_both_lines() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_what_to_write() {
+fn invalid_entries_are_refused_with_what_to_write() {
     const NO_NAME: &str = "is neither a family nor an event";
     const ONE_ENTRY: &str = "is not one entry; write = between a name and its topic, and a comma between entries, as in room=zim.room,message=discard";
     let message = "message=zim.message, message=dead-letter or message=discard";
     let send = "send_msg=zim.message, send_msg=dead-letter or send_msg=discard";
     let before = "before_send_msg is a question of the sender, which is answered and not published; remove it, and set the answer with ZIM2KAFKA_BEFORE_SEND";
-    let all = "all has no topic of its own, because it stands for one for each family; write all,message=discard";
+    let all = "all cannot have a topic, because it stands for one topic for each family; write all,message=discard";
     let letters = "is the topic of dead letters (ZIM2KAFKA_DEAD_LETTER_TOPIC), whose records have another format";
     for (list, expected) in [
         // Names.
@@ -333,7 +333,7 @@ fn no_topic_of_events_is_that_of_dead_letters() {
         refused(&["--topic=t", "--dead-letter-topic=t", "--topics=all"]).as_deref(),
         Some(same)
     );
-    // Not if ZIM2KAFKA_TOPIC is not where joins go.
+    // Not if joins go to another topic than ZIM2KAFKA_TOPIC.
     assert_eq!(refused(&[own, "--topics=all"]), None);
     assert_eq!(refused(&[own, "--topics=group_join=j"]), None);
     assert_eq!(
@@ -411,7 +411,7 @@ fn a_unit_of_timestamps_that_excludes_a_family_with_a_topic_is_refused() {
         let flags = ["--timestamp-unit", unit, "--topics", topics];
         assert_eq!(refused(&flags), expected, "{flags:?}");
     }
-    // As before there were other events.
+    // As in versions that published only group_join.
     assert_eq!(refused(&["--timestamp-unit=s"]), "");
     for (unit, count) in [("auto", 0), ("s", 1), ("ms", 1)] {
         let warnings = read_well(&["--timestamp-unit", unit]).serve.warnings();

@@ -155,7 +155,7 @@ impl Chosen<'_> {
             return match target {
                 _ if name != ALL => wrong(format!("{name:?} is in the wrong case; write {ALL}")),
                 Some(_) => wrong(format!(
-                    "{entry:?}: {ALL} has no topic of its own, because it stands for one for each family; write {EXCEPTION}"
+                    "{entry:?}: {ALL} cannot have a topic, because it stands for one topic for each family; write {EXCEPTION}"
                 )),
                 None if list.all => wrong(format!("{ALL} is given more than once; write it once")),
                 None if number > 1 => wrong(format!(

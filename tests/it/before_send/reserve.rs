@@ -152,7 +152,7 @@ async fn it_is_answered_while_strangers_never_stop_sending_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_one_is_answered_while_strangers_fill_the_room_for_bodies_on_either_path() {
+async fn a_large_one_is_answered_while_strangers_fill_the_memory_for_bodies_on_either_path() {
     let _alone = alone().await;
     let app = App::embedded(|settings| settings);
     app.ready().await;

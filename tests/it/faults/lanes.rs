@@ -162,7 +162,7 @@ fn judge_topic(records: &[TestRecord], event: &str, expected: impl Fn(u64) -> bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_in_the_spool_that_have_lost_their_topic_end_the_start_and_stay() {
+async fn the_start_fails_and_keeps_events_in_the_spool_that_have_no_topic() {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let settings = KafkaSettings {
         brokers: "127.0.0.1:1".to_owned(),

@@ -56,7 +56,7 @@ fn made(case: &Case) -> Result<Found, u16> {
 }
 
 #[test]
-fn every_golden_record_is_made_again_to_the_byte() {
+fn every_golden_record_is_reproduced_byte_for_byte() {
     let cases = cases();
     let mut all = Vec::new();
     for case in &cases {

@@ -15,7 +15,7 @@ fn now() -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_with_nothing_configured_publishes_every_golden_record_to_the_byte() {
+async fn a_service_with_nothing_configured_publishes_every_golden_record_byte_for_byte() {
     let app = App::embedded(|settings| settings.secrets(SECRETS));
     let cases = cases();
     let mut posted = Vec::new();

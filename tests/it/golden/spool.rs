@@ -121,12 +121,12 @@ fn with_nothing_configured_all_rows_are_published_where_they_were() {
 const OTHERS: [&str; 4] = ["zim.room", "zim.message", "zim.call", "zim.user"];
 
 #[test]
-fn with_a_topic_for_each_family_joins_that_wait_go_to_that_of_groups() {
+fn with_a_topic_for_each_family_joins_in_the_spool_go_to_the_topic_of_groups() {
     is_published(&[("ZIM2KAFKA_TOPICS", "all")], "zim.group", &OTHERS);
 }
 
 #[test]
-fn with_a_topic_of_their_own_joins_that_wait_stay_in_it() {
+fn joins_in_the_spool_stay_in_a_topic_of_their_own() {
     let variables = [("ZIM2KAFKA_TOPICS", "all"), ("ZIM2KAFKA_TOPIC", TOPIC)];
     let others = [&OTHERS[..], &["zim.group"]].concat();
     is_published(&variables, TOPIC, &others);

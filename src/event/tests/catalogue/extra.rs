@@ -1,4 +1,4 @@
-//! What no table knows, and what is there twice.
+//! Unknown fields, and repeated ones.
 
 use super::*;
 
@@ -60,7 +60,7 @@ fn a_known_field_that_is_repeated_makes_the_event_invalid() {
 }
 
 #[test]
-fn unknown_fields_are_kept_as_received_and_mended_only_where_parsers_need_it() {
+fn unknown_fields_are_kept_as_received_and_repaired_only_if_parsers_need_it() {
     let deep = format!("{}1{}", "[".repeat(65), "]".repeat(65));
     let deep_as_text = format!("{deep:?}");
     for event in &EVENTS {

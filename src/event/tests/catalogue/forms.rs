@@ -1,4 +1,4 @@
-//! Events as forms: the same records, where the fields are known by their table alone.
+//! Events as forms become the same records. The types of fields are known from the table only.
 
 use super::*;
 
@@ -320,7 +320,7 @@ fn an_empty_field_of_a_form_is_empty_text_or_no_value() {
 }
 
 #[test]
-fn a_known_field_that_is_no_list_is_there_once() {
+fn a_known_field_that_is_not_a_list_appears_once() {
     for event in &EVENTS {
         for (field, what) in event.fields {
             if *what == Users {
@@ -388,7 +388,7 @@ fn unknown_fields_of_a_form_are_texts_or_lists_of_texts() {
 }
 
 #[test]
-fn doubtful_names_are_told_apart_in_a_form_as_in_json() {
+fn ambiguous_names_are_distinguished_in_a_form_as_in_json() {
     let exit = fields_of(event("group_exit"), event("group_exit").body, SPELLINGS[0]);
     let made = valid_form("group_destroy", &borrowed(&exit));
     assert_eq!(made.get("event"), r#""group_exit""#);

@@ -87,7 +87,7 @@ fn an_id_can_be_recomputed_from_the_record() {
 }
 
 #[test]
-fn an_id_is_of_what_the_contract_lists_and_never_of_content() {
+fn an_id_is_computed_from_the_fields_of_the_contract_and_never_from_content() {
     for event in &EVENTS {
         let id = checked(event, event.body);
         for (field, what) in event.fields {
@@ -207,7 +207,7 @@ fn an_id_does_not_depend_on_the_spelling_of_values() {
 }
 
 #[test]
-fn a_message_without_any_id_of_zegocloud_is_named_by_more() {
+fn the_id_of_a_message_without_ids_of_zegocloud_is_computed_from_more_fields() {
     for name in ["send_msg", "bot_msg"] {
         let event = event(name);
         let body = with(&with(event.body, "msg_id", None), "user_list", None);

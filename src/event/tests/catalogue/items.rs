@@ -162,7 +162,7 @@ fn members_have_types_and_defaults_as_fields_have() {
 }
 
 #[test]
-fn unknown_members_are_in_the_extra_of_their_item_and_mended_there() {
+fn unknown_members_are_in_the_extra_of_their_item_and_repaired_there() {
     let deep = format!("{}1{}", "[".repeat(65), "]".repeat(65));
     for (sent, kept) in [
         (r#""Seq":"1""#, r#""Seq":"1""#),
@@ -197,7 +197,7 @@ fn unknown_members_are_in_the_extra_of_their_item_and_mended_there() {
 }
 
 #[test]
-fn a_hundred_thousand_levels_in_items_are_no_event_or_text() {
+fn a_hundred_thousand_levels_in_items_are_invalid_or_become_text() {
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let body = with(event("send_msg").body, "user_list", None);
     let detail = invalid("send_msg", &format!("{body},\"user_list\":{deep}"));

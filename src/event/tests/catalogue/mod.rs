@@ -1,5 +1,5 @@
-//! All events by ZEGOCLOUD's catalogue and the contract, which are written down here apart from the
-//! tables that the service reads callbacks with.
+//! All events by ZEGOCLOUD's pages and the contract. They are written down here independently of the
+//! tables with which the service reads callbacks.
 
 mod extra;
 mod forms;
@@ -49,13 +49,13 @@ struct Event {
     /// All fields, in the order of the record; those with `!` are required.
     fields: &'static [(&'static str, What)],
     required: &'static [&'static str],
-    /// A callback's members, of which every field has a value.
+    /// A callback's members; every field has a value.
     body: &'static str,
-    /// What the id is made of, behind appid and name.
+    /// The fields that the id is computed from, after appid and name.
     identity: &'static [&'static str],
 }
 
-/// All but `group_join`, which keeps rules of its own: the golden records hold them.
+/// All events but `group_join`, which has rules of its own: the golden records test those.
 const EVENTS: [Event; 16] = [
     Event {
         name: "user_action",
@@ -346,7 +346,7 @@ const EVENTS: [Event; 16] = [
     },
 ];
 
-/// A join, for the tests that are about all events.
+/// A join, for tests of all events.
 const JOIN: &str = r#""group_id":"grp-7f3a","join_type":"Invited","operator_account":"u_ada","new_user_ids":["u_dot"]"#;
 
 const TIMESTAMP: &str = "1757577600123";
@@ -572,7 +572,7 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// The id that is named by this canonical text.
+/// The id of this canonical text.
 fn id_of(text: &str) -> Uuid {
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"zim2kafka");
     Uuid::new_v5(&namespace, text.as_bytes())
@@ -622,7 +622,7 @@ fn every_field_of_the_catalogue_is_in_the_record_in_its_order() {
 fn every_optional_field_is_null_if_it_is_absent_and_the_required_ones_suffice() {
     for event in &EVENTS {
         let mut body = members(event.body);
-        // The key of a message takes more.
+        // The key of a message is computed from several fields.
         let keeps = |name: &str| event.required.contains(&name) || name == "conv_id";
         body.retain(|(name, _)| keeps(name));
         let made = valid(event.name, &joined(&body));

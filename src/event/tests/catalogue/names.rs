@@ -1,4 +1,4 @@
-//! Which event a callback is of.
+//! How the event of a callback is determined.
 
 use super::*;
 
@@ -71,7 +71,7 @@ fn an_event_has_the_names_of_its_page_and_no_others() {
 }
 
 #[test]
-fn a_group_destroy_with_the_fields_of_an_exit_is_one() {
+fn a_group_destroy_with_the_fields_of_an_exit_is_an_exit() {
     let exit = event("group_exit").body;
     let made = valid("group_destroy", exit);
     assert_eq!(made.value(), valid("group_exit", exit).value());
@@ -83,7 +83,7 @@ fn a_group_destroy_with_the_fields_of_an_exit_is_one() {
     );
     assert_eq!(both.get("event"), r#""group_exit""#);
     assert_eq!(both.extra("user_ids"), r#"["a"]"#);
-    // With one field it is a destroy, whose `extra` keeps it.
+    // With only one of the fields it is a destroy, whose `extra` keeps the field.
     for (field, sent) in [
         ("exit_type", r#""Quit""#),
         ("exit_user_ids", r#"["a"]"#),
@@ -97,12 +97,12 @@ fn a_group_destroy_with_the_fields_of_an_exit_is_one() {
         assert_eq!(made.get("event"), r#""group_destroy""#);
         assert_eq!(made.extra(field), sent);
     }
-    // The names are told apart by which fields there are, not by their values.
+    // The presence of the fields decides, not their values.
     let detail = invalid("group_destroy", &with(exit, "exit_type", Some(r#""x""#)));
     assert!(detail.starts_with("exit_type"), "{detail}");
     let detail = invalid("group_destroy", &with(exit, "exit_user_ids", Some("[]")));
     assert!(detail.starts_with("exit_user_ids"), "{detail}");
-    // A body with the fields of both has been a join before there were other events.
+    // A body with the fields of both is a join, as in versions that published only joins.
     let join = valid(
         "group_destroy",
         &format!(r#"{JOIN},"exit_type":"Quit","exit_user_ids":["a"]"#),
@@ -116,7 +116,7 @@ fn a_group_destroy_with_the_fields_of_an_exit_is_one() {
 }
 
 #[test]
-fn no_other_name_is_told_apart_by_fields() {
+fn no_other_name_is_distinguished_by_fields() {
     let exit = event("group_exit").body;
     for name in ["group_create", "room_destroy", "room_exit", "group_join"] {
         let found = made(name, &format!(r#"{exit},"room_id":"r""#));
@@ -165,7 +165,7 @@ fn a_room_create_of_rtc_is_not_one_of_zim() {
 }
 
 #[test]
-fn no_body_passes_for_an_event_of_another_family() {
+fn no_body_is_taken_for_an_event_of_another_family() {
     let family = |event: &Event| {
         event
             .name
@@ -187,7 +187,7 @@ fn no_body_passes_for_an_event_of_another_family() {
 }
 
 #[test]
-fn an_event_that_is_named_twice_or_not_by_a_string_is_none() {
+fn a_callback_whose_event_is_repeated_or_not_a_string_has_no_event() {
     for event in &EVENTS {
         for second in [format!("{:?}", event.name), "null".into(), r#""x""#.into()] {
             let detail = invalid(event.name, &format!("{},\"event\":{second}", event.body));

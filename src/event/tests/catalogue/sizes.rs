@@ -1,4 +1,4 @@
-//! What is large.
+//! Large callbacks, up to the limits.
 
 use super::*;
 use crate::event::MAX_RECORD_BYTES;

@@ -1,4 +1,4 @@
-//! The types of fields: what each takes, as what it is published, and what it refuses.
+//! The types of fields: what each accepts and refuses, and how it is published.
 
 use super::*;
 
@@ -308,7 +308,7 @@ fn an_optional_field_that_is_null_or_empty_is_unknown() {
 }
 
 #[test]
-fn the_users_of_an_event_that_requires_them_are_never_none() {
+fn the_users_of_an_event_that_requires_them_are_never_empty() {
     for event in &EVENTS {
         for (field, what) in event.fields {
             if *what == Users && event.required.contains(field) {
@@ -322,7 +322,7 @@ fn the_users_of_an_event_that_requires_them_are_never_none() {
 }
 
 #[test]
-fn the_operator_of_who_quits_is_null_whatever_was_sent() {
+fn the_operator_of_a_quit_is_null_whatever_was_sent() {
     for name in ["group_exit", "room_exit"] {
         let quit = with(event(name).body, "exit_type", Some(r#""Quit""#));
         for sent in [
@@ -350,7 +350,7 @@ fn the_operator_of_who_quits_is_null_whatever_was_sent() {
 }
 
 #[test]
-fn a_body_that_is_not_utf_8_is_no_event_of_any_kind() {
+fn a_body_that_is_not_utf_8_is_an_invalid_event_of_every_kind() {
     for event in &EVENTS {
         let mut body = signed(event.name, &format!("{},\"x\":\"#\"", event.body));
         let at = body

@@ -140,7 +140,7 @@ fn check(of_event: &OfEvent, vector: &Vector, body: &[u8]) {
         ("published", Outcome::Published(made)) => check_record(of_event, vector, &made),
         ("invalid_event" | "unsupported_event", Outcome::DeadLetter(why, letter)) => {
             assert_eq!(<&str>::from(why.reason), vector.outcome, "{file}");
-            // The index has the field; the sentence around it is ours.
+            // The index names the field; the service has its own wording.
             let detail = vector.detail.as_deref().expect("it has a detail");
             let subject = detail.split([' ', '[']).next().unwrap_or_default();
             assert!(why.detail.contains(subject), "{file}: {detail}: {why:?}");
