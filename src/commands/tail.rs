@@ -36,7 +36,7 @@ pub(super) struct Args {
     pretty: bool,
 }
 
-/// How often it is checked whether stdout is closed.
+/// How often `tail` checks whether stdout is closed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The most records that are printed at once.
@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     }
 }
 
-/// Prints the records until there are as many as asked for.
+/// Prints the records until the requested number is reached.
 async fn print(args: &Args, mut records: Records) -> Result<(), Failure> {
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut batch = Vec::new();

@@ -129,8 +129,8 @@ pub struct CallbackArgs {
         value_parser = value(or_off(duration_in(DEADLINE_MIN..=Duration::MAX, "10m")))
     )]
     pub timestamp_tolerance: OrOff<Duration>,
-    /// What is left out of records: content (what people and apps wrote), user_name, extra, or single
-    /// fields such as msg_body
+    /// Fields to leave out of records: content (what people and apps wrote), user_name, extra, or
+    /// single fields such as msg_body
     #[arg(long, env = "ZIM2KAFKA_OMIT", value_name = "NAME,…", value_parser = value(text))]
     pub omit: Option<String>,
     /// Largest body; a larger one is answered 413; from 1KiB to 900000 bytes
@@ -152,7 +152,8 @@ pub struct CallbackArgs {
         value_parser = value(before_send)
     )]
     pub before_send: BeforeSend,
-    /// What the sender's client shows for a refused message; at most 256 characters [default: none]
+    /// Text that the sender's client shows for a refused message; at most 256 characters
+    /// [default: none]
     #[arg(
         long,
         env = "ZIM2KAFKA_BEFORE_SEND_REASON",
@@ -234,9 +235,11 @@ pub struct KafkaArgs {
         reason = "a doc comment here would replace the help of the flattened part"
     )]
     pub topic: TopicArg,
-    /// Where the other events go: name=topic, with a family (group, room, message, call, user) or an
-    /// event as the name, and dead-letter or discard instead of a topic; or all, which stands for
+    /// Topics of events, as a list of name=topic. A name is a family (group, room, message, call,
+    /// user) or an event; write dead-letter or discard instead of a topic for events that are not
+    /// published. all stands for
     /// group=zim.group,room=zim.room,message=zim.message,call=zim.call,user=zim.user, and exceptions
+    /// may follow it
     #[arg(long, env = "ZIM2KAFKA_TOPICS", value_name = "NAME=TOPIC,…", value_parser = value(text))]
     pub topics: Option<String>,
     /// Topic of authentic callbacks that cannot be published as events
@@ -255,8 +258,7 @@ pub struct KafkaArgs {
 pub struct TopicArg {
     /// The topic.
     pub name: String,
-    /// Whether it is set. ZIM2KAFKA_TOPICS takes precedence over the default, and not over what is
-    /// set.
+    /// Whether it is set. ZIM2KAFKA_TOPICS takes precedence over the default only.
     pub is_given: bool,
     /// Whether it is set by its flag.
     pub is_flag: bool,
