@@ -1,5 +1,5 @@
-//! How long consumers should deduplicate: one number, wherever it stands. What the examples do is
-//! tested by `tests/consumers`.
+//! How long consumers should deduplicate: every document and example has the same number.
+//! `tests/consumers` tests what the examples do.
 
 const EXAMPLES: [(&str, &str); 3] = [
     ("consumer.py", include_str!("../../examples/consumer.py")),

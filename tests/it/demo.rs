@@ -34,7 +34,7 @@ fn the_demo_shows_one_event_of_each_family_and_ends_after_as_many_as_it_was_aske
     for (topic, key, happened) in [
         ("zim.group", "group-", "  group group-"),
         ("zim.room", "room-", "  room room-"),
-        // One to one, both users are the key.
+        // In a one-to-one chat, both users are the key.
         ("zim.message", "", "  message "),
         ("zim.call", "", "  call "),
         ("zim.user", "user-", "  user user-"),
@@ -226,7 +226,7 @@ fn tail_reads_all_topics_and_shows_one_event_if_asked() {
     let calls = service.tail(&["--topic=zim.call", "--count=8"]);
     assert!(calls.iter().all(|record| record["topic"] == "zim.call"));
     assert_eq!(calls.len(), 8);
-    // The variable is where joins go, and not what is read.
+    // The variable sets where joins go, not which topic is read.
     let variables = [
         ("ZIM2KAFKA_TOPIC", "zim.group"),
         ("ZIM2KAFKA_TOPICS", "all"),

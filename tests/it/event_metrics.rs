@@ -1,4 +1,4 @@
-//! What is counted of each event.
+//! The metrics of each event.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use zim2kafka::spool::SpoolSettings;
 use crate::support::app::{APPID, Answer, App, SECRET, Settings};
 use crate::support::scraped::Scraped;
 
-/// The events of the contract. A further one appears by itself.
+/// The events of the contract. Series of further events appear without a change here.
 const CONTRACT: [&str; 19] = [
     "before_send_msg",
     "bot_msg",
@@ -347,7 +347,7 @@ async fn the_lag_is_from_the_time_of_an_event_to_its_durability_once_a_record() 
     let signed_time = sum().await;
     assert!((300.0..400.0).contains(&signed_time), "{signed_time}");
 
-    // Its own time is in the message, not the signed one.
+    // The lag is measured from the message's own time, not from the signed one.
     assert_eq!(app.send(&message).await.json()["status"], "published");
     count(3.0).await;
     let own_time = sum().await - signed_time;

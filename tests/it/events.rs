@@ -15,7 +15,7 @@ use crate::support::kafka::{Kafka, TestRecord, kafka};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/zim-events");
 
-/// The families, of which each has a topic.
+/// The families. Each has a topic of its own.
 const FAMILIES: [&str; 5] = ["group", "room", "message", "call", "user"];
 
 #[derive(Deserialize)]
@@ -123,7 +123,7 @@ fn is_dead_letter(vector: &Vector) -> bool {
     ["invalid_event", "unsupported_event"].contains(&vector.outcome.as_str())
 }
 
-/// Everything in a topic, of which as many records are expected.
+/// All records in a topic, once the expected number is there.
 async fn read(kafka: &Kafka, topic: &str, count: usize) -> Vec<TestRecord> {
     assert!(count >= 4, "{count} in {topic}");
     let (kafka, topic) = (Kafka::at(kafka.brokers()), topic.to_owned());

@@ -58,7 +58,7 @@ fn events(records: &[TestRecord]) -> BTreeMap<String, usize> {
     events
 }
 
-/// There is a line that begins with this level, and is about this.
+/// Checks that a line has this level, this subject and this text.
 #[track_caller]
 fn has(ended: &Ended, level: &str, subject: &str, text: &str) {
     let is = |line: &str| {
@@ -138,7 +138,7 @@ fn each_event_goes_where_the_setting_sends_it_in_topics_that_the_start_creates()
         };
         assert_eq!(post(&service, kind, &json!({})), expected, "{}", kind.name);
     }
-    // Whatever else is wrong with it.
+    // Even if other things are wrong with it.
     let invalid = json!({"call_id": null});
     assert_eq!(post(&service, kind("call_create"), &invalid), "discarded");
     let discarded = r#"zim2kafka_callbacks_total{outcome="discarded"}"#;
@@ -324,7 +324,7 @@ fn a_missing_or_forbidden_topic_of_one_family_does_not_affect_the_others() {
         }
         for name in others {
             let status = post(&service, kind(name), &json!({}));
-            // On disk if the machine does other work.
+            // It is spooled if the machine is busy.
             assert!(
                 ["published", "spooled"].contains(&status.as_str()),
                 "{name}: {status}"

@@ -14,13 +14,13 @@ use crate::support::app::{Answer, App, SECRET, Settings, callback, callback_of};
 use crate::support::process::Service;
 use crate::support::wire::Wire;
 
-/// Nobody answers here.
+/// An address at which nothing listens.
 const NO_KAFKA: &str = "127.0.0.1:1";
 
 const MAIN: &str = "/callbacks/zim";
 const BEFORE_SEND: &str = "/callbacks/zim/before-send";
 
-/// A signed `before_send_msg` with these fields too.
+/// A signed `before_send_msg` with these additional fields.
 fn question(fields: &Value) -> Vec<u8> {
     let mut all = json!({
         "event": "before_send_msg", "request_id": "3501907290370176", "from_user_id": "a",
@@ -103,7 +103,7 @@ async fn one_that_is_stale_sent_again_or_signed_as_another_one_is_answered_too()
     let app = App::embedded(|settings| settings.tolerance(Duration::from_secs(600)));
     app.ready().await;
     let allowed = json!({"result": 0});
-    // The timestamp of these is long past.
+    // The timestamps of these are years old.
     let stale = question(&json!({}));
     for path in [MAIN, BEFORE_SEND, BEFORE_SEND] {
         assert_answer(&post_to(&app, path, &stale).await, &allowed);
@@ -140,7 +140,7 @@ async fn one_that_is_not_authentic_is_counted_by_the_name_that_it_claims() {
             let answer = post_to(&app, path, body).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{answer:?}");
         }
-        // These stop no chat.
+        // These cannot stop the chat.
         for event in ["send_msg", "group_join", "before_send"] {
             let answer = post_to(&app, path, wrong(json!({"event": event}))).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{answer:?}");
@@ -190,7 +190,7 @@ async fn the_second_path_takes_every_callback_and_keeps_their_order() {
         })
         .collect();
     assert_eq!(numbers, (0..20).collect::<Vec<_>>());
-    // A resend is known, whichever path it takes.
+    // A retry is recognised on either path.
     let body = callback(json!({}));
     assert_status(&post_to(&app, BEFORE_SEND, &body).await, "published");
     assert_status(&post_to(&app, MAIN, &body).await, "duplicate");
@@ -255,7 +255,7 @@ async fn a_slash_behind_the_second_path_is_logged_as_the_only_difference() {
     let line = "1 request to a path that differs from ZIM2KAFKA_CALLBACK_PATH only by a slash at its end was answered 404";
     assert!(log.contains(line), "{log}");
     assert!(!log.contains("sesame"), "{log}");
-    // What the operator has chosen is a risk.
+    // The start warns of a setting that is a risk.
     let warning = "WARN zim2kafka::commands::serve: ZIM2KAFKA_BEFORE_SEND=send: every before_send_msg is answered with result 1";
     assert_eq!(log.matches(warning).count(), 1, "{log}");
 }

@@ -1,4 +1,4 @@
-//! `before_send_msg` is answered whatever else is full.
+//! `before_send_msg` is answered even if connections, memory and queues are full.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::support::app::{App, Settings, callback};
 use crate::support::scale::{alone, is_full};
 use crate::support::wire::{Wire, of_length};
 
-/// Far longer than a test with a Kafka that is not there.
+/// Far longer than a test in which Kafka is missing.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
 
-/// A service without Kafka and without a spool, with so few connections.
+/// A service without Kafka and without a spool, limited to a few connections.
 fn without_kafka(connections: usize, reserved: usize) -> App {
     let mut settings = Settings::on(NO_KAFKA, "joined", "dead");
     settings.0.connections.connections = connections;
@@ -24,7 +24,7 @@ fn without_kafka(connections: usize, reserved: usize) -> App {
     settings.start()
 }
 
-/// Asks so many times, each on a new connection.
+/// Sends this number of `before_send_msg`, each on a new connection.
 async fn ask(app: &App, path: &str, times: usize) {
     let mut took = Vec::new();
     for _ in 0..times {
@@ -45,7 +45,7 @@ async fn in_flight(app: &App) -> f64 {
     app.metric("zim2kafka_callbacks_in_flight").await
 }
 
-/// Callbacks that wait for a Kafka that is not there, one more each.
+/// Callbacks that wait for the missing Kafka, each on a connection of its own.
 async fn waiting(app: &App, count: usize, tasks: &mut JoinSet<StatusCode>) {
     let before = in_flight(app).await;
     let to = app.callbacks;
@@ -87,7 +87,7 @@ async fn it_is_answered_while_every_connection_waits_for_kafka() {
     let late = tokio::spawn(async move { wire.post(callback(json!({}))).await });
     ask(&app, BEFORE_SEND, 20).await;
     assert!(!late.is_finished(), "newer ones have used slots before it");
-    // The promise for the others holds: each waits for its own deadline.
+    // The promise for other callbacks holds: each is answered by its own deadline.
     assert!(regular.try_join_next().is_none());
     assert_eq!(regular.len(), 20);
 }
@@ -140,8 +140,8 @@ async fn it_is_answered_while_strangers_never_stop_sending_and_come_back() {
                     is_open = wire.try_say("x").await;
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                // More than 256 that come back at once would take every slot before the question
-                // arrives: that is the bound.
+                // 256 is the documented bound: more connections that return at once would take every
+                // slot before the `before_send_msg` arrives.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         });
@@ -156,7 +156,7 @@ async fn a_large_one_is_answered_while_strangers_fill_the_memory_for_bodies_on_e
     let _alone = alone().await;
     let app = App::embedded(|settings| settings);
     app.ready().await;
-    // All but the last byte, of as many as there is room for, and more.
+    // All but the last byte of each body; together they exceed the memory for bodies.
     let mut strangers = Vec::new();
     let unfinished = vec![b'x'; 500_000 - 1];
     let mut fill = async |path: &str, count| {

@@ -1,4 +1,4 @@
-//! What the library makes of each golden callback.
+//! The record that the library makes of each golden callback.
 
 use bytes::Bytes;
 use zim2kafka::callback::{RawCallback, Secrets, TimestampUnit, VerifiedCallback};

@@ -19,7 +19,7 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 const TOPIC: &str = "zim.group-joined";
 const DEAD_LETTER_TOPIC: &str = "zim.dead-letter";
 
-/// One application of its own, and all others.
+/// A secret for one application, and one for all others.
 const SECRETS: &str = "1=secret,*=secret";
 
 /// When each callback was received, by the golden records.

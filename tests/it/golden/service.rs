@@ -1,4 +1,4 @@
-//! What a service with nothing configured publishes of each golden callback.
+//! The record that a service with nothing configured publishes for each golden callback.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

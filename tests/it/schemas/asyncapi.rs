@@ -11,7 +11,7 @@ use super::schema;
 const BEGIN: &str = "# Derived from src/event: ";
 const END: &str = "# End of what is derived.";
 
-/// The document, with its derived parts written anew.
+/// The document with its derived parts replaced.
 pub(super) fn derived(document: &str) -> String {
     let parts = [
         ("channels", channels()),

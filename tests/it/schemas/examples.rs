@@ -14,8 +14,8 @@ const TIMESTAMP: &str = "1757577646789";
 const RECEIVED_AT: i64 = 1_757_577_646_876;
 const NONCE: &str = "350176";
 
-/// IDs that tempt a consumer to trim, decode or split them, for the event that has been published
-/// for longest.
+/// IDs that a consumer may wrongly trim, decode or split. They are examples of `group_join`, the oldest
+/// event.
 const HOSTILE: &[(&str, &str)] = &[
     (
         "group_join",
@@ -210,7 +210,7 @@ pub(super) fn sample(field: &FieldSpec) -> Value {
     }
 }
 
-/// Leaves out all that can be.
+/// Leaves out everything that can be left out.
 pub(super) fn everything() -> Omit {
     let fields = EVENTS
         .iter()
@@ -233,7 +233,7 @@ pub(super) fn everything() -> Omit {
     }
 }
 
-/// Its class alone never leaves out what the key or the id needs.
+/// No class contains a field that the key or the id needs.
 #[test]
 fn what_a_class_leaves_out_identifies_no_event() {
     let fields = EVENTS.iter().flat_map(|kind| kind.fields);

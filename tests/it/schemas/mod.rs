@@ -1,6 +1,6 @@
-//! `schemas/`: the schema, the examples and the message of each event are those of its table.
+//! `schemas/`: the schema, the examples and the message of each event follow from its table.
 //!
-//! With `ZIM2KAFKA_TEST_WRITE=schemas` in the environment, the first test writes the files anew.
+//! With `ZIM2KAFKA_TEST_WRITE=schemas` in the environment, the first test rewrites the files.
 
 mod asyncapi;
 mod every_record;

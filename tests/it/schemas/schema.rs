@@ -7,7 +7,7 @@ use super::json::{Json, list, member, object};
 
 const COMMENT: &str = "Derived from src/event, and compared with it by tests. Uses only keywords that mean the same in draft-07, because AsyncAPI 3.0, whose document refers to this file, reads a schema as that draft. The top level and items are open, so that a field can be added without a new version: consumers ignore unknown fields. A breaking change gets a new file, a new $id and a new ce_type. A field that ZIM2KAFKA_OMIT can leave out is not required.";
 
-/// What every record has, and how a record can be wrong in it.
+/// The fields that every record has, and how each can be invalid.
 pub(super) fn envelope() -> Json {
     Json::parse(include_str!("envelope.json"))
 }
@@ -56,7 +56,7 @@ pub(super) fn of(kind: &Kind, examples: Vec<Json>) -> Json {
     ])
 }
 
-/// What an event reports, without a full stop.
+/// The first sentence of an event's description, without the full stop.
 pub(super) fn title_of(kind: &Kind) -> &'static str {
     kind.about
         .split(". ")
