@@ -1,4 +1,5 @@
-//! The latency of `before_send_msg` while other callbacks and clients use up memory and connections.
+//! The latency of `before_send_msg` while other callbacks and clients use up memory and
+//! connections.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};

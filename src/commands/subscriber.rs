@@ -25,8 +25,8 @@ const NAMED_USERS: usize = 10;
 /// The records of several topics. After an error no more records of its topic follow.
 pub(super) type Records = mpsc::Receiver<Result<Consumed, Failure>>;
 
-/// Reads these topics, each on a thread of its own, until the receiver is dropped. A topic that does
-/// not answer does not hold up the others.
+/// Reads these topics, each on a thread of its own, until the receiver is dropped. A topic that
+/// does not answer does not hold up the others.
 pub(super) fn subscribe(settings: &KafkaSettings, topics: &[String], start: StartFrom) -> Records {
     let (send, records) = mpsc::channel(QUEUED_RECORDS);
     for topic in topics {
@@ -121,7 +121,8 @@ fn detail(kind: &Kind, field: &FieldSpec, value: &Value) -> Option<String> {
     Some(format!("{} {shown}", field.name))
 }
 
-/// The text with escapes for control characters. Quotes are not escaped, because many keys have them.
+/// The text with escapes for control characters. Quotes are not escaped, because many keys have
+/// them.
 fn printable(text: &str) -> String {
     let chars = text.chars().map(|char| match char {
         '"' | '\'' => char.to_string(),

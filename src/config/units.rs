@@ -21,8 +21,8 @@ pub fn unit_of(family: Family) -> Option<TimestampUnit> {
 
 impl ServeArgs {
     /// Checks that the required unit excludes the callbacks of no family that has a topic. Without
-    /// ZIM2KAFKA_TOPICS it checks nothing: only `group_join` has a topic, and older senders sign it in
-    /// seconds.
+    /// ZIM2KAFKA_TOPICS it checks nothing: only `group_join` has a topic, and older senders sign it
+    /// in seconds.
     pub(super) fn check_unit(&self, routes: &Routes) -> Result<(), ConfigError> {
         let required = self.callback.timestamp_unit;
         let is_excluded = |family: &&Family| {

@@ -247,9 +247,9 @@ impl Family {
     }
 }
 
-/// The key of a message. In a one-to-one chat `conv_id` is the receiver. The key is the sorted pair of
-/// both users, so that both directions of a chat have the same key. One-to-one messages of the server
-/// API have no `conv_id`, but a list of receivers.
+/// The key of a message. In a one-to-one chat `conv_id` is the receiver. The key is the sorted pair
+/// of both users, so that both directions of a chat have the same key. One-to-one messages of the
+/// server API have no `conv_id`, but a list of receivers.
 fn conversation<'v>(fields: &'v Fields<'_>) -> Option<Cow<'v, str>> {
     let conv_id = fields.text("conv_id");
     if fields.text("conv_type")? != "0" {

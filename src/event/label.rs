@@ -6,9 +6,9 @@ use super::BEFORE_SEND_MESSAGE;
 use super::kind::{Family, Kind};
 use super::kinds::EVENTS;
 
-/// The event of an authentic callback: one of [`EVENTS`], [`BEFORE_SEND_MESSAGE`], or any other. It is
-/// determined once for each callback and stored as a position in a table, so that counting needs no
-/// lookup.
+/// The event of an authentic callback: one of [`EVENTS`], [`BEFORE_SEND_MESSAGE`], or any other. It
+/// is determined once for each callback and stored as a position in a table, so that counting needs
+/// no lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label(usize);
 

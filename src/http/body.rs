@@ -30,7 +30,8 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// [`UNSHARED_BODY_BYTES`] of each.
 pub const RESERVED_BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long a body waits for the memory of an older one that gives way, before it asks the next one.
+/// How long a body waits for the memory of an older one that gives way, before it asks the next
+/// one.
 const GIVE_WAY_TIME: Duration = Duration::from_millis(5);
 
 /// Reads bodies within the limits.
@@ -55,8 +56,8 @@ struct Share {
     place: Option<Place>,
 }
 
-/// Bodies by age. If the budget is used up, the oldest body gives way, so that clients that send large
-/// bodies slowly cannot keep it.
+/// Bodies by age. If the budget is used up, the oldest body gives way, so that clients that send
+/// large bodies slowly cannot keep it.
 #[derive(Default)]
 struct Places {
     next: AtomicU64,

@@ -151,8 +151,8 @@ impl CallbackService {
             received_at: now(),
         };
         let accepted = self.intake.accept(&raw);
-        // A body in the reserve is released before the wait for its record, so that such waits cannot
-        // fill the reserve. The queue bounds the memory of records.
+        // A body in the reserve is released before the wait for its record, so that such waits
+        // cannot fill the reserve. The queue bounds the memory of records.
         let _body = (!bodies.is_reserve()).then_some((raw, body));
         let Authentic { event, result } = accepted.map_err(Problem::Refused)?;
         arrival.set_event(event);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::ledger::Ledger;
 use crate::support::start::Start;
 
-/// The time allowed for steps that take less than a minute on an idle machine. Most of that is Kafka's
-/// wait for an instance that was killed.
+/// The time allowed for steps that take less than a minute on an idle machine. Most of that is
+/// Kafka's wait for an instance that was killed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug)]

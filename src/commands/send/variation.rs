@@ -22,8 +22,8 @@ pub(super) struct Variation<'r, R> {
     /// The number of the body's group, room or channel.
     place: u64,
     users: u64,
-    /// The user IDs of the example and their replacements. An ID has the same replacement everywhere
-    /// in the body.
+    /// The user IDs of the example and their replacements. An ID has the same replacement
+    /// everywhere in the body.
     replaced: Vec<(String, String)>,
     /// Milliseconds that are added to all times.
     shift: i64,

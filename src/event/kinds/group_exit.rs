@@ -1,7 +1,7 @@
 //! Users left a group. ZEGOCLOUD's page "Callback on group left".
 //!
-//! From 2025-06-30 to 2025-07-24 the page named the event `group_destroy`, the name of another event.
-//! Only `group_exit` has `exit_type` and `exit_user_ids`.
+//! From 2025-06-30 to 2025-07-24 the page named the event `group_destroy`, the name of another
+//! event. Only `group_exit` has `exit_type` and `exit_user_ids`.
 
 use crate::event::field::{Subject, Type, USERS, optional, required};
 use crate::event::kind::{Family, Kind};

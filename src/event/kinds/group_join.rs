@@ -1,8 +1,8 @@
 //! Users joined a group. ZEGOCLOUD's page "Callback on group joined".
 //!
-//! From 2025-06-30 to 2025-07-24 the page named the event `group_destroy`, the name of another event.
-//! Only `group_join` has `join_type` and `new_user_ids`. The name in the page's sample has always been
-//! a different one.
+//! From 2025-06-30 to 2025-07-24 the page named the event `group_destroy`, the name of another
+//! event. Only `group_join` has `join_type` and `new_user_ids`. The name in the page's sample has
+//! always been a different one.
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 

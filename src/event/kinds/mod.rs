@@ -4,8 +4,8 @@
 
 use super::kind::Kind;
 
-/// Declares the module of each event and lists its table. `cargo fmt` does not find files that a macro
-/// declares; `rustfmt --edition 2024 src/event/kinds/*.rs` formats them.
+/// Declares the module of each event and lists its table. `cargo fmt` does not find files that a
+/// macro declares; `rustfmt --edition 2024 src/event/kinds/*.rs` formats them.
 macro_rules! events {
     ($($name:ident,)*) => {
         $(mod $name;)*

@@ -2,15 +2,15 @@
 //! one is closed if a new one needs its slot.
 //!
 //! A connection is either being served, because its request is complete, or waited for. Outside the
-//! reserve, one that is being served is never closed. One that is waited for has a time limit. If all slots are taken,
-//! the connection waited for longest is closed, idle ones first.
+//! reserve, one that is being served is never closed. One that is waited for has a time limit. If
+//! all slots are taken, the connection waited for longest is closed, idle ones first.
 //!
-//! There is also a reserve of slots. A `before_send_msg` must be answered even if all connections are
-//! being served because their callbacks wait for Kafka, and its path is known only once its head has
-//! been read. A connection gets a slot of the reserve if no other one has been
-//! waited for longer than [`IDLE_GRACE`]. In the reserve, a request that waits for Kafka gives way
-//! too: it is answered 503 if a newer connection needs its slot. So a new connection is always
-//! admitted, and is closed only after as many newer ones as the reserve has slots.
+//! There is also a reserve of slots. A `before_send_msg` must be answered even if all connections
+//! are being served because their callbacks wait for Kafka, and its path is known only once its
+//! head has been read. A connection gets a slot of the reserve if no other one has been waited for
+//! longer than [`IDLE_GRACE`]. In the reserve, a request that waits for Kafka gives way too: it is
+//! answered 503 if a newer connection needs its slot. So a new connection is always admitted, and
+//! is closed only after as many newer ones as the reserve has slots.
 
 mod limits;
 mod listener;
@@ -304,8 +304,8 @@ impl Connection {
         self.state.lock().opening.protocol()
     }
 
-    /// The request is complete. The connection is not closed before its answer, except that a request
-    /// in the reserve [gives way](Self::gives_way).
+    /// The request is complete. The connection is not closed before its answer, except that a
+    /// request in the reserve [gives way](Self::gives_way).
     pub(super) fn request_received(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.phase = Phase::Serving;

@@ -140,8 +140,8 @@ async fn it_is_answered_while_strangers_never_stop_sending_and_come_back() {
                     is_open = wire.try_say("x").await;
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                // 256 is the documented bound: more connections that return at once would take every
-                // slot before the `before_send_msg` arrives.
+                // 256 is the documented bound: more connections that return at once would take
+                // every slot before the `before_send_msg` arrives.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         });

@@ -14,8 +14,8 @@ const TIMESTAMP: &str = "1757577646789";
 const RECEIVED_AT: i64 = 1_757_577_646_876;
 const NONCE: &str = "350176";
 
-/// IDs that a consumer may wrongly trim, decode or split. They are examples of `group_join`, the oldest
-/// event.
+/// IDs that a consumer may wrongly trim, decode or split. They are examples of `group_join`, the
+/// oldest event.
 const HOSTILE: &[(&str, &str)] = &[
     (
         "group_join",

@@ -1,5 +1,5 @@
-//! All events by ZEGOCLOUD's pages and the contract. They are written down here independently of the
-//! tables with which the service reads callbacks.
+//! All events by ZEGOCLOUD's pages and the contract. They are written down here independently of
+//! the tables with which the service reads callbacks.
 
 mod extra;
 mod forms;
