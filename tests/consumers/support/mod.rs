@@ -8,5 +8,7 @@ pub(crate) mod distance;
 pub(crate) mod kafka;
 #[path = "../../it/support/proxy/mod.rs"]
 pub(crate) mod proxy;
+#[path = "../../it/support/schema.rs"]
+pub(crate) mod schema;
 #[path = "../../it/support/start.rs"]
 pub(crate) mod start;
