@@ -72,6 +72,7 @@
 //! | all bodies being read or answered | [`http::MAX_BYTES_IN_FLIGHT`], and [`http::UNSHARED_BODY_BYTES`] for each connection |
 //! | the same on the path of `before_send_msg` | [`http::RESERVED_BODY_BYTES`], and [`http::UNSHARED_BODY_BYTES`] for each connection; the oldest body gives way |
 //! | records of a lane that are in memory only | [`delivery::MAX_QUEUE_BYTES`]; a lane for each topic, that of dead letters included |
+//! | the same by number, in all lanes together | [`delivery::MAX_VOLATILE_RECORDS`], an equal share for each lane |
 //! | records of a lane that the producers hold | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
 //! | records of a lane that were read from disk and wait for a producer | [`delivery::MAX_LOADED_RECORDS`] and [`delivery::MAX_LOADED_BYTES`] |
 //! | records that the reader, or the spooler, reads from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |

@@ -45,7 +45,9 @@ use outage::Outage;
 use producers::{Producers, Shared};
 use publisher::Publisher;
 use queue::{Disk, Sequence};
-pub use queue::{Full, MAX_LOADED_BYTES, MAX_LOADED_RECORDS, MAX_QUEUE_BYTES, Queue};
+pub use queue::{
+    Full, MAX_LOADED_BYTES, MAX_LOADED_RECORDS, MAX_QUEUE_BYTES, MAX_VOLATILE_RECORDS, Queue,
+};
 use reader::Reader;
 use spooler::{SpoolStatus, Spooler};
 pub use ticket::{Durability, Settled, Ticket};
@@ -171,8 +173,10 @@ impl Delivery {
         };
         let next = spool.as_ref().map_or(1, Spool::next_number);
         let sequence = Arc::new(Sequence::from(next));
+        let max_records = MAX_VOLATILE_RECORDS / settings.routes.topics().count();
         let queue = |place: usize, dead_letters: Option<Arc<Queue>>| {
             let queue = Queue::new(
+                max_records,
                 Arc::clone(&sequence),
                 Arc::clone(metrics),
                 Arc::clone(&status),

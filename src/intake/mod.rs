@@ -247,9 +247,6 @@ impl Intake {
         if let Some(known) = dedup.find(&key) {
             return Ok(known);
         }
-        if !dedup.has_space() {
-            return Err(Full);
-        }
         let is_reused = dedup.has_other_body(&key);
         let record = if is_reused {
             record.marked_as_reuse()

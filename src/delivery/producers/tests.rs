@@ -5,7 +5,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as E};
 
 use super::super::lanes::Lanes;
-use super::super::queue::{Queue, Sequence};
+use super::super::queue::{MAX_VOLATILE_RECORDS, Queue, Sequence};
 use super::super::ticket::{Durability, Settled, Ticket};
 use super::super::wakeup::Wakeups;
 use super::*;
@@ -42,6 +42,7 @@ fn producers(brokers: String, properties: &str) -> (Producers, Arc<Lanes>) {
     let wakeups = Arc::new(Wakeups::default());
     let queue = |_: usize, dead_letters: Option<Arc<Queue>>| {
         Queue::new(
+            MAX_VOLATILE_RECORDS,
             Arc::clone(&sequence),
             Arc::clone(&metrics),
             Arc::clone(&status),

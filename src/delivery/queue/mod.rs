@@ -53,6 +53,11 @@ pub(super) use waiting::Waiting;
 /// included. A full queue refuses a record before it numbers it.
 pub const MAX_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
+/// The number of records of all lanes together that may be in memory only. Each lane has an equal
+/// share, so that a topic that takes no records does not use up the space of the others. The
+/// deduplication window keeps the ticket of each of these records.
+pub const MAX_VOLATILE_RECORDS: usize = 131_072;
+
 /// With this many rows to delete, the spooler is woken, and nothing more is read from disk until it
 /// has deleted some: a crash would publish all of them again.
 const MAX_UNDELETED_ROWS: usize = 10_000;
@@ -119,14 +124,18 @@ pub struct Queue {
     status: Arc<BrokerStatus>,
     wakeups: Arc<Wakeups>,
     disk: Option<Disk>,
+    /// The lane's share of [`MAX_VOLATILE_RECORDS`].
+    max_records: usize,
     /// Takes the dead letters of refused records. `None` for the queue of dead letters itself.
     dead_letters: Option<Arc<Queue>>,
     rejections: LogThrottle,
 }
 
 impl Queue {
-    /// An empty queue without a disk. Records have an order unless they are dead letters.
+    /// An empty queue without a disk, for this many records in memory. Records have an order unless
+    /// they are dead letters.
     pub(super) fn new(
+        max_records: usize,
         sequence: Arc<Sequence>,
         metrics: Arc<Metrics>,
         status: Arc<BrokerStatus>,
@@ -142,6 +151,7 @@ impl Queue {
             status,
             wakeups,
             disk: None,
+            max_records,
             dead_letters,
             rejections: LogThrottle::default(),
         }
@@ -177,7 +187,7 @@ impl Queue {
         let cost = record.size() + RECORD_OVERHEAD_BYTES;
         let record = Arc::new(record);
         let mut state = self.lock();
-        if state.bytes + cost > MAX_QUEUE_BYTES {
+        if state.bytes + cost > MAX_QUEUE_BYTES || state.fresh.len() >= self.max_records {
             return Err(Full);
         }
         let waits = state.add(self.sequence.next(), record, ticket, replaces);

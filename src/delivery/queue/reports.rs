@@ -163,7 +163,9 @@ impl Queue {
     /// Whether at least half of its space is free, and it is not shutting down.
     pub(in crate::delivery) fn has_space(&self) -> bool {
         let state = self.lock();
-        !state.finishing && state.bytes < MAX_QUEUE_BYTES / 2
+        let has_space =
+            state.bytes < MAX_QUEUE_BYTES / 2 && state.fresh.len() < self.max_records / 2;
+        has_space && !state.finishing
     }
 
     /// The rows of events whose dead letters are in this queue, or are durable.

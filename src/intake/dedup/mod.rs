@@ -40,15 +40,11 @@ pub const DEDUP_WINDOW_EVENTS: usize = 100_000;
 /// it holds 380,000.
 pub const MAX_DEDUP_BYTES: usize = 32 * 1024 * 1024;
 
-/// The window holds at most this many pending events, or that have been answered so recently that
-/// their tickets are not released yet. The queues of many topics hold more small records than that
-/// while Kafka is away, and a pending event is never removed.
-const MAX_PENDING: usize = 131_072;
-
 /// Above this, answered events are removed early. An insertion looks at no more than
 /// [`EVICTION_STEPS`] entries, so while it passes pending ones, the window grows by a sixteenth of
-/// their number. There are at most [`MAX_PENDING`] of them, so it grows by 8,192 entries. The 2 MiB
-/// hold these even if all of them are pending.
+/// their number. A pending event is never removed, but the queues hold at most
+/// [`MAX_VOLATILE_RECORDS`](crate::delivery::MAX_VOLATILE_RECORDS) of them, so it grows by 8,192
+/// entries. The 2 MiB hold these even if all of them are pending.
 const EVICTION_BYTES: usize = MAX_DEDUP_BYTES - 2 * 1024 * 1024;
 
 /// How many of the oldest entries an insertion removes, or moves because they are pending, at most.
@@ -183,15 +179,6 @@ impl DedupWindow {
     pub(super) fn has_other_body(&self, key: &Key) -> bool {
         let last = self.index.find(&self.entries, By::Signature, key);
         last.is_some_and(|last| last.key != *key || last.is_reuse)
-    }
-
-    /// Whether it can hold another pending callback. If not, it releases the tickets of some that are
-    /// settled, so that it soon can.
-    pub(super) fn has_space(&mut self) -> bool {
-        if self.tickets.len() >= MAX_PENDING {
-            self.settle();
-        }
-        self.tickets.len() < MAX_PENDING
     }
 
     /// Adds a callback that is accepted `now`, and removes some that are no longer needed. Returns

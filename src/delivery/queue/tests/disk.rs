@@ -332,6 +332,16 @@ fn acknowledge_all(dead: &Queue) {
 }
 
 #[test]
+fn records_on_disk_take_no_share_of_the_records_in_memory() {
+    let (queue, _) = queues_for(2, Some(LATER));
+    enqueue(&queue, 2);
+    assert_eq!(numbers(&queue), [0, 1]);
+    spool(&queue, &[0]);
+    enqueue(&queue, 1);
+    assert_eq!(queue.enqueue(record(0)).map(|_| ()), Err(Full));
+}
+
+#[test]
 fn a_dead_letter_that_finds_no_space_is_made_once_there_is_space() {
     let (queue, dead) = queues_on(Some(LATER));
     queue.enqueue(record(800_000)).expect("there is space");

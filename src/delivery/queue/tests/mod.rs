@@ -44,9 +44,14 @@ fn record_of(group: &str, note: usize) -> Record {
 }
 
 fn queues_on(disk: Option<Disk>) -> (Arc<Queue>, Arc<Queue>) {
+    queues_for(MAX_VOLATILE_RECORDS, disk)
+}
+
+fn queues_for(max_records: usize, disk: Option<Disk>) -> (Arc<Queue>, Arc<Queue>) {
     let metrics = Arc::new(Metrics::new());
     let queue = |dead_letters| {
         let queue = Queue::new(
+            max_records,
             Arc::new(Sequence::from(0)),
             Arc::clone(&metrics),
             Arc::new(BrokerStatus::new(None)),
@@ -152,6 +157,22 @@ fn a_full_queue_refuses_before_it_numbers_and_has_space_again_after_acknowledgem
         .enqueue(record(500_000))
         .expect("there is space again");
     assert_eq!(queue.enqueue(record(500_000)).map(|_| ()), Err(Full));
+}
+
+#[test]
+fn a_queue_takes_its_share_of_records_whatever_another_queue_holds() {
+    let (queue, dead) = queues_for(4, None);
+    enqueue(&queue, 4);
+    assert_eq!(queue.enqueue(record(0)).map(|_| ()), Err(Full));
+    assert!(dead.has_space());
+    enqueue(&dead, 2);
+    assert!(!dead.has_space(), "half of it is for callbacks");
+    enqueue(&dead, 2);
+    assert_eq!(dead.enqueue(record(0)).map(|_| ()), Err(Full));
+    let first = numbers(&queue)[0];
+    report(&queue, SHARD, first, Report::Acked);
+    enqueue(&queue, 1);
+    assert_eq!(queue.enqueue(record(0)).map(|_| ()), Err(Full));
 }
 
 #[test]

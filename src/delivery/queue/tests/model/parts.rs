@@ -69,6 +69,7 @@ pub(super) fn queues(disk: &BTreeMap<u64, Record>, without_keys: bool) -> [Arc<Q
             }
         }
         let queue = Queue::new(
+            MAX_VOLATILE_RECORDS,
             Arc::clone(&sequence),
             Arc::clone(&metrics),
             Arc::new(BrokerStatus::new(None)),
