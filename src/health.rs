@@ -48,8 +48,8 @@ pub enum Unready {
 }
 
 impl Health {
-    /// Starting, so not ready. Once delivery runs, the service is not ready while an event has
-    /// waited longer than this.
+    /// Starting, so not ready. Once delivery runs, the service is not ready while events of every
+    /// topic have waited longer than this.
     pub fn new(metrics: Arc<Metrics>, answer_deadline: Duration) -> Self {
         Self {
             metrics,
@@ -92,7 +92,7 @@ impl Health {
         drop(self.delivery.set(delivery));
     }
 
-    /// A topic of events exists.
+    /// A topic of events exists, or there are none.
     pub fn mark_topic_found(&self) {
         self.topic_found.store(true, Ordering::Relaxed);
     }
@@ -109,18 +109,6 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
         "" => String::new(),
         reason => format!(" ({reason})"),
     };
-    if state.oldest_age >= answer_deadline {
-        const LATE: &str = "an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE";
-        let reason = match (&state.cause, state.kafka_is_up) {
-            (Some(cause), true) => in_brackets(cause),
-            (None, true) => String::new(),
-            (_, false) => format!(
-                " (Kafka cannot be reached{})",
-                in_brackets(&state.kafka_errors)
-            ),
-        };
-        return Readiness::NotReady(Unready::Failing(format!("{LATE}{reason}").into()));
-    }
     let kafka = match (state.kafka_is_up, topic_found) {
         (true, true) => Ok(()),
         (true, false) => Err("the topic of events has not been found".to_owned()),
@@ -133,6 +121,36 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
         true => "the spool is full (ZIM2KAFKA_SPOOL_MAX_BYTES)",
         false => "the spool takes no records",
     };
+    let late = (state.oldest_ages.iter()).filter(|(_, age)| *age >= answer_deadline);
+    let late: Vec<&str> = late.map(|(topic, _)| topic.as_str()).collect();
+    if !late.is_empty() {
+        const LATE: &str = "waited longer than ZIM2KAFKA_ANSWER_DEADLINE";
+        let reason = match (&state.cause, state.kafka_is_up) {
+            (Some(cause), true) => in_brackets(cause),
+            (None, true) => String::new(),
+            (_, false) => format!(
+                " (Kafka cannot be reached{})",
+                in_brackets(&state.kafka_errors)
+            ),
+        };
+        // A topic that is missing or forbidden must not turn the events of the others away. One
+        // without events that wait may work, even if it has had none for long: if the service were
+        // not ready then, the balancer would send it none, and it would stay so.
+        let others_may_work = late.len() < state.oldest_ages.len() && kafka.is_ok();
+        if !others_may_work {
+            let reason = format!("an event has {LATE}{reason}");
+            return Readiness::NotReady(Unready::Failing(reason.into()));
+        }
+        let topics = late.join(", ");
+        let spool = match state.spool_works {
+            Some(false) => format!("; {spool}"),
+            Some(true) | None => String::new(),
+        };
+        let reason = format!(
+            "events of {topics} have {LATE}{reason}; those of other topics have not{spool}"
+        );
+        return Readiness::Degraded(reason.into());
+    }
     match (state.spool_works, kafka, &state.cause) {
         (Some(true), Ok(()), Some(cause)) => {
             Readiness::Degraded(format!("{cause}; events go to the spool").into())
@@ -207,7 +225,7 @@ mod tests {
                     false => "connect: a:1: refused".to_owned(),
                 },
                 cause: cause.map(str::to_owned),
-                oldest_age: Duration::from_secs(waited),
+                oldest_ages: vec![("t".to_owned(), Duration::from_secs(waited))],
             };
             judge(&state, topic_found, deadline).to_string()
         };
@@ -218,7 +236,7 @@ mod tests {
             kafka_is_up: true,
             kafka_errors: String::new(),
             cause: None,
-            oldest_age: Duration::ZERO,
+            oldest_ages: vec![("t".to_owned(), Duration::ZERO)],
         };
         for (text, expected) in [
             (
@@ -268,6 +286,61 @@ mod tests {
                 text(None, false, true, 2, None),
                 "not ready: an event has waited longer than ZIM2KAFKA_ANSWER_DEADLINE (Kafka cannot be reached (connect: a:1: refused))",
             ),
+        ] {
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn a_topic_that_takes_no_events_makes_the_service_unready_only_if_no_other_may_work() {
+        let text = |ages: &[u64], spool_works, kafka_is_up, topic_found, cause: Option<&str>| {
+            let ages = ["a", "b", "c"].into_iter().zip(ages);
+            let ages = ages.map(|(topic, age)| (topic.to_owned(), Duration::from_secs(*age)));
+            let state = DeliveryState {
+                spool_works,
+                spool_is_full: spool_works == Some(false),
+                kafka_is_up,
+                kafka_errors: String::new(),
+                cause: cause.map(str::to_owned),
+                oldest_ages: ages.collect(),
+            };
+            judge(&state, topic_found, Duration::from_secs(2)).to_string()
+        };
+        let late = "waited longer than ZIM2KAFKA_ANSWER_DEADLINE";
+        let missing = Some("the topic a has not been found");
+        let not_ready = format!("not ready: an event has {late}");
+        for (text, expected) in [
+            (text(&[1, 1, 0], None, true, true, None), "ready".to_owned()),
+            (
+                text(&[2, 0, 0], None, true, true, missing),
+                format!(
+                    "degraded: events of a have {late} (the topic a has not been found); those of other topics have not"
+                ),
+            ),
+            // Before the cause is known.
+            (
+                text(&[2, 1, 9], None, true, true, None),
+                format!("degraded: events of a, c have {late}; those of other topics have not"),
+            ),
+            (
+                text(&[9, 0], Some(false), true, true, missing),
+                format!(
+                    "degraded: events of a have {late} (the topic a has not been found); those of other topics have not; the spool is full (ZIM2KAFKA_SPOOL_MAX_BYTES)"
+                ),
+            ),
+            (text(&[2, 2, 9], None, true, true, None), not_ready.clone()),
+            (
+                text(&[9, 9], Some(false), true, true, missing),
+                format!("{not_ready} (the topic a has not been found)"),
+            ),
+            (text(&[9], None, true, true, None), not_ready.clone()),
+            // Then the others do not work either.
+            (
+                text(&[9, 0], Some(true), false, true, None),
+                format!("{not_ready} (Kafka cannot be reached)"),
+            ),
+            (text(&[9, 0], None, true, false, None), not_ready.clone()),
+            (text(&[], None, true, true, None), "ready".to_owned()),
         ] {
             assert_eq!(text, expected);
         }

@@ -87,8 +87,8 @@ pub struct DeliveryState {
     pub kafka_errors: String,
     /// Why events have waited for long although a broker is connected, if they have.
     pub cause: Option<String>,
-    /// How long the oldest event that is not durable has waited.
-    pub oldest_age: Duration,
+    /// Each topic of events, with how long the oldest of its events that is not durable has waited.
+    pub oldest_ages: Vec<(String, Duration)>,
 }
 
 /// Why delivery cannot start.
@@ -280,14 +280,15 @@ impl Delivery {
     /// Facts that decide whether an event that arrives now will probably become durable. Dead letters do
     /// not count, since their problems must not turn events away.
     pub fn state(&self) -> DeliveryState {
-        let ages = (self.lanes.events().iter()).map(|lane| lane.queue.oldest_age());
+        let lanes = self.lanes.events().iter();
+        let ages = lanes.map(|lane| (lane.topic.clone(), lane.queue.oldest_age()));
         DeliveryState {
             spool_works: self.spool_after.map(|_| self.spool_status.is_working()),
             spool_is_full: self.spool_status.is_full(),
             kafka_is_up: self.status.is_up(),
             kafka_errors: self.status.errors(),
             cause: self.cause(),
-            oldest_age: ages.max().unwrap_or_default(),
+            oldest_ages: ages.collect(),
         }
     }
 

@@ -369,3 +369,70 @@ fn a_missing_or_forbidden_topic_of_one_family_does_not_affect_the_others() {
         thread::sleep(Duration::from_millis(50));
     }
 }
+
+#[test]
+fn without_a_spool_a_missing_topic_degrades_the_service_and_the_others_work() {
+    let Some(kafka) = kafka() else { return };
+    let topics = ["good", "missing", "dead"].map(|purpose| kafka.unique_topic(purpose));
+    let [good, missing, dead] = topics.each_ref().map(String::as_str);
+    kafka.create_topic(good, 3, &[]);
+    kafka.create_topic(dead, 1, &[]);
+    let list = format!("group_join={good},group={good},room={missing}");
+    let variables = [
+        ("ZIM2KAFKA_KAFKA_BROKERS", kafka.brokers()),
+        ("ZIM2KAFKA_TOPICS", &list),
+        ("ZIM2KAFKA_DEAD_LETTER_TOPIC", dead),
+        ("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off"),
+    ];
+    let service = Service::start(&[], &variables);
+    service.ready();
+    let answer = service.post(callback(kind("room_enter"), &json!({})));
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let degraded = format!(
+        "degraded: events of {missing} have waited longer than ZIM2KAFKA_ANSWER_DEADLINE (the topic {missing} "
+    );
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // A busy machine may be late with them too.
+        let answer = service.post(callback(kind("group_exit"), &json!({})));
+        let is_published = answer.contains("published");
+        let readiness = service.admin("/readyz");
+        if is_published && readiness.contains(&degraded) {
+            assert!(readiness.starts_with("HTTP/1.1 200 "), "{readiness}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{readiness}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    kafka.read_until(good, 1, PATIENCE);
+    kafka.create_topic(missing, 3, &[]);
+    let records = kafka.read_until(missing, 1, PATIENCE);
+    assert_eq!(
+        events(&records),
+        BTreeMap::from([("room_enter".to_owned(), 1)])
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while !service.admin("/readyz").ends_with("\r\n\r\nready\n") {
+        assert!(Instant::now() < deadline, "{}", service.process.stderr());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_service_without_topics_of_events_becomes_ready() {
+    let Some(kafka) = kafka() else { return };
+    let dead = kafka.unique_topic("dead");
+    kafka.create_topic(&dead, 1, &[]);
+    let variables = [
+        ("ZIM2KAFKA_KAFKA_BROKERS", kafka.brokers()),
+        ("ZIM2KAFKA_TOPICS", "group_join=discard"),
+        ("ZIM2KAFKA_DEAD_LETTER_TOPIC", &dead),
+        ("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off"),
+    ];
+    let service = Service::start(&[], &variables);
+    service.ready();
+    assert_eq!(post(&service, kind("group_join"), &json!({})), "discarded");
+    // It may be answered before Kafka has acknowledged it, if the machine is busy.
+    service.post(callback(kind("group_exit"), &json!({})));
+    kafka.read_until(&dead, 1, PATIENCE);
+}

@@ -64,7 +64,7 @@ pub struct TopicUse {
 pub struct Inspection {
     /// All findings, in the order of [`Routes::topics`]; at the end that about all of them.
     pub findings: Vec<Finding>,
-    /// Whether a topic of events exists.
+    /// Whether a topic of events exists, or there are none.
     pub topic_found: bool,
     /// How long Kafka remembers a producer after its last record.
     pub producer_expiration: Duration,
@@ -109,7 +109,8 @@ impl Topics {
         let producer_expiration = producer_expiration.unwrap_or(DEFAULT_PRODUCER_EXPIRATION);
         let has_spool = usage.spool.is_some();
         findings.extend(judge_producer_expiration(producer_expiration, has_spool));
-        let (mut topic_found, mut partition_counts) = (false, Vec::new());
+        let mut topic_found = self.routes.event_topics().is_empty();
+        let mut partition_counts = Vec::new();
         for (place, name) in self.routes.topics().enumerate() {
             let is_of_events = place < self.routes.event_topics().len();
             let mut found = self.describe(name).await?;
