@@ -118,7 +118,7 @@ fn no_topic(events: &[(String, usize)]) -> String {
     if !known.is_empty() {
         let entries: Vec<_> = known.iter().map(|event| format!("{event}=TOPIC")).collect();
         steps.push(format!(
-            "set ZIM2KAFKA_TOPICS={}, beside its other entries, with the topics that they had",
+            "set {} in ZIM2KAFKA_TOPICS, with the topics that they had, in place of entries with the same names and beside all others",
             entries.join(",")
         ));
     }

@@ -184,22 +184,22 @@ async fn the_start_fails_and_keeps_events_in_the_spool_that_have_no_topic() {
     drop(delivery);
 
     let of_good = "start the version that stored good, which this one does not know";
-    let beside = "beside its other entries, with the topics that they had";
+    let beside = "in ZIM2KAFKA_TOPICS, with the topics that they had, in place of entries with the same names and beside all others";
     for (topics, rows, step) in [
         (
             "",
             r#"(2 of "good", 3 of "group_exit", 1 of "send_msg")"#,
-            format!("set ZIM2KAFKA_TOPICS=group_exit=TOPIC,send_msg=TOPIC, {beside}; {of_good}"),
+            format!("set group_exit=TOPIC,send_msg=TOPIC {beside}; {of_good}"),
         ),
         (
             "all,group_exit=discard",
             r#"(2 of "good", 3 of "group_exit")"#,
-            format!("set ZIM2KAFKA_TOPICS=group_exit=TOPIC, {beside}; {of_good}"),
+            format!("set group_exit=TOPIC {beside}; {of_good}"),
         ),
         (
             "all,message=dead-letter",
             r#"(2 of "good", 1 of "send_msg")"#,
-            format!("set ZIM2KAFKA_TOPICS=send_msg=TOPIC, {beside}; {of_good}"),
+            format!("set send_msg=TOPIC {beside}; {of_good}"),
         ),
         ("all", r#"(2 of "good")"#, of_good.to_owned()),
     ] {
