@@ -81,6 +81,11 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// Whether the value is null.
+    pub fn is_null(&self) -> bool {
+        self.value.get() == "null"
+    }
+
     /// The value, if it is a string of Unicode text; borrowed if it contains no escape.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         string(self.value)

@@ -133,21 +133,21 @@ impl<'a> Fields<'a> {
             .any(|(spec, value)| has_server_id(spec, value))
     }
 
-    /// The names of what the callback carried and is left out.
+    /// The names of what the callback had, not as null, and is left out.
     pub(super) fn omitted(&self, omit: &Omit) -> BTreeSet<String> {
         let mut omitted = BTreeSet::new();
         if *omit == Omit::NOTHING {
             return omitted;
         }
         for ((spec, value), field) in self.iter().zip(&self.received) {
-            let is_carried = field.is_some_and(|field| field.value.get() != "null");
+            let is_carried = field.is_some_and(|field| !field.is_null());
             if is_carried && omit.leaves_out(spec) {
                 omitted.insert(spec.name.to_owned());
             } else if let Value::Items(items) = value {
                 for item in items {
-                    let left_out = (item.members.iter().zip(&item.values))
-                        .filter(|(member, value)| !value.is_null() && omit.leaves_out(member))
-                        .map(|(member, _)| member.name);
+                    let left_out = (item.members.iter())
+                        .filter(|member| member.is_carried && omit.leaves_out(member.spec))
+                        .map(|member| member.spec.name);
                     let extra = !item.extra.is_empty() && omit.leaves_out_extra();
                     let names = left_out.chain(extra.then_some("extra"));
                     omitted.extend(names.map(|name| format!("{}.{name}", spec.name)));
@@ -163,9 +163,8 @@ impl<'a> Fields<'a> {
 
 fn has_server_id(spec: &FieldSpec, value: &Value<'_>) -> bool {
     match value {
-        Value::Items(items) => items.iter().any(|item| {
-            (item.members.iter().zip(&item.values)).any(|(spec, value)| has_server_id(spec, value))
-        }),
+        Value::Items(items) => (items.iter().flat_map(|item| &item.members))
+            .any(|member| has_server_id(member.spec, &member.value)),
         value => matches!(spec.of, Type::ServerId) && !value.is_null(),
     }
 }

@@ -42,7 +42,7 @@ pub struct Kind {
     /// that only this event has.
     pub slips: &'static [(&'static str, [&'static str; 2])],
     /// Detects the event with the same name of another ZEGOCLOUD product: it has any field of the
-    /// list, and does not have the other field.
+    /// list, and the other field, an ID, is missing, null or empty.
     pub of_other_product: Option<(&'static [&'static str], &'static str)>,
     /// Its family, which determines its key and, by default, its topic.
     pub family: Family,
@@ -259,7 +259,7 @@ fn conversation<'v>(fields: &'v Fields<'_>) -> Option<Cow<'v, str>> {
     let receiver = match (conv_id, fields.get("user_list")) {
         (Some(receiver), _) => Some(receiver),
         (None, Value::Items(receivers)) => match receivers.as_slice() {
-            [receiver] => receiver.values.first().and_then(Value::text),
+            [receiver] => (receiver.members.first()).and_then(|user| user.value.text()),
             _ => None,
         },
         (None, _) => None,

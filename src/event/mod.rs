@@ -66,14 +66,19 @@ pub fn kind_of(callback: &VerifiedCallback<'_>) -> Result<&'static Kind, Unpubli
             detail: "there is no field \"event\" that is a string".into(),
         });
     };
-    let has = |wanted: &str| callback.fields().iter().any(|field| field.name == wanted);
+    let find = |wanted: &str| callback.fields().iter().find(|field| field.name == wanted);
+    let has = |wanted: &str| find(wanted).is_some();
+    // An empty ID is null too.
+    let is_null = |field: &Field<'_>| field.is_null() || field.value.get() == r#""""#;
+    let has_value = |wanted: &str| find(wanted).is_some_and(|field| !is_null(field));
     let is_slip = |kind: &&&Kind| {
         let mut slips = kind.slips.iter();
         slips.any(|(slip, fields)| *slip == name && fields.iter().all(|field| has(field)))
     };
     let is_named = |kind: &&&Kind| {
-        let is_of_other_product = (kind.of_other_product)
-            .is_some_and(|(theirs, ours)| theirs.iter().any(|field| has(field)) && !has(ours));
+        let is_of_other_product = (kind.of_other_product).is_some_and(|(theirs, ours)| {
+            theirs.iter().any(|field| has(field)) && !has_value(ours)
+        });
         (kind.name == name || kind.aliases.contains(&name.as_ref())) && !is_of_other_product
     };
     (EVENTS

@@ -34,10 +34,18 @@ pub(super) enum Value<'a> {
 /// An element of [`Type::Items`].
 #[derive(Debug, Clone)]
 pub(super) struct Item<'a> {
-    pub(super) members: &'static [FieldSpec],
-    /// In the order of `members`.
-    pub(super) values: Vec<Value<'a>>,
+    /// All that the table has.
+    pub(super) members: Vec<Member<'a>>,
     pub(super) extra: Extra<'a>,
+}
+
+/// A member of an [`Item`].
+#[derive(Debug, Clone)]
+pub(super) struct Member<'a> {
+    pub(super) spec: &'static FieldSpec,
+    pub(super) value: Value<'a>,
+    /// Whether the callback had it, and not as null.
+    pub(super) is_carried: bool,
 }
 
 /// What is wrong with a field, for the detail of a dead letter.
@@ -52,7 +60,7 @@ impl<'a> Value<'a> {
     pub(super) fn read(spec: &FieldSpec, field: Option<&Field<'a>>) -> Result<Self, Expected> {
         let value = match field {
             None => missing(spec),
-            Some(field) if field.value.get() == "null" => Ok(Self::Null),
+            Some(field) if field.is_null() => Ok(Self::Null),
             Some(field) => Self::of(spec, field),
         };
         match value {
@@ -288,20 +296,28 @@ impl<'a> Item<'a> {
                 None => extra.push(field),
             }
         }
-        let values = (members.iter().zip(&known)).map(|(spec, field)| {
-            Value::read(spec, field.as_ref()).map_err(|problem| format!("{} {problem}", spec.name))
+        let members = (members.iter().zip(&known)).map(|(spec, field)| {
+            let value = Value::read(spec, field.as_ref());
+            Ok(Member {
+                spec,
+                value: value.map_err(|problem| format!("{} {problem}", spec.name))?,
+                is_carried: field.as_ref().is_some_and(|field| !field.is_null()),
+            })
         });
         Ok(Self {
-            members,
-            values: values.collect::<Result<_, _>>()?,
+            members: members.collect::<Result<_, String>>()?,
             extra: Extra::of(extra.iter().collect()),
         })
     }
 
     fn into_owned(self) -> Item<'static> {
+        let members = self.members.into_iter().map(|member| Member {
+            spec: member.spec,
+            value: member.value.into_owned(),
+            is_carried: member.is_carried,
+        });
         Item {
-            members: self.members,
-            values: self.values.into_iter().map(Value::into_owned).collect(),
+            members: members.collect(),
             extra: self.extra.into_owned(),
         }
     }
@@ -350,7 +366,7 @@ impl Serialize for PublishedItem<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { item, omit } = self;
         let mut map = serializer.serialize_map(None)?;
-        for (spec, value) in item.members.iter().zip(&item.values) {
+        for Member { spec, value, .. } in &item.members {
             if !omit.leaves_out(spec) {
                 map.serialize_entry(spec.name, &Published { value, omit })?;
             }
@@ -396,9 +412,8 @@ impl Serialize for InId<'_, '_> {
 impl<'a> Item<'a> {
     /// The values of its members that are IDs.
     pub(super) fn ids(&self) -> impl Iterator<Item = &Value<'a>> {
-        let ids = |spec: &FieldSpec| matches!(spec.of, Type::Id(_) | Type::ServerId);
-        (self.members.iter().zip(&self.values))
-            .filter(move |(spec, _)| ids(spec))
-            .map(|(_, value)| value)
+        (self.members.iter())
+            .filter(|member| matches!(member.spec.of, Type::Id(_) | Type::ServerId))
+            .map(|member| &member.value)
     }
 }

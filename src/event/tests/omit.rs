@@ -40,6 +40,11 @@ fn omit_field(name: &'static str) -> Omit {
     }
 }
 
+fn kind(name: &str) -> &'static Kind {
+    let kind = EVENTS.into_iter().find(|kind| kind.name == name);
+    kind.expect("an event")
+}
+
 /// Each example of each event, with a field that no page describes.
 fn each_example(mut judge: impl FnMut(&Kind, &str, &Value)) {
     let unknown = json!({"z_new": "text"});
@@ -148,11 +153,8 @@ fn extra_and_members_are_left_out_of_items_too() {
         "conv_id": "",
         "user_list": [{"UserID": "u2", "MsgId": "7", "msg_seq": 3, "Greeting": "hi"}],
     });
-    let of = |omit: &Omit| {
-        let kind = EVENTS.iter().find(|kind| kind.name == "send_msg");
-        let kind = kind.expect("an event");
-        record_of(kind, kind.examples[0], &fields, omit)
-    };
+    let kind = kind("send_msg");
+    let of = |omit: &Omit| record_of(kind, kind.examples[0], &fields, omit);
     let (whole, value) = of(&Omit::default());
     let receiver = &value["user_list"][0];
     assert_eq!(receiver["msg_seq"].to_string().trim_matches('"'), "3");
@@ -175,4 +177,147 @@ fn extra_and_members_are_left_out_of_items_too() {
     let (less, value) = of(&omit_field("msg_seq"));
     assert_eq!(value["user_list"][0].get("msg_seq"), None, "{value}");
     assert_eq!(less.event_id, whole.event_id);
+}
+
+/// The record's `omitted`.
+fn omitted(event: &str, fields: &Value, omit: &Omit) -> Value {
+    let kind = kind(event);
+    let (_, value) = record_of(kind, kind.examples[0], fields, omit);
+    value["omitted"].clone()
+}
+
+fn omit_fields(names: &[&'static str]) -> Omit {
+    Omit {
+        fields: names.iter().copied().collect(),
+        ..Omit::default()
+    }
+}
+
+#[test]
+fn omitted_names_what_items_had_once() {
+    let of_list = |list: Value, omit: &Omit| {
+        let fields = json!({"conv_type": 0, "conv_id": "", "msg_seq": null, "user_list": list});
+        omitted("send_msg", &fields, omit)
+    };
+    let (extra, msg_seq) = (
+        Omit {
+            extra: true,
+            ..Omit::default()
+        },
+        omit_field("msg_seq"),
+    );
+    let user = |more: &[(&str, Value)]| {
+        let mut user = json!({"UserID": "u2", "MsgId": "7"});
+        let members = user.as_object_mut().expect("an object");
+        members.extend(
+            more.iter()
+                .map(|(name, sent)| ((*name).to_owned(), sent.clone())),
+        );
+        user
+    };
+    let seq = |sent: Value| user(&[("MsgSeq", sent)]);
+    for (list, expected) in [
+        (
+            json!([user(&[("Greeting", json!("hi"))])]),
+            json!(["user_list.extra"]),
+        ),
+        (
+            json!([
+                user(&[]),
+                user(&[("a", json!(1))]),
+                user(&[("b", json!(2))])
+            ]),
+            json!(["user_list.extra"]),
+        ),
+        (json!([user(&[])]), Value::Null),
+        (json!([]), Value::Null),
+        (Value::Null, Value::Null),
+    ] {
+        assert_eq!(of_list(list.clone(), &extra), expected, "{list}");
+    }
+    for (list, expected) in [
+        (json!([seq(json!(3))]), json!(["user_list.msg_seq"])),
+        (
+            json!([user(&[]), seq(json!("3")), seq(json!(0))]),
+            json!(["user_list.msg_seq"]),
+        ),
+        // It had a value, although that is published as null.
+        (json!([seq(json!(""))]), json!(["user_list.msg_seq"])),
+        (json!([seq(Value::Null)]), Value::Null),
+        (json!([user(&[])]), Value::Null),
+    ] {
+        assert_eq!(of_list(list.clone(), &msg_seq), expected, "{list}");
+    }
+    for (attribute, expected) in [
+        (
+            json!({"Key": "mode", "value": "live", "autoDelete": 0}),
+            vec!["auto_delete", "key", "value"],
+        ),
+        (
+            json!({"key": "", "value": null, "auto_delete": ""}),
+            vec!["auto_delete", "key"],
+        ),
+        // The default of a member that is missing is not what the callback had.
+        (json!({"value": ""}), vec!["value"]),
+        (json!({}), vec![]),
+    ] {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|name| format!("attributes.{name}"))
+            .collect();
+        let expected = match expected.is_empty() {
+            true => Value::Null,
+            false => json!(expected),
+        };
+        let fields = json!({"attributes": [attribute]});
+        let omit = omit_fields(&["key", "value", "auto_delete"]);
+        assert_eq!(omitted("room_create", &fields, &omit), expected, "{fields}");
+    }
+    // A list that is left out is named as a whole.
+    let omit = omit_fields(&["attributes", "key"]);
+    let fields = json!({"attributes": [{"key": "mode"}]});
+    assert_eq!(
+        omitted("room_create", &fields, &omit),
+        json!(["attributes"])
+    );
+}
+
+#[test]
+fn omitted_names_fields_in_order_if_the_callback_had_them() {
+    let omit = Omit {
+        content: true,
+        ..omit_fields(&["source", "msg_seq"])
+    };
+    let fields = |sent: &Value| {
+        let mut fields = json!({
+            "source": null, "msg_seq": null, "msg_body": null, "payload": null,
+        });
+        let members = fields.as_object_mut().expect("an object");
+        members.extend(sent.as_object().expect("an object").clone());
+        fields
+    };
+    for (sent, expected) in [
+        (json!({}), Value::Null),
+        (json!({"source": 1}), json!(["source"])),
+        (
+            json!({"source": "", "payload": "", "msg_seq": "", "msg_body": "hi", "z": 1}),
+            json!(["extra", "msg_body", "msg_seq", "payload", "source"]),
+        ),
+    ] {
+        assert_eq!(
+            omitted("send_msg", &fields(&sent), &omit),
+            expected,
+            "{sent}"
+        );
+    }
+    // The default of a field that is missing is not what the callback had.
+    let (_, whole) = record_of(
+        kind("send_msg"),
+        kind("send_msg").examples[0],
+        &json!({}),
+        &Omit::default(),
+    );
+    assert_eq!(whole["source"], 0);
+    let missing = omitted("send_msg", &json!({}), &omit_field("source"));
+    assert_eq!(missing, Value::Null);
 }

@@ -98,6 +98,8 @@ fn a_group_destroy_with_the_fields_of_an_exit_is_an_exit() {
         assert_eq!(made.extra(field), sent);
     }
     // The presence of the fields decides, not their values.
+    let detail = invalid("group_destroy", &with(exit, "exit_type", Some("null")));
+    assert!(detail.starts_with("exit_type"), "{detail}");
     let detail = invalid("group_destroy", &with(exit, "exit_type", Some(r#""x""#)));
     assert!(detail.starts_with("exit_type"), "{detail}");
     let detail = invalid("group_destroy", &with(exit, "exit_user_ids", Some("[]")));
@@ -141,6 +143,11 @@ fn a_room_create_of_rtc_is_not_one_of_zim() {
         for sent in [sent, "null", r#""""#] {
             let detail = unsupported("room_create", &format!("{room},{field:?}:{sent}"));
             assert!(detail.contains("room_create"), "{detail}");
+            for no_one in ["null", r#""""#] {
+                let members = format!(r#"{room},"operator_account":{no_one},{field:?}:{sent}"#);
+                let detail = unsupported("room_create", &members);
+                assert!(detail.contains("room_create"), "{detail}");
+            }
         }
         let ours = format!(r#"{room},"operator_account":"u_bao",{field:?}:{sent}"#);
         let made = valid("room_create", &ours);
@@ -157,8 +164,14 @@ fn a_room_create_of_rtc_is_not_one_of_zim() {
     unsupported("room_create", &format!("{room},{members}"));
     unsupported("room_create", &members);
     // Nothing of theirs, and no operator.
-    let made = valid("room_create", room);
-    assert_eq!(made.get("operator_account"), "null");
+    for no_one in [
+        "",
+        r#","operator_account":null"#,
+        r#","operator_account":"""#,
+    ] {
+        let made = valid("room_create", &format!("{room}{no_one}"));
+        assert_eq!(made.get("operator_account"), "null");
+    }
     // Names are compared exactly.
     let made = valid("room_create", &format!(r#"{room},"Id_Name":"a""#));
     assert_eq!(made.extra("Id_Name"), r#""a""#);
