@@ -113,9 +113,9 @@ impl Chosen<'_> {
         let named = list.get(Name::Event(GROUP_JOIN))?;
         let is_other = *named != Choice::Topic(self.topic.to_owned());
         (self.topic_is_given && is_other).then(|| {
+            let topic = self.topic;
             format!(
-                "{TOPIC} is {}, but {TOPICS} has {GROUP_JOIN}={named}, which takes precedence; unset {TOPIC}"
-                , self.topic
+                "{TOPIC} is {topic}, but {TOPICS} has {GROUP_JOIN}={named}, which takes precedence; unset {TOPIC}"
             )
         })
     }
