@@ -13,7 +13,7 @@ use super::send::sample::{Signer, curl, now, quoted};
 use super::serve::{EMBEDDED, address, connections, embed, listen};
 use super::subscriber::{Records, pretty, subscribe};
 use super::{Failure, Stop, output, read_settings};
-use crate::callback::Secrets;
+use crate::callback::{Secrets, TimestampUnit};
 use crate::config::{CALLBACK_SECRETS, Faults, KafkaArgs, ServeArgs};
 use crate::event::{BEFORE_SEND_MESSAGE, GROUP_JOIN};
 use crate::kafka::StartFrom;
@@ -48,6 +48,12 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let Args { mut serve, count } = args;
     serve.kafka.topics.get_or_insert_with(|| TOPICS.to_owned());
+    if serve.callback.timestamp_unit != TimestampUnit::Auto {
+        tracing::warn!(
+            "ZIM2KAFKA_TIMESTAMP_UNIT is ignored: the demo signs each event in the unit of its family"
+        );
+        serve.callback.timestamp_unit = TimestampUnit::Auto;
+    }
     let arguments = serve.clone();
     let read = move || {
         let kafka = faults.take(arguments.kafka.settings_with(EMBEDDED, None));

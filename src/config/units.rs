@@ -5,7 +5,7 @@ use strum::VariantArray;
 use super::topics::TOPICS;
 use super::{ConfigError, ServeArgs, contradiction};
 use crate::callback::TimestampUnit;
-use crate::event::{Family, Routes};
+use crate::event::{EVENTS, Family, GROUP_JOIN, Routes};
 
 const UNIT: &str = "ZIM2KAFKA_TIMESTAMP_UNIT";
 
@@ -16,6 +16,17 @@ pub fn unit_of(family: Family) -> Option<TimestampUnit> {
         Family::Group | Family::Room => Some(TimestampUnit::Milliseconds),
         Family::Message | Family::User => Some(TimestampUnit::Seconds),
         Family::Call => None,
+    }
+}
+
+/// The family's name if all its events have a topic, else the events that have one.
+fn names(family: Family, routes: &Routes) -> Vec<&'static str> {
+    let of_family = || EVENTS.iter().filter(|kind| kind.family == family);
+    let routed = of_family().filter(|kind| routes.topic_of(kind.name).is_some());
+    let routed: Vec<_> = routed.map(|kind| kind.name).collect();
+    match routed.len() == of_family().count() {
+        true => vec![family.into()],
+        false => routed,
     }
 }
 
@@ -30,21 +41,33 @@ impl ServeArgs {
             unit.is_some() && routes.has_family(**family)
         };
         let excluded = Family::VARIANTS.iter().filter(is_excluded);
-        let excluded: Vec<&str> = excluded.map(|family| (*family).into()).collect();
-        let is_possible = required == TimestampUnit::Auto || self.kafka.topics.is_none();
-        if is_possible || excluded.is_empty() {
-            return Ok(());
-        }
+        let excluded: Vec<&str> = excluded.flat_map(|family| names(*family, routes)).collect();
+        let list = match &self.kafka.topics {
+            Some(list) if required != TimestampUnit::Auto && !excluded.is_empty() => list,
+            _ => return Ok(()),
+        };
         let other = match required {
             TimestampUnit::Milliseconds => TimestampUnit::Seconds,
             _ => TimestampUnit::Milliseconds,
         };
+        // The operator may never have written it.
+        let is_join = |entry: &str| entry.trim_start().starts_with(GROUP_JOIN);
+        let default = match routes.topic_of(GROUP_JOIN) {
+            Some(topic) if excluded.contains(&GROUP_JOIN) && !list.split(',').any(is_join) => {
+                format!(" {TOPICS} does not name {GROUP_JOIN}, which therefore goes to {topic};")
+            }
+            _ => String::new(),
+        };
+        let with_join = excluded.contains(&<&str>::from(Family::Group));
+        let entries = excluded.iter().chain(with_join.then_some(&GROUP_JOIN));
+        let entries: Vec<_> = entries.map(|name| format!("{name}=dead-letter")).collect();
         Err(contradiction(
             UNIT,
             TOPICS,
             format!(
-                "is {required}, but events of these families have a topic and are signed in {other}, so they would be answered 401: {}; write auto, or let another service receive them at a URL of its own",
-                excluded.join(", ")
+                "is {required}, but these have a topic and are signed in {other}, so they would be answered 401: {};{default} write auto, or let another service receive them at a URL of its own and write {} (or discard) in {TOPICS}",
+                excluded.join(", "),
+                entries.join(",")
             ),
         ))
     }

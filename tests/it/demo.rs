@@ -61,9 +61,13 @@ fn the_demo_sends_events_where_the_settings_say() {
     let routes = [
         ("ZIM2KAFKA_TOPICS", "message=chat,room=discard,user=chat"),
         ("ZIM2KAFKA_TOPIC", "joins"),
+        // Its own events are signed in both units.
+        ("ZIM2KAFKA_TIMESTAMP_UNIT", "s"),
     ];
     let ended = run(&[&ON_FREE_PORTS[..], &["--count=5"]].concat(), &routes);
     assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ignored = "ZIM2KAFKA_TIMESTAMP_UNIT is ignored";
+    assert!(ended.stderr.contains(ignored), "{}", ended.stderr);
     for line in [
         "callback 1, group_create, answered 200 OK {\"status\":\"dead_lettered\"",
         "callback 2, room_create, answered 200 OK {\"status\":\"discarded\"",

@@ -398,18 +398,59 @@ fn a_unit_of_timestamps_that_excludes_a_family_with_a_topic_is_refused() {
         ("auto", "all", ""),
         ("ms", "all", "message, user"),
         ("s", "all", "group, room"),
-        ("ms", "bot_msg=b", "message"),
-        ("s", "room_exit=b,group_join=discard", "room"),
+        ("ms", "bot_msg=b", "bot_msg"),
+        ("s", "room_exit=b,group_join=discard", "room_exit"),
+        (
+            "s",
+            "all,group_exit=discard,room=discard",
+            "group_create, group_join, group_destroy",
+        ),
         ("ms", "group=g,group_join=g,room=r", ""),
         ("s", "message=m,user=u,group_join=dead-letter", ""),
         // Joins have a topic, whether it is named or not.
-        ("s", "message=m", "group"),
+        ("s", "message=m", "group_join"),
         // The pages do not specify the unit of calls.
         ("ms", "call=c", ""),
         ("s", "call=c,group_join=discard", ""),
     ] {
         let flags = ["--timestamp-unit", unit, "--topics", topics];
         assert_eq!(refused(&flags), expected, "{flags:?}");
+    }
+    // The message says why, and what it tells to write is valid.
+    for (topics, named, entries) in [
+        ("message=m", true, "group_join=dead-letter"),
+        ("message=m,group_join=j", false, "group_join=dead-letter"),
+        (
+            "all,room_exit=discard,group_exit=discard",
+            true,
+            "group_create=dead-letter,group_join=dead-letter,group_destroy=dead-letter,room_create=dead-letter,room_enter=dead-letter,room_destroy=dead-letter",
+        ),
+        (
+            "all",
+            false,
+            "group=dead-letter,room=dead-letter,group_join=dead-letter",
+        ),
+    ] {
+        let flags = ["--timestamp-unit=s", "--topics", topics];
+        let serve = read_well(&flags).serve;
+        let routes = serve.kafka.routes().expect("valid");
+        let error = serve.check_unit(&routes).expect_err("refused").problem;
+        let default = "ZIM2KAFKA_TOPICS does not name group_join, which therefore goes to ";
+        assert_eq!(error.contains(default), named, "{error}");
+        assert!(error.contains("; write auto, or ") || named, "{error}");
+        let (_, told) = error.split_once("and write ").expect("entries");
+        let (told, _) = told.split_once(" (or discard)").expect("the other word");
+        assert_eq!(told, entries, "{error}");
+        // In place of the entries of the same names.
+        let kept = topics
+            .split(',')
+            .filter(|entry| !entry.starts_with("group_join="));
+        let cured = kept.chain([told]).collect::<Vec<_>>().join(",");
+        assert_eq!(
+            refused(&["--timestamp-unit=s", "--topics", &cured]),
+            "",
+            "{cured}"
+        );
     }
     // As in versions that published only group_join.
     assert_eq!(refused(&["--timestamp-unit=s"]), "");
