@@ -73,23 +73,24 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     };
     let records = subscribe(&settings, &topics, start);
     tokio::select! {
-        printed = print(&args, records) => printed,
+        printed = print(&args, records, topics.len()) => printed,
         () = stop.first() => Ok(()),
     }
 }
 
-/// Prints the records until the requested number is reached.
-async fn print(args: &Args, mut records: Records) -> Result<(), Failure> {
+/// Prints the records until the requested number is reached, or no topic can be read any more.
+async fn print(args: &Args, mut records: Records, topics: usize) -> Result<(), Failure> {
+    let mut topics_left = topics;
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut batch = Vec::new();
     while left > 0 {
         let received = records.recv_many(&mut batch, MAX_BATCH);
         // On a timeout, nothing was received.
         let _ = tokio::time::timeout(CHECK_INTERVAL, received).await;
-        let (mut lines, mut failed) = (Vec::new(), None);
+        let (mut lines, mut failed) = (Vec::new(), Vec::new());
         for record in batch.drain(..) {
             match record {
-                Err(failure) => failed = failed.or(Some(failure)),
+                Err(failure) => failed.push(failure),
                 Ok(record) if left > 0 && args.is_wanted(&record) => {
                     lines.push(match args.pretty {
                         true => pretty(&record),
@@ -105,9 +106,16 @@ async fn print(args: &Args, mut records: Records) -> Result<(), Failure> {
         } else if output::is_stdout_closed() {
             return Err(Failure::StdoutClosed);
         }
-        match failed {
-            Some(failure) if left > 0 => return Err(failure),
-            _ => {}
+        for failure in failed {
+            topics_left = topics_left.saturating_sub(1);
+            if topics_left == 0 && left > 0 {
+                return Err(failure);
+            }
+            for message in failure.messages() {
+                tracing::warn!(
+                    "{message}; its records are not printed, those of the other topics are"
+                );
+            }
         }
     }
     Ok(())
@@ -165,7 +173,12 @@ fn on_one_line(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::commands::{Cli, Command};
+    use crate::kafka::Error;
 
     fn record(header: &str, value: &[u8]) -> Consumed {
         Consumed {
@@ -177,6 +190,39 @@ mod tests {
             headers: vec![(header.to_owned(), b"x".to_vec())],
             value: value.to_vec(),
         }
+    }
+
+    /// What `tail` of two topics ends with, when `count` records are wanted and these are received.
+    async fn ended(count: &str, received: Vec<Result<Consumed, Failure>>) -> Option<String> {
+        let line = ["zim2kafka", "tail", "--kafka-brokers=b:1", "--count", count];
+        let Command::Tail(args) = Cli::parse_from(line).command else {
+            panic!("it is tail");
+        };
+        let (send, records) = mpsc::channel(received.len());
+        for record in received {
+            send.send(record).await.expect("there is room");
+        }
+        let ended = print(&args, records, 2).await;
+        ended.err().map(|failure| failure.messages().concat())
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_cannot_be_read_ends_it_only_if_no_other_is_read() {
+        let forbidden = |topic: &str| {
+            Err(Failure::Topic {
+                topic: topic.to_owned(),
+                source: Error::Thread(std::io::Error::other("forbidden")),
+            })
+        };
+        let read = || Ok(record("ce_type", b"{}"));
+        let wanted = ended("2", vec![read(), forbidden("a"), read()]).await;
+        assert_eq!(wanted, None);
+        let wanted = ended("2", vec![read(), forbidden("a"), forbidden("b")]).await;
+        let wanted = wanted.expect("nothing is left to read");
+        assert!(wanted.contains("the topic b"), "{wanted}");
+        // All that was wanted is printed.
+        let wanted = ended("1", vec![read(), forbidden("a"), forbidden("b")]).await;
+        assert_eq!(wanted, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::support::app::callback;
-use crate::support::kafka::{Cluster, kafka, publish};
+use crate::support::kafka::{Cluster, Kafka, kafka, publish, shared_cluster};
 use crate::support::process::{Process, Service, zim2kafka};
 
 fn tail(brokers: &str, topic: &str, more: &[&str]) -> Process {
@@ -157,6 +157,49 @@ fn several_topics_are_read_and_a_missing_one_holds_up_no_other() {
         (topic.clone(), key.to_owned())
     });
     assert!(records.eq(expected), "{ended:?}");
+}
+
+#[test]
+fn a_forbidden_topic_is_warned_of_and_the_others_are_read() {
+    let Some(cluster) = shared_cluster() else {
+        return;
+    };
+    let kafka: &Kafka = cluster;
+    let [open, no_read, unseen] =
+        ["open", "no-read", "unseen"].map(|purpose| kafka.unique_topic(purpose));
+    for topic in [&open, &no_read, &unseen] {
+        kafka.create_topic(topic, 1, &[]);
+    }
+    let put = |key| publish(&kafka.client(), &open, key).expect("Kafka takes it");
+    put("a");
+    let forbidden = [(&no_read, "READ"), (&unseen, "DESCRIBE")];
+    for (topic, operation) in forbidden {
+        cluster.deny(topic, operation);
+    }
+    let sasl = cluster.sasl_ssl();
+    let properties = sasl.properties("SCRAM-SHA-512");
+    let properties = properties.map(|(key, value)| format!("{key}={value}"));
+    let start = |topics: &str, more: &[&str]| {
+        let always = ["tail", "--from-beginning", "--topics", topics];
+        let variables = [
+            ("ZIM2KAFKA_KAFKA_BROKERS", sasl.brokers.as_str()),
+            ("ZIM2KAFKA_KAFKA_PROPERTIES", &properties.join("\n")),
+        ];
+        Process::start(zim2kafka(&[&always[..], more].concat(), &variables))
+    };
+    let routes = format!("room={no_read},group_join={open},call={unseen}");
+    let mut tail = start(&routes, &["--count=2"]);
+    for (topic, _) in forbidden {
+        tail.logs(&format!("cannot read the topic {topic}"));
+    }
+    // After both warnings.
+    put("b");
+    let ended = tail.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(places(&ended.stdout), [(0, 0), (0, 1)]);
+    let ended = start(&format!("room={no_read},group_join={unseen}"), &[]).end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.stdout, "");
 }
 
 #[test]
