@@ -1,6 +1,8 @@
 //! What the README says that the code says too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use clap::CommandFactory;
 use strum::VariantArray;
@@ -125,16 +127,56 @@ fn the_sample_of_the_page_is_signed_as_it_says() {
     assert!(README.contains(&format!("\"signature\":\"{signature}\"")));
 }
 
+/// What GitHub makes of the headings of a page, for links to them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut is_code = false;
+    let mut anchors = BTreeSet::new();
+    for line in page.lines() {
+        is_code ^= line.starts_with("```");
+        let heading = line.trim_start_matches('#');
+        if is_code || heading == line || !heading.starts_with(' ') {
+            continue;
+        }
+        let chars = heading.trim().chars().filter_map(|char| match char {
+            ' ' => Some('-'),
+            '-' | '_' => Some(char),
+            _ => char.is_alphanumeric().then_some(char),
+        });
+        let anchor = chars.collect::<String>().to_lowercase();
+        assert!(
+            anchors.insert(anchor),
+            "{heading}: two headings have this text"
+        );
+    }
+    anchors
+}
+
 #[test]
-fn every_file_that_the_readme_points_at_is_there() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let targets = README
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
-    let files: Vec<_> = targets.filter(|target| !target.contains("://")).collect();
-    assert!(files.len() > 5, "{files:?}");
-    for file in files {
-        assert!(root.join(file).exists(), "{file}");
+fn every_link_of_the_readme_and_the_docs_leads_to_a_file_and_a_heading_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).expect("the folder");
+    let docs = docs.map(|file| file.expect("it can be read").path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    for page in docs.chain([root.join("README.md")]) {
+        let name = page.display();
+        let text = fs::read_to_string(&page).expect("text");
+        let targets = (text.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+        let targets: Vec<_> = targets.filter(|target| !target.contains("://")).collect();
+        assert!(!targets.is_empty(), "{name}");
+        for target in targets {
+            let (file, anchor) = match target.split_once('#') {
+                Some((file, anchor)) => (file, Some(anchor)),
+                None => (target, None),
+            };
+            let file = match file {
+                "" => page.clone(),
+                file => page.parent().expect("a folder").join(file),
+            };
+            assert!(file.exists(), "{name}: {target}");
+            if let Some(anchor) = anchor {
+                let anchors = anchors(&fs::read_to_string(&file).expect("text"));
+                assert!(anchors.contains(anchor), "{name}: {target}: {anchors:?}");
+            }
+        }
     }
 }
