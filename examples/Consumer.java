@@ -285,7 +285,8 @@ public class Consumer {
             // The store's own name: after a restart, this instance gets its partitions back at
             // once, and a second process with the same store ends the first.
             "group.instance.id", query("SELECT id FROM instance"),
-            // redrive publishes in transactions.
+            // Records that are published again later (header `redriven: true`) are published in
+            // transactions.
             "isolation.level", "read_committed",
             "auto.offset.reset", "earliest");
         var bytes = new ByteArrayDeserializer();

@@ -203,7 +203,8 @@ impl<'a> Topic<'a> {
         send(&self.producer, &self.name, records);
     }
 
-    /// Publishes them in a transaction, as `redrive` does.
+    /// Publishes them in a transaction, as records that are published again later (header
+    /// `redriven: true`).
     pub(crate) fn publish_in_transaction(&self, records: Vec<Record>, is_committed: bool) {
         let producer = producer(self.kafka, &[("transactional.id", &self.name)]);
         producer.init_transactions(PATIENCE).expect("a coordinator");

@@ -81,7 +81,8 @@ pub(crate) fn keeps_the_member_lists_through_kills(language: Language) {
     }
     assert!(interrupted > 0, "no kill came before the end of a round");
 
-    // What `redrive` publishes in a transaction counts once it is committed.
+    // Records that are published again later (header `redriven: true`) are published in
+    // transactions, and count once these are committed.
     instance.kill();
     let late = |user| Event::join("in-a-transaction", &[user], T).received_at(start());
     topic.publish_in_transaction(vec![late("ghost").redriven().record()], false);

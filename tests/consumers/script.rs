@@ -166,7 +166,7 @@ pub(crate) fn cases() -> Vec<Case> {
             )
         },
         {
-            // The destroy is redriven when the group has been created again.
+            // The destroy is published again later, when the group has been created again.
             let g = "a-destroy-that-is-late";
             case(
                 g,
