@@ -47,7 +47,10 @@ struct Admin {
 /// A self-contained page that reads `/metrics` once a second.
 async fn status_page() -> Html<&'static str> {
     static PAGE: LazyLock<String> = LazyLock::new(|| {
-        let families: Vec<_> = Label::all().map(name_and_family).collect();
+        let mut events: Vec<_> = Label::all().collect();
+        // The events that are not known come last.
+        events.sort_by_key(|event| event.family().map_or(usize::MAX, |family| family as usize));
+        let families: Vec<_> = events.into_iter().map(name_and_family).collect();
         let families = serde_json::to_string(&families).expect("names are JSON");
         include_str!("status_page.html").replace("new Map([]);", &format!("new Map({families});"))
     });
