@@ -14,7 +14,7 @@ const OTHERS: f64 = 5_000.0;
 const QUESTIONS: f64 = 100.0;
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// What the contract promises, besides no 5xx.
+/// The longest p99 that the contract allows. It allows no 5xx either.
 const P99_MS: f64 = 100.0;
 
 /// The connection limit of the service for the row in which all connections are in use.

@@ -100,7 +100,7 @@ pub(super) async fn run(args: Args, mut faults: Faults) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is left out of records is still in dead letters.
+/// Warns that dead letters still have the fields that are left out of records.
 fn judge_omit(omit: &Omit, dead_letter_topic: &str) -> Option<Finding> {
     (*omit != Omit::default()).then(|| {
         Finding::warning(

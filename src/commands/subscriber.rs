@@ -79,7 +79,7 @@ pub(super) fn pretty(record: &Consumed) -> String {
     text
 }
 
-/// What happened, in one line; `None` for a dead letter and an unknown event.
+/// The event in one line; `None` for a dead letter and an unknown event.
 fn happened(record: &Consumed, key: &str) -> Option<String> {
     let value: Value = is_event(record).then(|| serde_json::from_slice(&record.value).ok())??;
     let name = value.get("event")?.as_str()?;
@@ -95,7 +95,7 @@ fn happened(record: &Consumed, key: &str) -> Option<String> {
     ))
 }
 
-/// What distinguishes this event from others of the same key, apart from times and IDs that
+/// The part of an event that differs from others of the same key, apart from times and IDs that
 /// ZEGOCLOUD makes.
 fn detail(kind: &Kind, field: &FieldSpec, value: &Value) -> Option<String> {
     let is_shown = kind.identity.contains(&field.name)

@@ -7,7 +7,7 @@ use crate::event::{
     BEFORE_SEND_MESSAGE, Class, EVENTS, Family, FieldSpec, Kind, Presence, Subject, Type,
 };
 
-/// What stands for all events.
+/// The name that selects all events.
 const MIX: &str = "mix";
 
 /// An event that `send` can make.
@@ -103,7 +103,7 @@ impl Sequence {
     ///
     /// # Errors
     ///
-    /// If there is no such event.
+    /// If no event has this name.
     pub(in crate::commands) fn named(name: &str) -> Result<Self, ConfigError> {
         if name == MIX {
             return Ok(Self::mix());

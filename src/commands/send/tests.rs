@@ -280,7 +280,7 @@ fn every_type_of_field_is_varied_as_its_example_allows() {
         );
         assert_eq!(body["ended"], NOW);
         assert_eq!(body["began"], ((NOW - 40_123) / 1000).to_string());
-        // What is empty, or has no meaning that is known, stays.
+        // Empty values, and those without a known meaning, stay.
         assert_eq!(body["items"][1]["MsgId"], "");
         for (name, value) in [
             ("nobody", json!("")),

@@ -162,7 +162,7 @@ fn newest_time(fields: &'static [FieldSpec], object: &Map<String, Value>) -> Opt
     times.map(|(time, _)| time).max()
 }
 
-/// A time in milliseconds, and the milliseconds of its unit; `None` if it says that there is none.
+/// A time in milliseconds, and the milliseconds of its unit; `None` if the value is no time.
 fn time(value: &Value) -> Option<(i64, i64)> {
     let text = match value {
         Value::String(text) => text.clone(),
