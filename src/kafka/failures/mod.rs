@@ -60,9 +60,12 @@ impl Step {
         let has = |word: &str| text.contains(word);
         let is_closed = text.starts_with("Disconnected");
         let has_tls = protocol.contains("ssl");
-        // librdkafka's own rules for its hints, with those that it lacks.
-        let wants_tls =
-            has("closed by peer") && is_closed && !has_tls && state == "APIVERSION_QUERY";
+        // librdkafka's own rules for its hints, with those that it lacks. A broker that expects TLS
+        // closes the connection; "POLLHUP" instead of "receive 0" is a reset.
+        let wants_tls = is_closed
+            && has("closed by peer: receive 0")
+            && !has_tls
+            && state == "APIVERSION_QUERY";
         // The first bytes of a TLS alert, read as a size.
         let wants_tls = wants_tls || has("Invalid response size 35251");
         let wants_login =

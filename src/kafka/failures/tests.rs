@@ -46,6 +46,12 @@ fn the_text_of_librdkafka_names_the_step_that_failed() {
             "Disconnected: connection closed by peer: receive 0 after POLLIN",
         ),
         (
+            "a:1/1: Disconnected: connection closed by peer: POLLHUP (after 0ms in state APIVERSION_QUERY)",
+            "a:1",
+            Step::Connect,
+            "Disconnected: connection closed by peer: POLLHUP",
+        ),
+        (
             "a:1/bootstrap: Receive failed: Invalid response size 352518912 (0..100000000): increase receive.message.max.bytes (after 2ms in state APIVERSION_QUERY)",
             "a:1",
             Step::Tls,
