@@ -24,6 +24,10 @@ use zim2kafka::callback::sign;
 pub(crate) const APPID: &str = "1234567890";
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
+/// A connection that was free for longer is replaced, as clients do: the service closes it after
+/// `ZIM2KAFKA_IDLE_TIMEOUT`.
+const MAX_IDLE: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
@@ -198,7 +202,7 @@ impl Load {
             .expect("a runtime");
         let streams = (0..self.connections).map(|_| runtime.block_on(open(target)));
         Connected {
-            streams: streams.collect(),
+            free: streams.map(Free::new).collect(),
             target,
             load: *self,
             runtime,
@@ -222,24 +226,24 @@ impl Load {
 
     /// Sends each callback when it is due, on the connection that was used last of those that are
     /// free. If none is free, another one is opened.
-    async fn dispatch(self, target: SocketAddr, free: Arc<Mutex<Vec<TcpStream>>>, run: Arc<Run>) {
+    async fn dispatch(self, target: SocketAddr, free: Arc<Mutex<Vec<Free>>>, run: Arc<Run>) {
         let mut sent = JoinSet::new();
         while let Some((number, due)) = run.next() {
             let turn = run.due.acquire().await;
             turn.expect("it is never closed").forget();
             let (free, run) = (Arc::clone(&free), Arc::clone(&run));
             sent.spawn(async move {
-                let stream = free.lock().expect("no panic").pop();
-                let mut stream = match stream {
-                    Some(stream) => stream,
-                    None => open(target).await,
+                let last = free.lock().expect("no panic").pop();
+                let mut stream = match last {
+                    Some(last) if last.since.elapsed() < MAX_IDLE => last.stream,
+                    _ => open(target).await,
                 };
                 let (mut request, mut answer) = (Vec::new(), Vec::new());
                 self.write(&mut request, run.nonce, number);
                 stream.write_all(&request).await.expect("it reads");
                 read(&mut stream, &mut answer).await;
                 run.record(due, &answer);
-                free.lock().expect("no panic").push(stream);
+                free.lock().expect("no panic").push(Free::new(stream));
             });
             // Frees the memory of those that are done.
             while let Some(done) = sent.try_join_next() {
@@ -343,10 +347,23 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 
 /// A load with its open connections, for several runs.
 pub(crate) struct Connected {
-    streams: Vec<TcpStream>,
+    free: Vec<Free>,
     target: SocketAddr,
     load: Load,
     runtime: Runtime,
+}
+
+/// A connection without a request.
+struct Free {
+    stream: TcpStream,
+    since: Instant,
+}
+
+impl Free {
+    fn new(stream: TcpStream) -> Self {
+        let since = Instant::now();
+        Self { stream, since }
+    }
 }
 
 impl Connected {
@@ -356,8 +373,8 @@ impl Connected {
             let run = Arc::clone(&run);
             std::thread::spawn(move || run.come_due(rate));
         }
-        let workers: Vec<_> = (self.streams.drain(..))
-            .map(|mut stream| {
+        let workers: Vec<_> = (self.free.drain(..))
+            .map(|Free { mut stream, .. }| {
                 let (load, run) = (self.load, Arc::clone(&run));
                 self.runtime.spawn(async move {
                     load.work(&mut stream, &run).await;
@@ -367,7 +384,7 @@ impl Connected {
             .collect();
         for worker in workers {
             let stream = self.runtime.block_on(worker);
-            self.streams.push(stream.expect("no panic"));
+            self.free.push(Free::new(stream.expect("no panic")));
         }
         run.outcome()
     }
@@ -378,10 +395,10 @@ impl Connected {
         let run = Arc::new(Run::new(Pace::Rate(rate), duration));
         let come_due = Arc::clone(&run);
         std::thread::spawn(move || come_due.come_due(rate));
-        let free = Arc::new(Mutex::new(std::mem::take(&mut self.streams)));
+        let free = Arc::new(Mutex::new(std::mem::take(&mut self.free)));
         let sent = (self.load).dispatch(self.target, Arc::clone(&free), Arc::clone(&run));
         self.runtime.block_on(sent);
-        self.streams = std::mem::take(&mut free.lock().expect("no panic"));
+        self.free = std::mem::take(&mut free.lock().expect("no panic"));
         run.outcome()
     }
 }
