@@ -13,6 +13,7 @@ mod decode;
 mod form;
 mod secrets;
 mod shape;
+mod trace;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,12 +27,13 @@ pub use decode::{Json, Malformed, lossy_string, members};
 pub use form::MAX_FORM_FIELDS;
 pub use secrets::{EntryError, EntryPosition, Secrets, SecretsError};
 pub use shape::Shape;
+pub use trace::{TraceContext, TraceId};
 
 /// The four fields of the signature scheme ("signed fields"). The signature covers timestamp and
 /// nonce.
 const SIGNED: [&str; 4] = ["appid", "timestamp", "nonce", "signature"];
 
-/// The body of a request, unparsed.
+/// What the service keeps of a request, with the body unparsed.
 #[derive(Clone)]
 pub struct RawCallback {
     /// The bytes, unchanged. They contain a live signature: never log them.
@@ -39,6 +41,8 @@ pub struct RawCallback {
     /// The `Content-Type` header as received. It has no influence and is only kept for dead
     /// letters.
     pub content_type: Option<Bytes>,
+    /// The trace that the request belongs to. It has no influence and is passed on with the record.
+    pub trace: Option<TraceContext>,
     /// When the last byte of the body arrived, in milliseconds since 1970-01-01 UTC.
     pub received_at: i64,
 }

@@ -11,16 +11,17 @@ use subtle::{Choice, ConstantTimeEq};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::access::AccessLine;
 use super::body::{BodyReader, check_encoding};
 use super::connections::Connection;
 use super::problem::Problem;
 use super::refusals::{Refusals, Refused};
 use super::senders::SenderSettings;
 use super::{BeforeSend, Handler};
-use crate::callback::RawCallback;
+use crate::callback::{RawCallback, TraceContext};
 use crate::delivery::{Durability, Settled};
 use crate::failpoint;
-use crate::intake::{Accepted, Authentic, Intake};
+use crate::intake::{Accepted, Authentic, Intake, Refusal};
 use crate::log::REPEAT_INTERVAL;
 use crate::metrics::{Arrival, Metrics, Outcome};
 
@@ -88,46 +89,60 @@ impl CallbackService {
             before_send_bodies: BodyReader::reserve(settings.body_limit),
             settings,
             intake,
-            refusals: Arc::new(Refusals::new(metrics.connections().clone())),
+            refusals: Arc::new(Refusals::new(
+                metrics.connections().clone(),
+                Arc::clone(metrics.problems()),
+            )),
             metrics,
         }
     }
 
     async fn route(&self, connection: &Arc<Connection>, request: Request<Incoming>) -> Response {
+        let trace = request.extensions().get();
+        let trace_id = trace.map(TraceContext::trace_id);
         let senders = &self.settings.senders;
         if !senders.allow(connection.address, request.headers()) {
             // Checked first, so that an address that is not allowed cannot probe for the path. The
             // connection is not kept either.
-            self.metrics.callback_arrived().finished(Outcome::Forbidden);
-            self.refusals.count(Refused::Forbidden);
+            let after = self.metrics.callback_arrived().finished(Outcome::Forbidden);
+            AccessLine::new(trace_id).answered(Outcome::Forbidden, None, after);
+            self.refusals.count(Refused::Forbidden, trace_id);
             let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-            return (close, Problem::Forbidden).into_response();
+            return (close, Problem::Forbidden.answer(trace_id)).into_response();
         }
         let path = request.uri().path();
         let Some(bodies) = self.bodies_of(path) else {
-            self.refusals.count(self.other_path(request.method(), path));
-            return Problem::NotFound.into_response();
+            let refused = self.other_path(request.method(), path);
+            self.refusals.count(refused, trace_id);
+            return Problem::NotFound.answer(trace_id);
         };
         if request.method() != Method::POST {
-            self.refusals.count(match *request.method() {
+            let refused = match *request.method() {
                 Method::GET | Method::HEAD => Refused::Get,
                 _ => Refused::OtherMethod,
-            });
-            return Problem::MethodNotAllowed("POST").into_response();
+            };
+            self.refusals.count(refused, trace_id);
+            return Problem::MethodNotAllowed("POST").answer(trace_id);
         }
         let mut arrival = self.metrics.callback_arrived();
+        let mut line = AccessLine::new(trace_id);
         failpoint::hit("handler");
-        match self.answer(connection, bodies, request, &mut arrival).await {
+        match (self.answer(connection, bodies, request, &mut arrival, &mut line)).await {
             Ok(answer) => {
-                arrival.finished(answer.outcome());
+                let outcome = answer.outcome();
+                line.answered(outcome, answer.event_id(), arrival.finished(outcome));
                 answer.into_response()
             }
             Err(problem) => {
-                arrival.finished(problem.outcome());
+                let outcome = problem.outcome();
                 if let Some(refused) = problem.refused() {
-                    self.refusals.count(refused);
+                    self.refusals.count(refused, trace_id);
+                    if refused.is_authentic() {
+                        self.refusals.list(refused, line.appid(), line.event());
+                    }
                 }
-                problem.into_response()
+                line.answered(outcome, None, arrival.finished(outcome));
+                problem.answer(trace_id)
             }
         }
     }
@@ -138,8 +153,9 @@ impl CallbackService {
         bodies: &BodyReader,
         request: Request<Incoming>,
         arrival: &mut Arrival<'_>,
+        line: &mut AccessLine,
     ) -> Result<Answer, Problem> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         check_header(&head.headers)?;
         let body = bodies.read(&head.headers, body).await?;
         connection.request_received();
@@ -148,14 +164,26 @@ impl CallbackService {
         let raw = RawCallback {
             body: body.bytes.clone(),
             content_type: content_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+            trace: head.extensions.remove(),
             received_at: now(),
         };
         let accepted = self.intake.accept(&raw);
         // A body in the reserve is released before the wait for its record, so that such waits
         // cannot fill the reserve. The queue bounds the memory of records.
         let _body = (!bodies.is_reserve()).then_some((raw, body));
-        let Authentic { event, result } = accepted.map_err(Problem::Refused)?;
+        let Authentic {
+            event,
+            appid,
+            result,
+        } = accepted.map_err(|refusal| {
+            if let Refusal::Unauthorized { appid, .. } = &refusal {
+                line.set_appid(appid.clone());
+            }
+            Problem::Refused(refusal)
+        })?;
         arrival.set_event(event);
+        line.set_event(event);
+        line.set_appid(appid);
         let ticket = match result.map_err(Problem::QueueFull)? {
             Accepted::Passed => return Ok(Answer::Passed(self.before_send.clone())),
             Accepted::Discarded => return Ok(Answer::Discarded),
@@ -263,6 +291,14 @@ impl Answer {
             Self::Passed(_) => Outcome::Passed,
             Self::Discarded => Outcome::Discarded,
             Self::Durable(outcome, _) => *outcome,
+        }
+    }
+
+    /// The id of the event, if it is stored.
+    fn event_id(&self) -> Option<Uuid> {
+        match self {
+            Self::Passed(_) | Self::Discarded => None,
+            Self::Durable(_, event_id) => Some(*event_id),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The only module that imports axum and that answers with HTTP status codes.
 
+mod access;
 mod admin;
 mod before_send;
 mod body;
@@ -10,6 +11,7 @@ mod connections;
 mod problem;
 mod refusals;
 mod senders;
+mod status;
 mod tls;
 
 use std::convert::Infallible;
@@ -42,6 +44,8 @@ pub use connections::{ConnectionLimits, MAX_RESERVED_CONNECTIONS};
 pub(crate) use refusals::Refusals;
 use refusals::Refused;
 pub use senders::{Networks, SenderSettings};
+pub(crate) use status::Status;
+pub use status::{MAX_HISTORY_SECONDS, ShownSetting};
 pub use tls::{Certificate, CertificateError, Tls};
 
 /// hyper's own limit of a head, above the one that the callback port answers with a problem. hyper
@@ -133,7 +137,7 @@ pub(crate) async fn serve(
                 tracing::debug!("TLS handshake with {peer} failed: {error}");
                 let refused = handshake_refusal(peer.connection.protocol(), error);
                 if let (Some(refusals), Some(refused)) = (&refusals, refused) {
-                    refusals.count(refused);
+                    refusals.count(refused, None);
                 }
             }
             None if accept_failures.is_due() => {

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::refusals::Refused;
+use crate::callback::TraceId;
 use crate::delivery::Full;
 use crate::intake::Refusal;
 use crate::metrics::Outcome;
@@ -36,7 +37,7 @@ impl Problem {
     fn status(&self) -> StatusCode {
         match self {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken => StatusCode::BAD_REQUEST,
-            Self::Refused(Refusal::Unauthorized(_)) => StatusCode::UNAUTHORIZED,
+            Self::Refused(Refusal::Unauthorized { .. }) => StatusCode::UNAUTHORIZED,
             Self::QueueFull(_)
             | Self::BodiesFull
             | Self::ConnectionsFull
@@ -60,7 +61,7 @@ impl Problem {
             Self::Refused(Refusal::Malformed(_)) | Self::BodyBroken | Self::ContentEncoding => {
                 Outcome::Malformed
             }
-            Self::Refused(Refusal::Unauthorized(_)) => Outcome::Unauthorized,
+            Self::Refused(Refusal::Unauthorized { .. }) => Outcome::Unauthorized,
             Self::QueueFull(_)
             | Self::BodiesFull
             | Self::ConnectionsFull
@@ -77,7 +78,7 @@ impl Problem {
     /// the request's path and method, or as a panic.
     pub(super) fn refused(&self) -> Option<Refused> {
         match self {
-            Self::Refused(Refusal::Malformed(_) | Refusal::Unauthorized(_))
+            Self::Refused(Refusal::Malformed(_) | Refusal::Unauthorized { .. })
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::Panicked => None,
@@ -98,7 +99,7 @@ impl Problem {
     /// An additional header of the answer.
     fn header(&self) -> Option<(HeaderName, &'static str)> {
         match self {
-            Self::Refused(Refusal::Unauthorized(_)) => {
+            Self::Refused(Refusal::Unauthorized { .. }) => {
                 Some((header::WWW_AUTHENTICATE, "ZEGO-Signature"))
             }
             Self::QueueFull(_)
@@ -144,23 +145,27 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The members of RFC 9457 that are used here.
+/// The members of RFC 9457 that are used here, and the id of the request's trace.
 #[derive(Serialize)]
 struct ProblemBody {
     r#type: &'static str,
     title: &'static str,
     status: u16,
     detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The answer to a request that belongs to this trace, if it belongs to one.
+    pub(super) fn answer(&self, trace_id: Option<TraceId>) -> Response {
         let status = self.status();
         let body = ProblemBody {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
             detail: self.to_string(),
+            trace_id: trace_id.map(|id| id.to_string()),
         };
         let body = serde_json::to_string(&body).expect("text and a number always serialise");
         let json = HeaderValue::from_static("application/problem+json");
@@ -171,5 +176,11 @@ impl IntoResponse for Problem {
                 .insert(name, HeaderValue::from_static(value));
         }
         response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.answer(None)
     }
 }

@@ -3,12 +3,16 @@
 //! A sender with a wrong URL, a proxy with a wrong setting and a disk that hangs look alike from
 //! outside: nothing arrives. No line contains text of a request.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use strum::VariantArray;
+use tracing::field;
 
+use crate::callback::TraceId;
+use crate::event::Label;
 use crate::log::{Due, Tally};
-use crate::metrics::{ConnectionMetrics, RefusalReason};
+use crate::metrics::{ConnectionMetrics, Problem, Problems, RefusalReason};
 
 /// What was refused. Each kind has a line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
@@ -54,26 +58,59 @@ struct Line {
 #[derive(Debug)]
 pub(crate) struct Refusals {
     metrics: ConnectionMetrics,
-    tallies: [Tally; Refused::VARIANTS.len()],
+    problems: Arc<Problems>,
+    /// Each with the trace id of an example, if it has one.
+    tallies: [Tally<Option<TraceId>>; Refused::VARIANTS.len()],
 }
 
 impl Refusals {
-    pub(super) fn new(metrics: ConnectionMetrics) -> Self {
+    pub(super) fn new(metrics: ConnectionMetrics, problems: Arc<Problems>) -> Self {
         Self {
             metrics,
+            problems,
             tallies: Default::default(),
         }
     }
 
-    /// Counts it, and logs it if its line is due.
-    pub(super) fn count(&self, refused: Refused) {
+    /// Counts a request of this trace, and logs it if its line is due.
+    pub(super) fn count(&self, refused: Refused, trace_id: Option<TraceId>) {
         if let Some(reason) = refused.reason() {
             self.metrics.request_refused(reason);
         }
         if let Some(tally) = self.tallies.get(refused as usize)
-            && let Some(due) = tally.add(Instant::now(), || ())
+            && let Some(due) = tally.add(Instant::now(), || trace_id)
         {
             refused.log(&due);
+        }
+        if !refused.is_authentic() {
+            self.list(refused, None, None);
+        }
+    }
+
+    /// Lists it as a problem: of an authentic callback with its application, if that is a configured
+    /// one, and its event.
+    pub(super) fn list(&self, refused: Refused, appid: Option<&str>, event: Option<Label>) {
+        let Line {
+            noun,
+            which,
+            done,
+            rest,
+        } = refused.line();
+        let (reason, advice) = match which.trim_matches([' ', ',']) {
+            "" => (rest, ""),
+            which => (which, rest),
+        };
+        let event = event.filter(|event| *event != Label::OTHER);
+        let problem = Problem {
+            kind: &format!("{noun} {done}"),
+            appid,
+            event: event.map(Label::name),
+            reason: reason.trim_start_matches([' ', ';']),
+        };
+        let detail = || advice.trim_start_matches([' ', ';']).to_owned();
+        match refused.is_authentic() {
+            true => self.problems.add(problem, detail),
+            false => self.problems.add_unauthenticated(problem, detail),
         }
     }
 
@@ -88,6 +125,14 @@ impl Refusals {
 }
 
 impl Refused {
+    /// Whether the callback was authentic.
+    pub(super) fn is_authentic(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionsFull | Self::QueueFull | Self::NotDurableInTime | Self::Rejected
+        )
+    }
+
     /// Why it ended before it was a callback. `None` for what is counted as a callback.
     fn reason(self) -> Option<RefusalReason> {
         match self {
@@ -309,12 +354,13 @@ impl Refused {
     }
 
     /// Warns if an event may be lost. The others are usual on any port of the internet.
-    fn log(self, due: &Due<()>) {
+    fn log(self, due: &Due<Option<TraceId>>) {
         let text = self.text(due.count);
+        let trace_id = due.example.flatten().map(field::display);
         match (self, self.reason()) {
-            (Self::OtherPath | Self::SlashAtTheEnd, _) => tracing::warn!("{text}"),
-            (Self::Forbidden, _) | (_, Some(_)) => tracing::info!("{text}"),
-            (_, None) => tracing::warn!("{text}"),
+            (Self::OtherPath | Self::SlashAtTheEnd, _) => tracing::warn!(trace_id, "{text}"),
+            (Self::Forbidden, _) | (_, Some(_)) => tracing::info!(trace_id, "{text}"),
+            (_, None) => tracing::warn!(trace_id, "{text}"),
         }
     }
 }

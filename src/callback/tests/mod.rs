@@ -6,6 +6,7 @@ mod decode;
 mod fixtures;
 mod secrets;
 mod tampering;
+mod trace;
 
 use super::*;
 
@@ -20,6 +21,7 @@ fn raw(body: impl Into<Vec<u8>>) -> RawCallback {
     RawCallback {
         body: Bytes::from(body.into()),
         content_type: None,
+        trace: None,
         received_at: 0,
     }
 }

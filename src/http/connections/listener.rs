@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::http::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum_server::accept::Accept;
 use axum_server::{AddrListener, Address};
 use hyper::body::Incoming;
@@ -24,6 +24,7 @@ use tower::Service;
 
 use super::watched::Watched;
 use super::{Connection, Connections, Expiry, Slot};
+use crate::callback::{TraceContext, TraceId};
 use crate::http::Handler;
 use crate::http::problem::Problem;
 use crate::http::refusals::Refusals;
@@ -237,9 +238,15 @@ impl<H: Handler> Service<Request<Incoming>> for TrackedService<H> {
 
     // hyper-util's adapter calls this on the first poll of its future, so the handler runs from
     // here on, and with it the deadline of the body.
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         self.connection.head_received();
+        let trace = TraceContext::from_headers(|name| request.headers().get_all(name));
+        let trace_id = trace.as_ref().map(TraceContext::trace_id);
+        if let Some(trace) = trace {
+            request.extensions_mut().insert(trace);
+        }
         TrackedAnswer {
+            trace_id,
             answer: self.handler.handle(Arc::clone(&self.connection), request),
             connection: Arc::clone(&self.connection),
         }
@@ -252,6 +259,7 @@ pin_project! {
         #[pin]
         answer: F,
         connection: Arc<Connection>,
+        trace_id: Option<TraceId>,
     }
 }
 
@@ -263,9 +271,20 @@ impl<F: Future<Output = Response>> Future for TrackedAnswer<F> {
         // A panic is a bug, and should fail its own request only. That is safe: no code panics
         // under a lock that is shared, halfway through a change.
         let polled = catch_unwind(AssertUnwindSafe(|| this.answer.poll(cx)));
-        let answer =
-            ready!(polled.unwrap_or_else(|_| Poll::Ready(Problem::Panicked.into_response())));
+        let answer = ready!(polled.unwrap_or_else(|_| Poll::Ready(panicked(*this.trace_id))));
         this.connection.mark_idle();
         Poll::Ready(Ok(answer))
     }
+}
+
+/// The answer to a request on which a panic occurred. The line of the panic does not know the
+/// request.
+fn panicked(trace_id: Option<TraceId>) -> Response {
+    if let Some(trace_id) = trace_id {
+        tracing::error!(
+            trace_id = tracing::field::display(trace_id),
+            "a request was answered 500 because of the panic above; report it as a bug"
+        );
+    }
+    Problem::Panicked.answer(trace_id)
 }

@@ -48,7 +48,7 @@ impl<S> Watched<S> {
         if !std::mem::replace(&mut self.is_refused, true)
             && let Some(refusals) = &self.refusals
         {
-            refusals.count(refused);
+            refusals.count(refused, None);
         }
     }
 

@@ -30,6 +30,7 @@ fn record_of(group: &str, note: usize) -> Record {
     let raw = RawCallback {
         body: body.to_string().into(),
         content_type: None,
+        trace: None,
         received_at: 0,
     };
     let json = raw.json().expect("JSON");
