@@ -83,10 +83,11 @@ impl<'a> Fields<'a> {
     pub(super) fn read_leniently(
         specs: &'static [FieldSpec],
         names: &[&str],
-        callback: &'a VerifiedCallback<'a>,
+        fields: &[Field<'a>],
+        timestamp: i64,
     ) -> Self {
         let value = |spec: &FieldSpec| {
-            let mut fields = callback.fields().iter();
+            let mut fields = fields.iter();
             let field = fields.find(|field| field.name == spec.name && names.contains(&spec.name));
             match field.filter(|field| field.is_repeated() && !spec.is_list()) {
                 Some(field) => field.first_text().map_or(Value::Null, Value::Text),
@@ -98,7 +99,7 @@ impl<'a> Fields<'a> {
             values: specs.iter().map(value).collect(),
             received: Vec::new(),
             extra: Extra::default(),
-            timestamp: callback.timestamp(),
+            timestamp,
         }
     }
 

@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::field::FieldSpec;
 use super::fields::Fields;
 use super::omit::Omit;
-use super::record::{Counted, JSON, Joined, MAX_RECORD_BYTES, Times, header, name_based_id};
+use super::record::{
+    Counted, Header, JSON, Joined, MAX_RECORD_BYTES, Times, header, name_based_id, trace_headers,
+};
 use super::value::{InId, Published, Value};
 use super::{Record, Unpublishable};
 use crate::callback::VerifiedCallback;
@@ -121,7 +123,8 @@ impl Kind {
         examples: &[],
     };
 
-    /// The record of a callback of this event: CloudEvents 1.0, Kafka binding, binary mode.
+    /// The record of a callback of this event: CloudEvents 1.0, Kafka binding, binary mode, and the
+    /// trace context of the request.
     ///
     /// # Errors
     ///
@@ -145,23 +148,11 @@ impl Kind {
             event_id: self.id(callback, &fields),
             omit: &policy.omit,
         };
-        let time = Timestamp::from_millisecond(timestamp)
-            .expect("thirteen digits of milliseconds end in the year 2286");
-        let source = utf8_percent_encode(callback.appid(), RESERVED);
-        let record = Record {
+        let mut record = Record {
             event: Some(self.name.into()),
             event_id: content.event_id,
             timestamp,
-            headers: vec![
-                header("ce_specversion", "1.0".into()),
-                header("ce_id", content.event_id.to_string().into()),
-                header("ce_type", self.ce_type.into()),
-                header("ce_source", format!("/zim/apps/{source}").into()),
-                ("ce_subject".into(), key.clone()),
-                header("ce_time", format!("{time:.3}").into()),
-                header("ce_dataschema", self.schema.into()),
-                ("content-type".into(), Bytes::from_static(JSON)),
-            ],
+            headers: self.headers(content.event_id, callback.appid(), &key, timestamp),
             key: Some(key),
             // Copied without spare capacity, because it may wait for long.
             value: Bytes::copy_from_slice(&json(&content)),
@@ -173,6 +164,9 @@ impl Kind {
                 received: callback.raw().received_at,
             },
         };
+        record
+            .headers
+            .extend(trace_headers(callback.raw().trace.as_ref()));
         if record.size() > MAX_RECORD_BYTES {
             return Err(Unpublishable::invalid(format!(
                 "its record has {} bytes, more than {MAX_RECORD_BYTES}",
@@ -182,10 +176,34 @@ impl Kind {
         Ok(record)
     }
 
+    /// The headers of a record. The timestamp has at most thirteen digits of milliseconds.
+    pub(super) fn headers(
+        &self,
+        event_id: Uuid,
+        appid: &str,
+        key: &Bytes,
+        timestamp: i64,
+    ) -> Vec<Header> {
+        let time = Timestamp::from_millisecond(timestamp)
+            .expect("thirteen digits of milliseconds end in the year 2286");
+        let source = utf8_percent_encode(appid, RESERVED);
+        vec![
+            header("ce_specversion", "1.0".into()),
+            header("ce_id", event_id.to_string().into()),
+            header("ce_type", self.ce_type.into()),
+            header("ce_source", format!("/zim/apps/{source}").into()),
+            ("ce_subject".into(), key.clone()),
+            header("ce_time", format!("{time:.3}").into()),
+            header("ce_dataschema", self.schema.into()),
+            ("content-type".into(), Bytes::from_static(JSON)),
+        ]
+    }
+
     /// The key that a record of this callback would have, as far as its fields can be read.
     pub(super) fn readable_key(&self, callback: &VerifiedCallback<'_>) -> Option<String> {
         let names = self.family.key_fields();
-        let fields = Fields::read_leniently(self.fields, names, callback);
+        let (fields, timestamp) = (callback.fields(), callback.timestamp());
+        let fields = Fields::read_leniently(self.fields, names, fields, timestamp);
         self.family.key(&fields).map(Cow::into_owned)
     }
 
@@ -199,7 +217,7 @@ impl Kind {
 
     /// The Kafka timestamp. The event's own time is not signed, so it is used only if it is within
     /// the tolerance of the signed timestamp.
-    fn time(&self, fields: &Fields<'_>, policy: &Policy) -> i64 {
+    pub(super) fn time(&self, fields: &Fields<'_>, policy: &Policy) -> i64 {
         let signed = fields.timestamp;
         match self.own_time.and_then(|name| fields.time(name)) {
             Some(own)

@@ -5,12 +5,14 @@
 mod extra;
 mod field;
 mod fields;
+mod judgement;
 mod kind;
 mod kinds;
 mod label;
 mod murmur2;
 mod omit;
 mod record;
+mod rejected;
 mod routes;
 mod value;
 
@@ -19,12 +21,13 @@ use std::borrow::Cow;
 use crate::callback::{Field, VerifiedCallback};
 
 pub use field::{Class, FieldSpec, Presence, Subject, Type};
+pub use judgement::{Judged, Rules, Verdict, describe_age};
 pub use kind::{Family, Kind, Policy};
 pub use kinds::{EVENTS, GROUP_JOIN, JoinType};
 pub use label::Label;
 pub use murmur2::key_hash;
 pub use omit::Omit;
-pub use record::{Counted, Header, Joined, MAX_RECORD_BYTES, Reason, Record, Times};
+pub use record::{Counted, Header, Joined, MAX_RECORD_BYTES, REDRIVEN, Reason, Record, Times};
 pub use routes::{Routes, Target};
 
 /// Why an authentic callback cannot be published as an event. It becomes a dead letter.
@@ -41,6 +44,13 @@ impl Unpublishable {
         Self {
             reason: Reason::InvalidEvent,
             detail: detail.into(),
+        }
+    }
+
+    fn unsupported(name: &str) -> Self {
+        Self {
+            reason: Reason::UnsupportedEvent,
+            detail: format!("the event is {:?}", shortened(name)).into(),
         }
     }
 
@@ -91,11 +101,7 @@ pub fn kind_of(callback: &VerifiedCallback<'_>) -> Result<&'static Kind, Unpubli
 
 /// Why a callback whose event is not published cannot be.
 pub fn unsupported(callback: &VerifiedCallback<'_>) -> Unpublishable {
-    let name = name(callback).unwrap_or_default();
-    Unpublishable {
-        reason: Reason::UnsupportedEvent,
-        detail: format!("the event is {:?}", shortened(&name)).into(),
-    }
+    Unpublishable::unsupported(&name(callback).unwrap_or_default())
 }
 
 /// The names of the fields of all events, each once.

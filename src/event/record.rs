@@ -9,7 +9,7 @@ use strum::{Display, IntoStaticStr, VariantArray};
 use uuid::{Builder, Uuid};
 
 use super::{JoinType, Kind, Unpublishable};
-use crate::callback::VerifiedCallback;
+use crate::callback::{TraceContext, VerifiedCallback};
 
 /// A larger record becomes a dead letter. The limit leaves space for Kafka's overhead below the
 /// producer's limit of 1,000,000 bytes. Bodies have the same limit, so every body fits into a dead
@@ -22,6 +22,9 @@ const MAX_DEAD_LETTER_KEY_BYTES: usize = 1024;
 
 /// The namespace of the ids of dead letters: `UUIDv5(DNS, "dead-letter.zim2kafka")`.
 const DEAD_LETTER_IDS: Uuid = Uuid::from_u128(0x3f18c754_b474_5f36_9250_eafa561fdd82);
+
+/// The header of records that `redrive` has published.
+pub const REDRIVEN: &str = "redriven";
 
 /// A record for Kafka, without the topic, which its event determines.
 #[derive(Clone)]
@@ -105,8 +108,8 @@ impl fmt::Debug for Record {
 }
 
 impl Record {
-    /// The dead letter of a callback: its body, unchanged, and the reason. With the event that it is
-    /// of, its key is that of the event; otherwise it is the group.
+    /// The dead letter of a callback: its body, unchanged, the reason, and its trace context. With the
+    /// event that it is of, its key is that of the event; otherwise it is the group.
     pub fn dead_letter(
         callback: &VerifiedCallback<'_>,
         event: Option<&Kind>,
@@ -124,7 +127,7 @@ impl Record {
             .filter(|key| (1..=MAX_DEAD_LETTER_KEY_BYTES).contains(&key.len()))
             .map(Bytes::from);
         let raw = callback.raw();
-        Self::of_dead_letter(
+        let mut letter = Self::of_dead_letter(
             // Copied, because the body is a slice of the connection's read buffer, which must not
             // live on.
             Bytes::copy_from_slice(&raw.body),
@@ -133,20 +136,26 @@ impl Record {
             times,
             why.reason,
             &why.detail,
-        )
+        );
+        letter.headers.extend(trace_headers(raw.trace.as_ref()));
+        letter
     }
 
     /// The dead letter of this record, which Kafka has rejected permanently.
     pub fn rejected(&self, detail: &str) -> Self {
         let key = self.key.clone();
-        Self::of_dead_letter(
+        let mut letter = Self::of_dead_letter(
             self.value.clone(),
             Some(Bytes::from_static(JSON)),
             key.filter(|key| key.len() <= MAX_DEAD_LETTER_KEY_BYTES),
             self.times,
             Reason::RejectedByKafka,
             detail,
-        )
+        );
+        let headers = self.headers.iter();
+        let of_trace = headers.filter(|(name, _)| TraceContext::is_header(name));
+        letter.headers.extend(of_trace.cloned());
+        letter
     }
 
     fn of_dead_letter(
@@ -189,6 +198,13 @@ impl Record {
         self
     }
 
+    /// Marks the record of a dead letter that `redrive` publishes.
+    #[must_use]
+    pub fn marked_as_redriven(mut self) -> Self {
+        self.headers.push(header(REDRIVEN, "true".into()));
+        self
+    }
+
     /// Whether it belongs to the dead-letter topic.
     pub fn is_dead_letter(&self) -> bool {
         self.event.is_none()
@@ -202,6 +218,12 @@ impl Record {
             .map(|(name, value)| name.len() + value.len());
         self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>() + self.value.len()
     }
+}
+
+/// The headers of a request's trace context, if it has one.
+pub(super) fn trace_headers(trace: Option<&TraceContext>) -> impl Iterator<Item = Header> {
+    let headers = trace.into_iter().flat_map(TraceContext::headers);
+    headers.map(|(name, value)| (name.into(), value.clone()))
 }
 
 fn group_id(callback: &VerifiedCallback<'_>) -> Option<String> {

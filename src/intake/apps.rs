@@ -11,7 +11,7 @@ use crate::metrics::{AppCounters, AppMetrics};
 #[derive(Debug)]
 pub(super) struct App {
     /// `None` for all others.
-    pub(super) appid: Option<String>,
+    pub(super) appid: Option<Arc<str>>,
     pub(super) counters: AppCounters,
     pub(super) secret_check: SecretCheck,
 }
@@ -26,7 +26,7 @@ pub(super) struct Apps {
 impl App {
     fn new(appid: Option<&str>, metrics: &AppMetrics) -> Arc<Self> {
         Arc::new(Self {
-            appid: appid.map(str::to_owned),
+            appid: appid.map(Arc::from),
             counters: metrics.of(appid),
             secret_check: SecretCheck::default(),
         })

@@ -2,6 +2,7 @@
 
 mod apps;
 mod dedup;
+mod problems;
 mod secret_check;
 mod stale_check;
 
@@ -10,14 +11,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tracing::field::{self, DisplayValue};
 use uuid::Uuid;
 
 use crate::callback::{
-    Malformed, RawCallback, Secrets, TimestampUnit, Unauthorized, UnverifiedCallback,
-    VerifiedCallback,
+    Malformed, RawCallback, Secrets, TimestampUnit, TraceContext, TraceId, Unauthorized,
+    UnverifiedCallback, VerifiedCallback,
 };
 use crate::delivery::{Delivery, Full, Ticket};
-use crate::event::{self, Kind, Label, Omit, Policy, Reason, Record, Target, Unpublishable};
+use crate::event::{
+    self, Judged, Label, Omit, Policy, Reason, Record, Rules, Unpublishable, Verdict,
+};
 use crate::log::{Due, LogThrottle, Tally};
 use crate::metrics::{BeforeSendOutcome, Metrics};
 use apps::{App, Apps};
@@ -48,14 +52,22 @@ pub struct Intake {
     dedup: Mutex<DedupWindow>,
     dedup_full: LogThrottle,
     stale_check: StaleCheck,
-    malformed: Tally<String>,
-    unauthorized: Tally<String>,
+    malformed: Tally<Example>,
+    unauthorized: Tally<Example>,
+}
+
+/// A callback that is not authentic, as an example for the log.
+struct Example {
+    text: String,
+    trace_id: Option<TraceId>,
 }
 
 /// An authentic callback.
 pub struct Authentic {
     /// Which event it is of.
     pub event: Label,
+    /// Its application, if that has a secret of its own.
+    pub appid: Option<Arc<str>>,
     /// What happened to it; [`Full`] if the queue has no space for it. Nothing of it is then kept.
     pub result: Result<Accepted, Full>,
 }
@@ -80,8 +92,13 @@ pub enum Refusal {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// It is not authentic.
-    #[error(transparent)]
-    Unauthorized(#[from] Unauthorized),
+    #[error("{why}")]
+    Unauthorized {
+        /// What is missing or wrong.
+        why: Unauthorized,
+        /// The application that it names, if that has a secret of its own.
+        appid: Option<Arc<str>>,
+    },
 }
 
 impl Intake {
@@ -127,43 +144,59 @@ impl Intake {
         let unverified = json
             .decode()
             .inspect_err(|why| self.log_malformed(raw, why))?;
-        let callback = self.authenticate(raw, unverified)?;
-        if event::name(&callback).as_deref() == Some(event::BEFORE_SEND_MESSAGE) {
-            self.metrics.before_send(BeforeSendOutcome::Answered);
-            return Ok(Authentic {
-                event: Label::BEFORE_SEND_MESSAGE,
-                result: Ok(Accepted::Passed),
-            });
-        }
-        let kind = event::kind_of(&callback);
+        let (callback, appid) = self.authenticate(raw, unverified)?;
+        let rules = self.rules();
+        let judged = rules.judge(&callback);
         Ok(Authentic {
-            event: kind.as_ref().map_or(Label::OTHER, |kind| Label::of(kind)),
-            result: self.accept_event(&callback, kind),
+            event: judged.event(),
+            result: self.accept_judged(&rules, &callback, appid.as_deref(), judged),
+            appid,
         })
     }
 
-    /// Accepts an authentic callback that reports an event.
-    fn accept_event(
-        &self,
-        callback: &VerifiedCallback<'_>,
-        kind: Result<&'static Kind, Unpublishable>,
-    ) -> Result<Accepted, Full> {
-        if (kind.as_ref()).is_ok_and(|kind| self.target_of(kind) == Target::Discard) {
-            return Ok(Accepted::Discarded);
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            routes: self.delivery.routes(),
+            policy: &self.policy,
+            age_limit: self.policy.tolerance,
         }
-        let record = self
-            .check_age(callback)
-            .and_then(|()| self.published(callback, &kind))
-            .and_then(|kind| kind.record(callback, &self.policy))
-            .unwrap_or_else(|why| self.dead_letter(callback, kind.ok(), &why));
-        self.enqueue_once(callback, record)
     }
 
+    fn accept_judged(
+        &self,
+        rules: &Rules<'_>,
+        callback: &VerifiedCallback<'_>,
+        appid: Option<&str>,
+        judged: Judged,
+    ) -> Result<Accepted, Full> {
+        match judged.verdict {
+            Verdict::Question => {
+                self.metrics.before_send(BeforeSendOutcome::Answered);
+                Ok(Accepted::Passed)
+            }
+            Verdict::Discarded => Ok(Accepted::Discarded),
+            Verdict::Event(record) => {
+                self.stale_check.record_fresh();
+                self.enqueue_once(callback, appid, record)
+            }
+            Verdict::DeadLetter(why) => {
+                self.record_age(callback, &why);
+                let letter = rules.dead_letter(callback, judged.kind, &why);
+                let accepted = self.enqueue_once(callback, appid, letter)?;
+                if matches!(accepted, Accepted::Pending(_)) {
+                    self.list_dead_letter(appid, judged.kind, &why);
+                }
+                Ok(accepted)
+            }
+        }
+    }
+
+    /// The authentic callback, and its application if that has a secret of its own.
     fn authenticate<'a>(
         &self,
         raw: &RawCallback,
         unverified: UnverifiedCallback<'a>,
-    ) -> Result<VerifiedCallback<'a>, Unauthorized> {
+    ) -> Result<(VerifiedCallback<'a>, Option<Arc<str>>), Refusal> {
         let apps = self.apps.load();
         let app = unverified.app_in(&apps.named).unwrap_or(&apps.other);
         let is_before_send = unverified.names_event(event::BEFORE_SEND_MESSAGE);
@@ -172,64 +205,27 @@ impl Intake {
                 self.metrics.authentic_callback(raw.received_at);
                 app.counters.accepted.inc();
                 app.secret_check.record_accepted(raw.received_at);
-                Ok(callback)
+                Ok((callback, app.appid.clone()))
             }
-            Err(unauthorized) => {
+            Err(why) => {
                 app.counters.unauthorized.inc();
                 if is_before_send {
                     self.metrics.before_send(BeforeSendOutcome::Unauthorized);
                 }
-                self.log_unauthorized(raw, app, unauthorized);
-                Err(unauthorized)
+                self.log_unauthorized(raw, app, why);
+                let appid = app.appid.clone();
+                Err(Refusal::Unauthorized { why, appid })
             }
         }
     }
 
-    /// Finds stale callbacks. The sender retries for 62 s and may or may not sign each attempt
-    /// anew, so the tolerance is a matter of minutes.
-    fn check_age(&self, callback: &VerifiedCallback<'_>) -> Result<(), Unpublishable> {
-        let age = callback.raw().received_at - callback.timestamp();
-        match self.policy.tolerance {
-            Some(tolerance) if u128::from(age.unsigned_abs()) > tolerance.as_millis() => {
-                self.log_stale(callback.raw().received_at, age);
-                Err(Unpublishable {
-                    reason: Reason::Stale,
-                    detail: format!("its timestamp is {}", describe(age)).into(),
-                })
-            }
-            _ => {
-                self.stale_check.record_fresh();
-                Ok(())
-            }
+    /// Takes note of the age of a callback that becomes a dead letter.
+    fn record_age(&self, callback: &VerifiedCallback<'_>, why: &Unpublishable) {
+        let now = callback.raw().received_at;
+        match why.reason {
+            Reason::Stale => self.log_stale(now, now - callback.timestamp()),
+            _ => self.stale_check.record_fresh(),
         }
-    }
-
-    fn target_of(&self, kind: &Kind) -> Target {
-        self.delivery.routes().target_of(kind.name)
-    }
-
-    /// The event of the callback, if it has a topic.
-    fn published(
-        &self,
-        callback: &VerifiedCallback<'_>,
-        kind: &Result<&'static Kind, Unpublishable>,
-    ) -> Result<&'static Kind, Unpublishable> {
-        let kind = kind.clone()?;
-        match self.target_of(kind) {
-            Target::Topic(_) => Ok(kind),
-            Target::DeadLetters | Target::Discard => Err(event::unsupported(callback)),
-        }
-    }
-
-    /// The dead letter of a callback, with the key of its event if events like it have a topic.
-    fn dead_letter(
-        &self,
-        callback: &VerifiedCallback<'_>,
-        kind: Option<&Kind>,
-        why: &Unpublishable,
-    ) -> Record {
-        let kind = kind.filter(|kind| self.delivery.routes().has_family(kind.family));
-        Record::dead_letter(callback, kind, why)
     }
 
     /// Adds the record to its queue, unless the same callback has been accepted before.
@@ -240,6 +236,7 @@ impl Intake {
     fn enqueue_once(
         &self,
         callback: &VerifiedCallback<'_>,
+        appid: Option<&str>,
         record: Record,
     ) -> Result<Accepted, Full> {
         let key = Key::new(callback.signature(), &callback.raw().body);
@@ -263,6 +260,7 @@ impl Intake {
         }
         if is_reused {
             self.metrics.signature_reused();
+            self.list_reused_signature(appid);
         }
         Ok(Accepted::Pending(ticket))
     }
@@ -276,22 +274,32 @@ impl Intake {
     }
 
     fn log_malformed(&self, raw: &RawCallback, why: &Malformed) {
-        let example = || format!("{why} ({})", raw.shape(&event::field_names()));
+        self.list_malformed(why);
+        let example = || Example {
+            text: format!("{why} ({})", raw.shape(&event::field_names())),
+            trace_id: trace_id(raw),
+        };
         let due = self.malformed.add(Instant::now(), example);
         due.into_iter().for_each(report_malformed);
     }
 
     fn log_unauthorized(&self, raw: &RawCallback, app: &App, why: Unauthorized) {
-        tracing::debug!("callback is not authentic: {why:?}");
+        self.list_unauthorized(app, why);
+        tracing::debug!(
+            trace_id = trace_id(raw).map(field::display),
+            "callback is not authentic: {why:?}"
+        );
         let example = || {
             let appid = app.appid.as_ref();
             let appid = appid.map(|appid| format!(", appid {appid}"));
-            format!(
+            let text = format!(
                 "{}{} ({})",
                 why.failed_check(),
                 appid.unwrap_or_default(),
                 raw.shape(&event::field_names())
-            )
+            );
+            let trace_id = trace_id(raw);
+            Example { text, trace_id }
         };
         let due = self.unauthorized.add(Instant::now(), example);
         due.into_iter().for_each(report_unauthorized);
@@ -306,25 +314,31 @@ impl Intake {
                 "all {} callbacks of the last {} s were stale and become dead letters: a typical timestamp is {}. Check this machine's clock (NTP); if it is right, the sender's clock or the unit of its timestamps is wrong, or its callbacks arrive late",
                 all.count,
                 all.since / 1000,
-                describe(all.age)
+                event::describe_age(all.age)
             );
         }
     }
 }
 
-fn report_malformed(due: Due<String>) {
+fn trace_id(raw: &RawCallback) -> Option<TraceId> {
+    raw.trace.as_ref().map(TraceContext::trace_id)
+}
+
+fn report_malformed(due: Due<Example>) {
+    let (example, trace_id) = for_example(due.example);
     tracing::warn!(
-        "{} malformed and answered 400 in the last minute{}; the sender drops each after 62 s. Its format may have changed, or a third party sends",
+        trace_id,
+        "{} malformed and answered 400 in the last minute{example}; the sender drops each after 62 s. Its format may have changed, or a third party sends",
         callbacks(due.count),
-        for_example(due.example)
     );
 }
 
-fn report_unauthorized(due: Due<String>) {
+fn report_unauthorized(due: Due<Example>) {
+    let (example, trace_id) = for_example(due.example);
     tracing::warn!(
-        "{} answered 401 in the last minute{}; the sender drops each after 62 s. Check ZIM2KAFKA_CALLBACK_SECRETS; if it is right, a third party sends",
+        trace_id,
+        "{} answered 401 in the last minute{example}; the sender drops each after 62 s. Check ZIM2KAFKA_CALLBACK_SECRETS; if it is right, a third party sends",
         callbacks(due.count),
-        for_example(due.example)
     );
 }
 
@@ -335,16 +349,15 @@ fn callbacks(count: u64) -> String {
     }
 }
 
-fn for_example(example: Option<String>) -> String {
-    example.map_or_else(String::new, |example| format!(", for example: {example}"))
-}
-
-fn describe(age: i64) -> String {
-    let seconds = age.unsigned_abs() / 1000;
-    match age {
-        0.. => format!("{seconds} s old"),
-        _ => format!("{seconds} s in the future"),
-    }
+/// The part of a line that gives the example, and the line's field `trace_id`.
+fn for_example(example: Option<Example>) -> (String, Option<DisplayValue<TraceId>>) {
+    let Some(Example { text, trace_id }) = example else {
+        return (String::new(), None);
+    };
+    (
+        format!(", for example: {text}"),
+        trace_id.map(field::display),
+    )
 }
 
 #[cfg(test)]

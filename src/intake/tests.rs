@@ -58,6 +58,7 @@ fn callback(received_at: i64, fields: &Value) -> RawCallback {
     RawCallback {
         body: Bytes::from(body.to_string()),
         content_type: None,
+        trace: None,
         received_at,
     }
 }
@@ -84,10 +85,15 @@ fn metric(intake: &Intake, line: &str) -> bool {
 fn stale(intake: &Intake, raw: &RawCallback) -> Option<String> {
     let json = raw.json().expect("an object");
     let unverified = json.decode().expect("an object");
-    let callback = intake.authenticate(raw, unverified).expect("authentic");
-    let why = intake.check_age(&callback).err()?;
-    assert_eq!(why.reason, Reason::Stale);
-    Some(why.detail.into_owned())
+    let (callback, _) = intake.authenticate(raw, unverified).expect("authentic");
+    match intake.rules().judge(&callback).verdict {
+        Verdict::DeadLetter(why) => {
+            assert_eq!(why.reason, Reason::Stale);
+            Some(why.detail.into_owned())
+        }
+        Verdict::Event(_) => None,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -151,7 +157,7 @@ fn every_authentic_callback_of_a_discarded_event_is_dropped_and_no_other() {
         .replace("350176", "350177")
         .into();
     let answer = accept(&intake, &wrong);
-    assert!(matches!(answer, Err(Refusal::Unauthorized(_))));
+    assert!(matches!(answer, Err(Refusal::Unauthorized { .. })));
 }
 
 #[test]
@@ -166,9 +172,10 @@ fn an_event_without_a_topic_is_an_unsupported_one_under_the_name_that_it_came_wi
         let raw = callback(THEN, &json!({ "event": event, "room_id": "r" }));
         let json = raw.json().expect("an object");
         let unverified = json.decode().expect("an object");
-        let callback = intake.authenticate(&raw, unverified).expect("authentic");
-        let why = intake.published(&callback, &event::kind_of(&callback));
-        let why = why.map(|kind| kind.name).expect_err("no topic");
+        let (callback, _) = intake.authenticate(&raw, unverified).expect("authentic");
+        let Verdict::DeadLetter(why) = intake.rules().judge(&callback).verdict else {
+            panic!("{event} has no topic");
+        };
         assert_eq!(why.reason, Reason::UnsupportedEvent);
         assert_eq!(why.detail, detail);
         on_its_way(&intake, &raw);
@@ -318,7 +325,7 @@ fn what_is_refused_is_not_remembered() {
     let forged = callback(THEN, &json!({"nonce": "350177"}));
     assert!(matches!(
         accept(&intake, &forged),
-        Err(Refusal::Unauthorized(_))
+        Err(Refusal::Unauthorized { .. })
     ));
     let broken = RawCallback {
         body: Bytes::from_static(b"{"),

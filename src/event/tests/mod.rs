@@ -5,7 +5,12 @@ mod extra;
 mod fixtures;
 mod ids;
 mod omit;
+mod rejected;
+mod trace;
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -23,6 +28,7 @@ fn record_with(secrets: &str, body: impl Into<Vec<u8>>) -> Result<Record, u16> {
     let raw = RawCallback {
         body: body.into().into(),
         content_type: Some("text/plain".into()),
+        trace: None,
         received_at: RECEIVED_AT,
     };
     let json = raw.json().map_err(|_| 400_u16)?;

@@ -6,7 +6,12 @@ use super::super::field::Class;
 use super::*;
 
 /// A record and its value, with the first example of an event and these fields.
-fn record_of(kind: &Kind, example: &str, fields: &Value, omit: &Omit) -> (Record, Value) {
+pub(super) fn record_of(
+    kind: &Kind,
+    example: &str,
+    fields: &Value,
+    omit: &Omit,
+) -> (Record, Value) {
     let mut body: Value = serde_json::from_str(example).expect("JSON");
     let signed = callback(&json!({}));
     let members = body.as_object_mut().expect("an object");
@@ -17,6 +22,7 @@ fn record_of(kind: &Kind, example: &str, fields: &Value, omit: &Omit) -> (Record
     let raw = RawCallback {
         body: body.to_string().into_bytes().into(),
         content_type: None,
+        trace: None,
         received_at: RECEIVED_AT,
     };
     let json = raw.json().expect("an object");
@@ -46,7 +52,7 @@ fn kind(name: &str) -> &'static Kind {
 }
 
 /// Each example of each event, with a field that no page describes.
-fn each_example(mut judge: impl FnMut(&Kind, &str, &Value)) {
+pub(super) fn each_example(mut judge: impl FnMut(&Kind, &str, &Value)) {
     let unknown = json!({"z_new": "text"});
     for kind in EVENTS {
         for example in kind.examples {

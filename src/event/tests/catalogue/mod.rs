@@ -405,6 +405,7 @@ fn made_by(policy: &Policy, body: Vec<u8>) -> Result<Made, Unpublishable> {
     let raw = RawCallback {
         body: body.into(),
         content_type: None,
+        trace: None,
         received_at: RECEIVED_AT,
     };
     let json = raw.json().expect("it is a callback");
@@ -416,6 +417,11 @@ fn made_by(policy: &Policy, body: Vec<u8>) -> Result<Made, Unpublishable> {
     let record = kind_of(&callback)?.record(&callback, policy)?;
     let members = serde_json::from_slice(&record.value).expect("strict parsers read it");
     Ok(Made { record, members })
+}
+
+/// The records of all vectors that are published, and how they were made.
+pub(super) fn records_of_vectors() -> (Policy, Vec<Record>) {
+    (open_policy(), vectors::records())
 }
 
 fn open_policy() -> Policy {

@@ -85,6 +85,7 @@ fn outcome(body: Vec<u8>) -> Outcome {
     let raw = RawCallback {
         body: body.into(),
         content_type: None,
+        trace: None,
         received_at: RECEIVED_AT,
     };
     let Ok(json) = raw.json() else {
@@ -114,6 +115,18 @@ fn outcome(body: Vec<u8>) -> Outcome {
             Outcome::DeadLetter(why, letter)
         }
     }
+}
+
+/// The records of all vectors that are published.
+pub(super) fn records() -> Vec<Record> {
+    let files = std::fs::read_dir(FOLDER).expect("it can be listed");
+    let paths = files.map(|file| file.expect("it can be read").path());
+    let bodies = paths.filter(|path| !path.ends_with("index.json"));
+    let records = bodies.filter_map(|path| match outcome(std::fs::read(path).expect("a body")) {
+        Outcome::Published(made) => Some(made.record),
+        _ => None,
+    });
+    records.collect()
 }
 
 #[test]
