@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::producer::log;
@@ -22,6 +22,10 @@ const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The time for Kafka's answer to a lookup, during which no record is returned.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How the id of an embedded Kafka begins. It answers each lookup of a time as if there were no such
+/// record.
+const EMBEDDED_CLUSTER_ID: &str = "mockCluster";
+
 /// The leader of a partition that has none.
 const NO_LEADER: i32 = -1;
 
@@ -35,6 +39,8 @@ pub struct Subscription {
     topic: String,
     /// Where each partition is read next. Without any, the topic is missing.
     positions: BTreeMap<i32, Offset>,
+    /// The partitions that have no further record for now.
+    at_end: BTreeSet<i32>,
     last_lookup: Instant,
     doubt: Option<Doubt>,
     /// For the partitions that cannot be looked up.
@@ -73,6 +79,9 @@ pub enum StartFrom {
     Beginning,
     /// With the next record.
     End,
+    /// With the first record of this time (milliseconds since 1970-01-01 UTC) or later. Times only
+    /// nearly follow the order of offsets, so older records may come after it.
+    Time(i64),
 }
 
 /// One record as a subscriber reads it.
@@ -94,6 +103,33 @@ pub struct Consumed {
     pub value: Vec<u8>,
 }
 
+impl Consumed {
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().into_iter().flat_map(Headers::iter);
+        let headers = headers.map(|header| {
+            (
+                header.key.to_owned(),
+                header.value.unwrap_or_default().to_vec(),
+            )
+        });
+        Self {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            headers: headers.collect(),
+            value: message.payload().unwrap_or_default().to_vec(),
+        }
+    }
+
+    /// The value of the first header with this name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let header = self.headers.iter().find(|(found, _)| found == name);
+        header.map(|(_, value)| value.as_slice())
+    }
+}
+
 impl Subscription {
     /// Looks up the partitions of the topic and begins to read all of them.
     ///
@@ -111,6 +147,9 @@ impl Subscription {
             // librdkafka requires a name even without a consumer group.
             .set("group.id", "zim2kafka-tail")
             .set("enable.auto.commit", "false")
+            // Also librdkafka's default: no record of a transaction that was aborted.
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
             .set("check.crcs", "true")
             .set("fetch.wait.max.ms", "100")
             .set("topic.metadata.refresh.interval.ms", "10000")
@@ -121,6 +160,7 @@ impl Subscription {
             consumer,
             topic: topic.to_owned(),
             positions: BTreeMap::new(),
+            at_end: BTreeSet::new(),
             last_lookup: Instant::now(),
             doubt: None,
             unread: LogThrottle::default(),
@@ -132,16 +172,58 @@ impl Subscription {
             let (low, high) = consumer.fetch_watermarks(topic, partition, timeout)?;
             let offset = match start {
                 StartFrom::Beginning => low,
-                StartFrom::End => high,
+                StartFrom::End | StartFrom::Time(_) => high,
             };
             let positions = &mut subscription.positions;
             positions.insert(partition, Offset::Offset(offset));
         }
         if subscription.positions.is_empty() {
             tracing::warn!("{topic}: the topic does not exist; waiting for it");
+        } else if let StartFrom::Time(time) = start {
+            subscription.start_at(time, timeout)?;
         }
         subscription.assign()?;
         Ok(subscription)
+    }
+
+    /// Moves the positions from the ends of the partitions to their first records of this time or
+    /// later.
+    fn start_at(&mut self, time: i64, timeout: Duration) -> Result<(), KafkaError> {
+        let (consumer, topic) = (&self.consumer, &self.topic);
+        let cluster = consumer.client().fetch_cluster_id(timeout);
+        if cluster.is_some_and(|id| id.starts_with(EMBEDDED_CLUSTER_ID)) {
+            (self.positions.values_mut()).for_each(|position| *position = Offset::Beginning);
+            return Ok(());
+        }
+        let mut wanted = TopicPartitionList::new();
+        for partition in self.positions.keys() {
+            wanted.add_partition_offset(topic, *partition, Offset::Offset(time))?;
+        }
+        for found in consumer.offsets_for_times(wanted, timeout)?.elements() {
+            found.error()?;
+            // Without such a record, the position stays: that end was looked up before, so every
+            // record that came meanwhile is behind it.
+            if let Offset::Offset(_) = found.offset() {
+                self.positions.insert(found.partition(), found.offset());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every record was returned that the topic had when this was created, or since
+    /// [`Self::find_ends`].
+    pub fn is_at_end(&self) -> bool {
+        let mut partitions = self.positions.keys();
+        partitions.all(|partition| self.at_end.contains(partition))
+    }
+
+    /// Looks up the ends of all partitions again.
+    ///
+    /// # Errors
+    ///
+    /// Those of librdkafka.
+    pub fn find_ends(&mut self) -> Result<(), Error> {
+        self.assign()
     }
 
     /// The next record, if one arrives within `timeout`. A lookup of partitions may take another
@@ -161,6 +243,10 @@ impl Subscription {
         }
         let message = match self.consumer.poll(timeout) {
             None => return Ok(None),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.at_end.insert(partition);
+                return Ok(None);
+            }
             Some(Err(error)) if is_temporary(&error) => return Ok(None),
             Some(Err(error)) => {
                 let doubt = Doubt::of(&error).ok_or(error)?;
@@ -169,28 +255,11 @@ impl Subscription {
             }
             Some(Ok(message)) => message,
         };
-        let headers = message
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter());
-        let headers = headers.map(|header| {
-            (
-                header.key.to_owned(),
-                header.value.unwrap_or_default().to_vec(),
-            )
-        });
+        self.at_end.remove(&message.partition());
         if let Some(position) = self.positions.get_mut(&message.partition()) {
             *position = Offset::Offset(message.offset() + 1);
         }
-        Ok(Some(Consumed {
-            topic: self.topic.clone(),
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp: message.timestamp().to_millis(),
-            key: message.key().map(<[u8]>::to_vec),
-            headers: headers.collect(),
-            value: message.payload().unwrap_or_default().to_vec(),
-        }))
+        Ok(Some(Consumed::of(&message)))
     }
 
     /// Finds partitions that were added, and whether the topic was created or deleted. What is new
@@ -319,8 +388,9 @@ impl Subscription {
         Ok(partitions)
     }
 
-    /// Reads all partitions, each from its position.
-    fn assign(&self) -> Result<(), Error> {
+    /// Reads all partitions, each from its position. librdkafka reports each end again.
+    fn assign(&mut self) -> Result<(), Error> {
+        self.at_end.clear();
         let mut partitions = TopicPartitionList::new();
         for (partition, position) in &self.positions {
             partitions.add_partition_offset(&self.topic, *partition, *position)?;
@@ -330,7 +400,7 @@ impl Subscription {
 }
 
 /// A broker restarts or cannot be reached for a while; librdkafka retries.
-fn is_temporary(error: &KafkaError) -> bool {
+pub(super) fn is_temporary(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

@@ -10,6 +10,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
+use std::time::Duration;
 
 use rdkafka::bindings::{
     RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_LOG, RD_KAFKA_EVENT_STATS,
@@ -79,10 +80,16 @@ impl EventQueue {
 
     /// The next event; `None` if there is none now.
     pub(super) fn poll(&self) -> Option<Event> {
+        self.wait(Duration::ZERO)
+    }
+
+    /// The next event, if there is one within this time.
+    pub(super) fn wait(&self, timeout: Duration) -> Option<Event> {
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         loop {
             // SAFETY: what an event lends is copied before the event is destroyed, once.
             unsafe {
-                let event = rd_kafka_queue_poll(self.0, 0);
+                let event = rd_kafka_queue_poll(self.0, milliseconds);
                 if event.is_null() {
                     return None;
                 }

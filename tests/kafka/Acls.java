@@ -9,20 +9,27 @@ import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
 
-/** Denies a user an operation on a topic, or takes that back: ACLs are what librdkafka's Rust client cannot set. */
+/**
+ * Denies a user an operation on a topic, or on all groups (group:PREFIX) or transactional ids
+ * (transactional_id:PREFIX) whose names begin like that, or takes that back: ACLs are what
+ * librdkafka's Rust client cannot set.
+ */
 public class Acls {
     public static void main(String[] arguments) throws Exception {
         if (arguments.length != 5) {
-            throw new IllegalArgumentException("usage: (deny | allow-again) BOOTSTRAP USER TOPIC OPERATION");
+            throw new IllegalArgumentException("usage: (deny | allow-again) BOOTSTRAP USER RESOURCE OPERATION");
         }
         var action = arguments[0];
-        var topic = new ResourcePattern(ResourceType.TOPIC, arguments[3], PatternType.LITERAL);
+        var parts = arguments[3].split(":", 2);
+        var resource = parts.length == 1
+                ? new ResourcePattern(ResourceType.TOPIC, parts[0], PatternType.LITERAL)
+                : new ResourcePattern(ResourceType.fromString(parts[0]), parts[1], PatternType.PREFIXED);
         var user = "User:" + arguments[2];
-        // A topic with any ACL is closed to all whom none allows: the other operations are to go on.
+        // A resource with any ACL is closed to all whom none allows: the other operations are to go on.
         var acls = List.of(
-                new AclBinding(topic, new AccessControlEntry(
+                new AclBinding(resource, new AccessControlEntry(
                         user, "*", AclOperation.valueOf(arguments[4]), AclPermissionType.DENY)),
-                new AclBinding(topic, new AccessControlEntry(
+                new AclBinding(resource, new AccessControlEntry(
                         user, "*", AclOperation.ALL, AclPermissionType.ALLOW)));
 
         var settings = new Properties();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
@@ -107,6 +108,9 @@ fn each(brokers: &str, topic: &str, check: Check, mut take: impl FnMut(Raw)) {
         .set("group.id", "auditor")
         .set("enable.auto.commit", "false")
         .set("check.crcs", "true")
+        .set("isolation.level", "read_committed")
+        // A marker of a transaction may stand at the end.
+        .set("enable.partition.eof", "true")
         .set("reconnect.backoff.max.ms", "200");
     let consumer: BaseConsumer = config.create().expect("sound settings");
     let metadata = consumer
@@ -134,8 +138,15 @@ fn each(brokers: &str, topic: &str, check: Check, mut take: impl FnMut(Raw)) {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else {
             continue;
         };
-        // Errors of the connection are retried by the client; a lasting one ends in the line above.
-        let Ok(message) = message else { continue };
+        let message = match message {
+            Ok(message) => message,
+            Err(KafkaError::PartitionEOF(partition)) => {
+                ends.retain(|(id, _)| *id != partition);
+                continue;
+            }
+            // Errors of the connection are retried by the client; a lasting one ends above.
+            Err(_) => continue,
+        };
         last = Instant::now();
         let (partition, offset) = (message.partition(), message.offset());
         let raw = raw(&message);

@@ -82,6 +82,38 @@ pub(crate) struct Log {
     pub(crate) sent: Vec<Sent>,
 }
 
+impl Log {
+    /// Callbacks that were all answered 2xx at once, with these timestamps, which are what a dead
+    /// letter of each is made of.
+    pub(crate) fn of_dead_letters(plan: Plan, timestamps: &[u64], groups: u32) -> Self {
+        let attempt = Attempt {
+            began: 0,
+            ended: 0,
+            status: 200,
+            durable: None,
+        };
+        let sent = timestamps.iter().zip((0..groups).cycle());
+        let sent = sent.map(|(timestamp, group)| Sent {
+            group,
+            timestamp: *timestamp,
+            attempts: vec![attempt],
+        });
+        Self {
+            plan,
+            sent: sent.collect(),
+        }
+    }
+
+    /// The body and the timestamp of each.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = (Vec<u8>, u64)> {
+        (0..).zip(&self.sent).map(|(number, sent)| {
+            let group = group_name(sent.group);
+            let body = self.plan.body(number, &group, sent.timestamp);
+            (body, sent.timestamp)
+        })
+    }
+}
+
 pub(crate) fn group_name(group: u32) -> String {
     format!("#group-{group}+%")
 }

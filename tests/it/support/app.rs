@@ -117,6 +117,7 @@ impl Settings {
             },
             spool: None,
             inspect_topics: true,
+            shown: Vec::new(),
             drain_delay: Duration::ZERO,
             stop_deadline: Duration::from_secs(8),
         })

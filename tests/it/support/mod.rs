@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 pub(crate) mod app;
 pub(crate) mod bytes;
+pub(crate) mod dead_letters;
 pub(crate) mod disk;
 pub(crate) mod distance;
 pub(crate) mod ids;

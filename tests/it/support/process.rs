@@ -131,6 +131,11 @@ impl Process {
         assert!(sent.status.success(), "{line}");
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -307,7 +312,11 @@ impl Service {
         let always = ["tail", "--from-beginning", "--kafka-brokers", &self.brokers];
         let ended = run(&[&always, arguments].concat(), &[]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(ended.stderr, "");
+        // It logs what it reads, and that it waits.
+        assert!(
+            ended.stderr.lines().all(|line| line.contains(" INFO ")),
+            "{ended:?}"
+        );
         let lines = ended.stdout.lines();
         lines
             .map(|line| serde_json::from_str(line).expect("one JSON object a line"))

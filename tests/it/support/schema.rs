@@ -118,7 +118,7 @@ pub(crate) fn problem(
     (!is_consistent).then(|| "its headers are not those of its value".to_owned())
 }
 
-fn closed_schema(id: &str) -> &'static Validator {
+pub(crate) fn closed_schema(id: &str) -> &'static Validator {
     let schema = CLOSED.get(id);
     schema.unwrap_or_else(|| panic!("there is no schema {id}"))
 }

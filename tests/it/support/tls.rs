@@ -41,6 +41,13 @@ impl Authority {
         self.folder.path().join("key.pem")
     }
 
+    /// Writes the authority's own certificate to a file.
+    pub(crate) fn ca(&self) -> PathBuf {
+        let file = self.folder.path().join("ca.pem");
+        write(&file, &self.issuer.pem());
+        file
+    }
+
     /// The two variables that name the files.
     pub(crate) fn variables(&self) -> [(&'static str, String); 2] {
         let text = |path: PathBuf| path.to_str().expect("text").to_owned();

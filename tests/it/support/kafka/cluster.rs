@@ -211,10 +211,11 @@ impl Cluster {
         }
     }
 
-    /// Denies the SASL user an operation (`WRITE`, `DESCRIBE`, …) on a topic, and no other. Brokers
-    /// follow within moments, not at once.
-    pub(crate) fn deny(&self, topic: &str, operation: &str) {
-        self.change_acl("deny", topic, operation);
+    /// Denies the SASL user an operation (`WRITE`, `DESCRIBE`, …) on a topic, and no other; or on
+    /// all groups or transactional ids with a prefix: `group:PREFIX`, `transactional_id:PREFIX`.
+    /// Brokers follow within moments, not at once.
+    pub(crate) fn deny(&self, resource: &str, operation: &str) {
+        self.change_acl("deny", resource, operation);
     }
 
     /// Takes back what [`Cluster::deny`] did.

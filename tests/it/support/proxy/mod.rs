@@ -5,6 +5,7 @@ mod faults;
 mod forwarder;
 mod produce;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,6 +41,8 @@ struct Shared {
     state: watch::Sender<State>,
     injections: Injections,
     accepted: AtomicUsize,
+    /// How many requests of each kind clients have sent, by Kafka's number of the kind.
+    requests: Mutex<BTreeMap<i16, usize>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -86,6 +89,15 @@ impl Proxy {
     /// The number of connections that clients have opened since the start.
     pub(crate) fn accepted(&self) -> usize {
         self.network.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The number of requests of a kind that clients have sent since the start, by Kafka's number of
+    /// the kind.
+    pub(crate) fn requests(&self, kind: i16) -> usize {
+        lock(&self.network.requests)
+            .get(&kind)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Ends every fault but a cut, which is over at once.
@@ -200,6 +212,10 @@ async fn carry(
     let refusals = responses.downgrade();
     let on_request = move |message: Bytes| {
         let (now, delay) = (Instant::now(), network.delay());
+        if let Some([high, low]) = message.get(4..6) {
+            let kind = i16::from_be_bytes([*high, *low]);
+            *lock(&network.requests).entry(kind).or_default() += 1;
+        }
         let mut exchange = lock(exchange);
         if exchange.request(&network.injections, &message) {
             requests.send((now + delay, message)).map_err(|_| Broken)?;

@@ -1,0 +1,420 @@
+//! Reads a topic up to where it ends now, for `redrive`.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use super::KafkaSettings;
+use super::consumer::{Consumed, QuietContext, is_temporary};
+use super::rights::may_write;
+use super::transfer::TransferError;
+
+/// The time for Kafka's answer to one question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause before it is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The time for an answer about progress: Kafka answers once no transaction may change it, which is after 30 s at
+/// the latest if a producer was killed.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Without a record for this long, Kafka does not deliver the topic.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where to begin to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At the oldest record.
+    Oldest,
+    /// At the progress of the consumer group; without any, at the oldest record.
+    Progress,
+    /// At the first record with this Kafka timestamp or a later one, in milliseconds since
+    /// 1970-01-01 UTC.
+    Time(i64),
+}
+
+/// A reader of one topic, up to where each partition ended when this was opened. It reads committed
+/// records only. Partitions that are added later are not read.
+///
+/// It belongs to a consumer group without joining it: the group only keeps progress, which
+/// [`Transactions::commit`](super::Transactions::commit) stores.
+pub struct BoundedReader {
+    consumer: BaseConsumer<QuietContext>,
+    topic: String,
+    group: String,
+    /// Where each partition was read first.
+    begin: BTreeMap<i32, i64>,
+    /// The progress of the group as it is stored.
+    stored: BTreeMap<i32, i64>,
+    /// The progress of the group, or where the partition was read first if that is later.
+    progress: BTreeMap<i32, i64>,
+    /// Where each partition ends.
+    end: BTreeMap<i32, i64>,
+    /// The partitions that are not read to their end.
+    unread: BTreeMap<i32, i64>,
+    has_progress: bool,
+    /// When the last record came.
+    last: Instant,
+}
+
+impl BoundedReader {
+    /// Looks up where each partition of the topic begins and ends.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer or refuses, or the topic is missing.
+    pub fn open(
+        settings: &KafkaSettings,
+        topic: &str,
+        group: &str,
+        begin: Begin,
+    ) -> Result<Self, TransferError> {
+        let consumer: BaseConsumer<QuietContext> = settings
+            .client()
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("check.crcs", "true")
+            .set("fetch.wait.max.ms", "100")
+            // For each partition. The defaults are much larger.
+            .set("queued.min.messages", "10000")
+            .set("queued.max.messages.kbytes", "8192")
+            // Also makes Kafka answer about progress only when no transaction may change it.
+            .set("isolation.level", "read_committed")
+            // The last offsets of a partition may be those of markers of transactions or of
+            // records that were compacted away. No record tells that they are reached.
+            .set("enable.partition.eof", "true")
+            // Records may expire while others are read.
+            .set("auto.offset.reset", "earliest")
+            .create_with_context(QuietContext)
+            .map_err(TransferError::Kafka)?;
+        let mut reader = Self {
+            consumer,
+            topic: topic.to_owned(),
+            group: group.to_owned(),
+            begin: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            end: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            has_progress: true,
+            last: Instant::now(),
+        };
+        let partitions = reader.partitions(topic)?;
+        let known = match begin {
+            Begin::Time(time) => reader.offsets_at(&partitions, time)?,
+            Begin::Oldest | Begin::Progress => {
+                reader.stored = reader.fetch_stored(partitions.iter())?;
+                reader.stored.clone()
+            }
+        };
+        for partition in partitions {
+            let consumer = &reader.consumer;
+            let watermarks =
+                patiently(|| consumer.fetch_watermarks(topic, partition, ANSWER_TIMEOUT));
+            let (low, high) = watermarks.map_err(|error| reader.cannot_read(error))?;
+            let known = known.get(&partition).copied();
+            let at = match begin {
+                // No record may be that late.
+                Begin::Time(_) => known.unwrap_or(high).min(high),
+                Begin::Oldest | Begin::Progress => reader.progress_of(partition, known, low, high),
+            };
+            reader.progress.insert(partition, at);
+            let begins = if begin == Begin::Oldest { low } else { at };
+            reader.begin.insert(partition, begins);
+            reader.end.insert(partition, high);
+        }
+        reader.rewind()?;
+        Ok(reader)
+    }
+
+    /// The progress in a partition that has these offsets, with that which is stored.
+    fn progress_of(&mut self, partition: i32, stored: Option<i64>, low: i64, high: i64) -> i64 {
+        let topic = &self.topic;
+        match stored {
+            None => {
+                // A partition without records has no progress to lose.
+                self.has_progress &= low == high;
+                low
+            }
+            Some(at) if at < low => {
+                tracing::warn!(
+                    "{topic}: {} records of partition {partition} were removed before they were read, probably by retention; reading on from offset {low}",
+                    low - at
+                );
+                low
+            }
+            Some(at) if at > high => {
+                tracing::warn!(
+                    "{topic}: partition {partition} ends before the progress of the group {}; the topic was probably created again; reading it from its beginning",
+                    self.group
+                );
+                self.has_progress = false;
+                low
+            }
+            Some(at) => at,
+        }
+    }
+
+    /// Begins again where it began first. The end stays the same.
+    ///
+    /// # Errors
+    ///
+    /// Those of librdkafka.
+    pub fn rewind(&mut self) -> Result<(), TransferError> {
+        let mut assigned = TopicPartitionList::new();
+        self.unread.clear();
+        for (partition, at) in &self.begin {
+            let end = *self.end.get(partition).unwrap_or(at);
+            if *at < end {
+                self.unread.insert(*partition, end);
+                assigned
+                    .add_partition_offset(&self.topic, *partition, Offset::Offset(*at))
+                    .map_err(TransferError::Kafka)?;
+            }
+        }
+        self.last = Instant::now();
+        // librdkafka keeps the position of a partition that stays assigned.
+        (self.consumer.unassign())
+            .and_then(|()| self.consumer.assign(&assigned))
+            .and_then(|()| self.consumer.resume(&assigned))
+            .map_err(TransferError::Kafka)
+    }
+
+    /// The next record before the end, if one comes within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of Kafka, apart from temporary ones, which librdkafka retries for a minute.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Consumed>, TransferError> {
+        let deadline = Instant::now() + timeout;
+        while !self.is_at_end() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.consumer.poll(left) {
+                Some(Ok(message)) => {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(end) = self.unread.get(&partition).copied() else {
+                        continue;
+                    };
+                    let is_before_end = offset < end;
+                    let consumed = is_before_end.then(|| Consumed::of(&message));
+                    drop(message);
+                    self.last = Instant::now();
+                    if offset + 1 >= end {
+                        self.end_of(partition)?;
+                    }
+                    if consumed.is_some() {
+                        return Ok(consumed);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => self.end_of(partition)?,
+                Some(Err(error)) if !is_temporary(&error) => return Err(self.cannot_read(error)),
+                None | Some(Err(_)) if self.last.elapsed() > PATIENCE => {
+                    return Err(TransferError::Silent(self.topic.clone(), PATIENCE));
+                }
+                None | Some(Err(_)) if left.is_zero() => return Ok(None),
+                None | Some(Err(_)) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether everything is read.
+    pub fn is_at_end(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    /// The progress of the group when this was opened. It is complete, so that a transaction that
+    /// stores it leaves no partition without progress.
+    pub fn progress(&self) -> &BTreeMap<i32, i64> {
+        &self.progress
+    }
+
+    /// The number of offsets from the beginning to the end. Some may have no record.
+    pub fn len(&self) -> u64 {
+        let lengths = (self.begin.iter()).map(|(partition, begin)| {
+            let end = self.end.get(partition).unwrap_or(begin);
+            u64::try_from(end - begin).unwrap_or(0)
+        });
+        lengths.sum()
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the consumer group had progress in every partition that has records.
+    pub fn has_progress(&self) -> bool {
+        self.has_progress
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Whether Kafka has another consumer group whose name begins like this one's up to its last
+    /// `-`. Kafka may not answer that; then there may be one.
+    pub fn may_have_sibling(&self) -> bool {
+        let family = self.group.rsplit_once('-').map_or("", |(family, _)| family);
+        let is_sibling = |name: &str| {
+            name != self.group && name.rsplit_once('-').is_some_and(|(of, _)| of == family)
+        };
+        match self.consumer.fetch_group_list(None, ANSWER_TIMEOUT) {
+            Ok(groups) => (groups.groups().iter()).any(|group| is_sibling(group.name())),
+            Err(error) => {
+                tracing::debug!("cannot list the consumer groups: {error}");
+                true
+            }
+        }
+    }
+
+    /// Checks that a topic exists and may be written to, as far as Kafka reports that.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or may not.
+    pub fn check_target(&self, topic: &str) -> Result<(), TransferError> {
+        self.partitions(topic)?;
+        match may_write(self.consumer.client(), topic, ANSWER_TIMEOUT) {
+            Some(false) => Err(TransferError::Forbidden {
+                rights: "Write and Describe",
+                on: format!("the topic {topic}"),
+            }),
+            Some(true) | None => Ok(()),
+        }
+    }
+
+    /// The consumer group, for a transaction.
+    pub(super) fn group(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
+    }
+
+    /// Reads no further record of this partition.
+    ///
+    /// # Errors
+    ///
+    /// Those of librdkafka.
+    pub fn end_of(&mut self, partition: i32) -> Result<(), TransferError> {
+        self.last = Instant::now();
+        if self.unread.remove(&partition).is_none() {
+            return Ok(());
+        }
+        let mut read = TopicPartitionList::new();
+        read.add_partition(&self.topic, partition);
+        (self.consumer.pause(&read)).map_err(TransferError::Kafka)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Vec<i32>, TransferError> {
+        let metadata = patiently(|| self.consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT));
+        let metadata = metadata.map_err(|error| TransferError::reading(topic, error))?;
+        let mut partitions = Vec::new();
+        for found in metadata.topics() {
+            match found.error().map(RDKafkaErrorCode::from) {
+                None => partitions.extend(found.partitions().iter().map(|found| found.id())),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
+                Some(code) => {
+                    let error = KafkaError::MetadataFetch(code);
+                    return Err(TransferError::reading(topic, error));
+                }
+            }
+        }
+        match partitions.is_empty() {
+            true => Err(TransferError::Missing(topic.to_owned())),
+            false => Ok(partitions),
+        }
+    }
+
+    /// The progress of the group as it was stored when this was opened.
+    pub fn stored(&self) -> &BTreeMap<i32, i64> {
+        &self.stored
+    }
+
+    /// The progress of the group as it is stored now.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer or refuses.
+    pub fn stored_now(&self) -> Result<BTreeMap<i32, i64>, TransferError> {
+        self.fetch_stored(self.progress.keys())
+    }
+
+    fn fetch_stored<'p>(
+        &self,
+        partitions: impl Iterator<Item = &'p i32>,
+    ) -> Result<BTreeMap<i32, i64>, TransferError> {
+        let mut wanted = TopicPartitionList::new();
+        for partition in partitions {
+            wanted.add_partition(&self.topic, *partition);
+        }
+        let ask = || (self.consumer).committed_offsets(wanted.clone(), PROGRESS_TIMEOUT);
+        let committed = patiently(ask);
+        let committed = committed.map_err(|error| TransferError::of_group(&self.group, error))?;
+        Ok(offsets(&committed))
+    }
+
+    fn offsets_at(
+        &self,
+        partitions: &[i32],
+        time: i64,
+    ) -> Result<BTreeMap<i32, i64>, TransferError> {
+        let mut wanted = TopicPartitionList::new();
+        for partition in partitions {
+            wanted
+                .add_partition_offset(&self.topic, *partition, Offset::Offset(time))
+                .map_err(TransferError::Kafka)?;
+        }
+        let ask = || (self.consumer).offsets_for_times(wanted.clone(), ANSWER_TIMEOUT);
+        let found = patiently(ask);
+        Ok(offsets(&found.map_err(|error| self.cannot_read(error))?))
+    }
+
+    fn cannot_read(&self, error: KafkaError) -> TransferError {
+        TransferError::reading(&self.topic, error)
+    }
+}
+
+/// Asks again while a leader or a coordinator is moving, as after the creation of a topic.
+fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        match ask() {
+            Err(error) if is_moving(&error) && Instant::now() < deadline => {
+                thread::sleep(ASK_PAUSE);
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::ReplicaNotAvailable
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::OffsetNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+        )
+    )
+}
+
+fn offsets(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
+    let known = list.elements().into_iter().filter_map(|found| {
+        let Offset::Offset(at) = found.offset() else {
+            return None;
+        };
+        Some((found.partition(), at))
+    });
+    known.collect()
+}
