@@ -29,11 +29,11 @@ pub const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const RESERVE_FILE: &str = "ballast";
 
 /// The name of the lock file.
-const LOCK_FILE: &str = "lock";
+pub(super) const LOCK_FILE: &str = "lock";
 
 /// The name of an empty file that tells the next start that a run has found damage. The checks of a
 /// start need not find the same damage again.
-const DAMAGE_MARK: &str = "damaged";
+pub(super) const DAMAGE_MARK: &str = "damaged";
 
 /// A folder that belongs to this process. The lock ends with the process, however that ends.
 #[derive(Debug)]

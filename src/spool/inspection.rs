@@ -1,13 +1,17 @@
 //! Inspects the spool's folder without changing anything in it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Access, StatFs, access, statfs};
 
 use super::folder::RESERVE_FILE;
+use super::snapshot::{Snapshot, SnapshotError, Summary, User, user_of};
 use super::{DATABASE_FILE, RESERVE_BYTES, SpoolSettings, WAL_FILE};
 use crate::finding::Finding;
+use crate::log::{Ago, count};
 
 const SUBJECT: &str = "spool";
 
@@ -25,8 +29,64 @@ const ON_A_NETWORK: [(u64, &str); 8] = [
 ];
 const OVERLAY: u64 = 0x794c_7630;
 
-/// Finds what about the folder weakens or breaks a promise. Changes nothing.
+/// Finds what about the folder, or the records in it, weakens or breaks a promise. Reads all
+/// records, and changes nothing. Not for the process that has the spool open: closing a file ends
+/// the locks that the process holds on it.
 pub fn inspect(settings: &SpoolSettings) -> Vec<Finding> {
+    let mut findings = inspect_folder(settings);
+    if settings.folder.is_dir() {
+        findings.push(inspect_records(&settings.folder));
+    }
+    findings
+}
+
+/// Finds what about the records weakens or breaks a promise.
+fn inspect_records(folder: &Path) -> Finding {
+    let mut summary = Summary::default();
+    let read = Snapshot::take(folder).and_then(|snapshot| {
+        let format = snapshot.format();
+        let reading = snapshot.read(&mut |spooled| {
+            summary.add(&spooled);
+            ControlFlow::Continue(())
+        })?;
+        Ok((format, reading))
+    });
+    let (format, reading) = match read {
+        Ok(read) => read,
+        Err(error @ SnapshotError::Busy(_)) => return Finding::warning(SUBJECT, error.to_string()),
+        Err(error) => return Finding::error(SUBJECT, error.to_string()),
+    };
+    let total = summary.total();
+    let mut text = format!("holds {}", count(total.records, "record"));
+    if let Some((oldest, _)) = total.received {
+        text += &format!(", the oldest received {} ago", Ago(age(oldest)));
+    }
+    if total.refused > 0 {
+        text += &format!("; Kafka has rejected {} of them permanently", total.refused);
+    }
+    if let Some(damage) = reading.damage {
+        let text = format!("{text}; {damage}");
+        return match damage.loses_nothing() {
+            true => Finding::warning(SUBJECT, text),
+            false => Finding::error(SUBJECT, text),
+        };
+    }
+    if let Some(1) = format {
+        text += "; it has format 1, which the next start rewrites";
+    }
+    Finding::ok(SUBJECT, text)
+}
+
+/// How long ago this time was, in milliseconds since 1970-01-01 UTC.
+fn age(time: i64) -> Duration {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(time.try_into().unwrap_or(0)))
+}
+
+/// Finds what about the folder weakens or breaks a promise. Changes nothing.
+pub fn inspect_folder(settings: &SpoolSettings) -> Vec<Finding> {
     let folder = settings.folder.as_path();
     let shown = folder.display();
     let is_there = folder.exists();
@@ -61,7 +121,7 @@ pub fn inspect(settings: &SpoolSettings) -> Vec<Finding> {
             ),
         ),
         Ok(()) if !is_there => Finding::ok(SUBJECT, format!("{shown} will be created")),
-        Ok(()) if is_taken(folder) => {
+        Ok(()) if user_of(folder) != User::Nobody => {
             Finding::ok(SUBJECT, format!("{shown} is in use by a running service"))
         }
         Ok(()) => Finding::ok(SUBJECT, format!("{shown} is writable")),
@@ -81,14 +141,6 @@ pub fn inspect(settings: &SpoolSettings) -> Vec<Finding> {
 
 fn has_records(folder: &Path) -> bool {
     fs::metadata(folder.join(DATABASE_FILE)).is_ok_and(|file| file.len() > 0)
-}
-
-fn is_taken(folder: &Path) -> bool {
-    let is_locked = |path: &Path| {
-        let file = File::open(path);
-        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
-    };
-    is_locked(folder) || is_locked(&folder.join("lock"))
 }
 
 fn judge(disk: &StatFs, folder: &Path, max_bytes: u64) -> Vec<Finding> {

@@ -54,15 +54,27 @@ pub(super) fn format_on_disk(folder: &Folder) -> Result<Option<Format>, Error> {
     // Headers in the WAL are newer than that of the file.
     let (bytes, is_complete) = read_wal(folder).map_err(failed)?;
     let wal = Wal::read(&bytes, is_complete);
-    let headers = wal.first_pages().filter_map(|page| {
-        let version = page.get(USER_VERSION_AT..)?.first_chunk()?;
-        Some(i32::from_be_bytes(*version))
-    });
-    found.extend(headers);
-    match found.iter().copied().find_map(newer_version) {
-        Some(version) => Err(Error::Newer(version)),
-        None => Ok(found.last().copied().and_then(Format::of)),
+    found.extend(wal.first_pages().filter_map(version_in));
+    format_among(&found).map_err(Error::Newer)
+}
+
+/// The format that the last of these versions names: those of the file's first page, as it was and
+/// as it is.
+///
+/// # Errors
+///
+/// The version of a newer program, if one of them is that.
+pub(super) fn format_among(versions: &[i32]) -> Result<Option<Format>, u8> {
+    match versions.iter().copied().find_map(newer_version) {
+        Some(version) => Err(version),
+        None => Ok(versions.last().copied().and_then(Format::of)),
     }
+}
+
+/// The version in the file's first page.
+pub(super) fn version_in(page: &[u8]) -> Option<i32> {
+    let version = page.get(USER_VERSION_AT..)?.first_chunk()?;
+    Some(i32::from_be_bytes(*version))
 }
 
 /// Replaces an undamaged spool of format 1 by one of the current format.

@@ -22,6 +22,7 @@ mod recovery;
 mod refused;
 mod row;
 mod scan;
+mod snapshot;
 mod space;
 mod store;
 
@@ -36,7 +37,7 @@ pub use error::Error;
 pub use folder::RESERVE_BYTES;
 use folder::{Folder, LOCK_TIMEOUT};
 use identity::Named;
-pub use inspection::inspect;
+pub use inspection::{inspect, inspect_folder};
 pub(crate) use keys::KeyRows;
 pub use keys::MAX_TRACKED_KEYS;
 use progress::folder_failed;
@@ -45,6 +46,10 @@ pub(crate) use reader::SpoolReader;
 pub(crate) use recovery::RecoveryReport;
 use row::Stored;
 use scan::Scan;
+pub use snapshot::{
+    Damage, Group, Leftover, Reading, Snapshot, SnapshotError, Spooled, Summary, User, leftovers,
+    user_of,
+};
 pub(crate) use space::Share;
 use store::Store;
 

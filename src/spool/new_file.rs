@@ -10,7 +10,7 @@ use super::{DATABASE_FILE, Row};
 
 /// The new file while it is being filled, and its WAL.
 pub(super) const NEW_FILE: &str = "spool.new";
-const NEW_WAL_FILE: &str = "spool.new-wal";
+pub(super) const NEW_WAL_FILE: &str = "spool.new-wal";
 
 /// The limits of the transactions that fill it.
 const BATCH_ROWS: usize = 1000;

@@ -17,7 +17,7 @@ use crate::spool::format::Format;
 use crate::spool::{DATABASE_FILE, WAL_FILE};
 
 /// The folder of the copies. The name is kept for compatibility with earlier versions.
-pub(super) const COPIES_FOLDER: &str = "salvage";
+pub(in crate::spool) const COPIES_FOLDER: &str = "salvage";
 
 /// A copy of the file with pages of the WAL applied.
 pub(super) struct WorkingCopy {
@@ -31,6 +31,8 @@ pub(super) struct WorkingCopy {
 pub(super) fn make_copies(folder: &Folder) -> io::Result<Vec<WorkingCopy>> {
     let (bytes, is_complete) = read_wal(folder)?;
     let wal = Wal::read(&bytes, is_complete);
+    // The checksum covers their numbers too.
+    let known_pages = wal.sound.iter().map(|(number, _)| *number).max();
     let mut views = vec![wal.sound.clone()];
     if wal.is_damaged() {
         views.push([wal.sound, wal.beyond].concat());
@@ -43,13 +45,19 @@ pub(super) fn make_copies(folder: &Folder) -> io::Result<Vec<WorkingCopy>> {
             folder,
             &folder.file(COPIES_FOLDER).join(at.to_string()),
             pages,
+            known_pages.unwrap_or_default(),
         )
     };
     views.iter().enumerate().map(copy).collect()
 }
 
 impl WorkingCopy {
-    fn make(folder: &Folder, path: &Path, pages: &[Page<'_>]) -> io::Result<Self> {
+    fn make(
+        folder: &Folder,
+        path: &Path,
+        pages: &[Page<'_>],
+        known_pages: u32,
+    ) -> io::Result<Self> {
         let file = File::open(folder.file(DATABASE_FILE))?;
         let options = OpenOptions::new()
             .read(true)
@@ -60,7 +68,7 @@ impl WorkingCopy {
         let length = file.metadata()?.len();
         let read = |block: &mut [u8], at| file.read_exact_at(block, at);
         read_blocks(length, read, |block| copy.write_all(block))?;
-        apply(pages, &copy)?;
+        apply(pages, known_pages, &copy)?;
         Ok(Self {
             path: path.to_owned(),
             unused: unused_pages(&copy)?,
@@ -120,10 +128,11 @@ fn unused_pages(file: &File) -> io::Result<BTreeSet<u32>> {
     Ok(unused)
 }
 
-/// Writes the pages into the file, as a checkpoint would.
-fn apply(pages: &[Page<'_>], file: &File) -> io::Result<()> {
+/// Writes the pages into the file, as a checkpoint would. The file is known to have had this many.
+fn apply(pages: &[Page<'_>], known_pages: u32, file: &File) -> io::Result<()> {
     // The page number itself may be damaged.
     let most = file.metadata()?.len() / PAGE_BYTES + pages.len() as u64;
+    let most = most.max(known_pages.into());
     for (number, page) in pages {
         if let Some(before) = number.checked_sub(1).filter(|_| u64::from(*number) <= most) {
             file.write_all_at(page, u64::from(before) * PAGE_BYTES)?;
@@ -134,20 +143,21 @@ fn apply(pages: &[Page<'_>], file: &File) -> io::Result<()> {
 
 /// The bytes of the WAL, and whether all of them could be read. Empty if there is no WAL.
 pub(in crate::spool) fn read_wal(folder: &Folder) -> io::Result<(Vec<u8>, bool)> {
-    let mut bytes = Vec::new();
-    let file = match File::open(folder.file(WAL_FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((bytes, true)),
-        file => file?,
-    };
+    match File::open(folder.file(WAL_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), true)),
+        file => read_whole(&file?),
+    }
+}
+
+/// The bytes of a file, and whether all of them could be read.
+pub(in crate::spool) fn read_whole(file: &File) -> io::Result<(Vec<u8>, bool)> {
     let length = file.metadata()?.len();
-    let is_complete = read_blocks(
-        length,
-        |block, at| file.read_exact_at(block, at),
-        |block| {
-            bytes.extend(block);
-            Ok(())
-        },
-    )?;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    let read = |block: &mut [u8], at| file.read_exact_at(block, at);
+    let is_complete = read_blocks(length, read, |block| {
+        bytes.extend(block);
+        Ok(())
+    })?;
     Ok((bytes, is_complete))
 }
 

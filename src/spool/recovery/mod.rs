@@ -22,9 +22,12 @@ use super::folder::Folder;
 use super::format::Format;
 use super::new_file::{self, KEPT_NUMBER_MAX, NEW_FILE, NewFile, ignore_missing};
 use super::{DATABASE_FILE, Row, WAL_FILE, connection};
-pub(super) use copies::read_wal;
-use copies::{COPIES_FOLDER, make_copies};
+use copies::make_copies;
+pub(super) use copies::{COPIES_FOLDER, read_wal, read_whole};
 use wal::Wal;
+
+/// How the names of the folders begin that keep damaged files.
+pub(super) const ASIDE_PREFIX: &str = "damaged-";
 
 /// The most numbers of lost records that are logged.
 const LOGGED_NUMBERS_MAX: usize = 20;
@@ -259,7 +262,7 @@ fn create_aside(folder: &Folder) -> io::Result<PathBuf> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let path = folder.file(&format!("damaged-{}", now.as_millis()));
+    let path = folder.file(&format!("{ASIDE_PREFIX}{}", now.as_millis()));
     DirBuilder::new().mode(0o700).create(&path)?;
     Ok(path)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::spool::connection::PAGE_BYTES;
 
-const HEADER: usize = 32;
+pub(in crate::spool) const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 const FRAME: usize = FRAME_HEADER + PAGE_BYTES as usize;
 
@@ -20,15 +20,15 @@ const VERSION: u32 = 3_007_000;
 type Pair = (u32, u32);
 
 /// A page in a frame of the WAL: its number, from 1, and its bytes.
-pub(super) type Page<'a> = (u32, &'a [u8]);
+pub(in crate::spool) type Page<'a> = (u32, &'a [u8]);
 
 /// The committed pages of a WAL.
 #[derive(Debug, Default)]
 pub(in crate::spool) struct Wal<'a> {
     /// The pages that SQLite reads.
-    pub(super) sound: Vec<Page<'a>>,
+    pub(in crate::spool) sound: Vec<Page<'a>>,
     /// The damaged pages and those behind them, which SQLite would ignore.
-    pub(super) beyond: Vec<Page<'a>>,
+    pub(in crate::spool) beyond: Vec<Page<'a>>,
 }
 
 impl<'a> Wal<'a> {

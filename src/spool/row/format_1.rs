@@ -1,10 +1,10 @@
 //! A row of format 1, which is only read.
 
 use bytes::Bytes;
-use rusqlite::Row as SqlRow;
+use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
-use super::{Checksum, Stored, decode, flag};
+use super::{Checksum, Stored, flag, optional_bytes};
 use crate::event::{Record, Times};
 
 /// The only event that format 1 knows.
@@ -33,35 +33,33 @@ pub(super) const SCHEMA: &str = "
 
 /// Reads the columns; `None` if they have been altered. The lane names the event, and `kind` is only
 /// needed for the checksum.
-pub(super) fn read(row: &SqlRow<'_>, number: u64) -> rusqlite::Result<Option<Stored>> {
-    let lane: i64 = row.get(1)?;
-    let kind: String = row.get(2)?;
-    let event_id = Uuid::from_slice(&row.get::<_, Vec<u8>>(3)?);
-    let headers: Vec<u8> = row.get(8)?;
-    let (Ok(event_id), Some(decoded)) = (event_id, decode(&headers)) else {
-        return Ok(None);
-    };
-    let event = match lane {
-        0 => Some(EVENT.into()),
-        1 => None,
-        _ => return Ok(None),
-    };
+pub(super) fn decode<'a>(
+    number: u64,
+    column: impl Fn(usize) -> Option<ValueRef<'a>>,
+) -> Option<Stored> {
+    let lane = column(1)?.as_i64().ok()?;
+    let kind = column(2)?.as_str().ok()?;
+    let headers = column(8)?.as_blob().ok()?;
     let record = Record {
-        event,
-        event_id,
-        key: row.get::<_, Option<Vec<u8>>>(4)?.map(Bytes::from),
-        timestamp: row.get(5)?,
-        headers: decoded,
-        value: row.get::<_, Vec<u8>>(9)?.into(),
+        event: match lane {
+            0 => Some(EVENT.into()),
+            1 => None,
+            _ => return None,
+        },
+        event_id: Uuid::from_slice(column(3)?.as_blob().ok()?).ok()?,
+        key: optional_bytes(column(4)?)?,
+        timestamp: column(5)?.as_i64().ok()?,
+        headers: super::decode(headers)?,
+        value: Bytes::copy_from_slice(column(9)?.as_blob().ok()?),
         counted: None,
         times: Times {
-            callback: row.get(6)?,
-            received: row.get(7)?,
+            callback: column(6)?.as_i64().ok()?,
+            received: column(7)?.as_i64().ok()?,
         },
     };
-    let crc = checksum(number, lane, &kind, &record, &headers);
-    let refused = flag(row.get_ref(11)?);
-    Ok((row.get::<_, u32>(10)? == crc).then_some(Stored { record, refused }))
+    let crc = checksum(number, lane, kind, &record, headers);
+    let refused = flag(column(11)?);
+    (column(10)?.as_i64().ok()? == i64::from(crc)).then_some(Stored { record, refused })
 }
 
 pub(in crate::spool) fn checksum(

@@ -5,7 +5,7 @@ pub(super) mod format_1;
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use rusqlite::types::{Type, ValueRef};
+use rusqlite::types::ValueRef;
 use rusqlite::{Row as SqlRow, Statement, params};
 use uuid::Uuid;
 
@@ -87,22 +87,20 @@ impl Format {
     /// SQLite's, if the row cannot be read at all.
     pub(super) fn read(self, row: &SqlRow<'_>) -> rusqlite::Result<(u64, Result<Stored, Altered>)> {
         let number = row.get::<_, i64>(0)? as u64;
+        Ok((number, self.decode(number, |at| row.get_ref(at).ok())))
+    }
+
+    /// The row with this number, from the values of its columns.
+    pub(super) fn decode<'a>(
+        self,
+        number: u64,
+        column: impl Fn(usize) -> Option<ValueRef<'a>>,
+    ) -> Result<Stored, Altered> {
         let stored = match self {
-            Self::One => format_1::read(row, number),
-            Self::Two => read_columns(row, number),
+            Self::One => format_1::decode(number, column),
+            Self::Two => decode_columns(number, column),
         };
-        let stored = match stored {
-            Ok(stored) => stored.ok_or(Altered),
-            // A column of another type, or text that is not UTF-8.
-            Err(
-                rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::FromSqlConversionFailure(_, Type::Text | Type::Blob, _)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-                | rusqlite::Error::Utf8Error(..),
-            ) => Err(Altered),
-            Err(error) => return Err(error),
-        };
-        Ok((number, stored))
+        stored.ok_or(Altered)
     }
 }
 
@@ -140,29 +138,34 @@ pub(super) fn read(row: &SqlRow<'_>) -> rusqlite::Result<(u64, Result<Stored, Al
     Format::CURRENT.read(row)
 }
 
-fn read_columns(row: &SqlRow<'_>, number: u64) -> rusqlite::Result<Option<Stored>> {
-    let event: Option<String> = row.get(1)?;
-    let event_id = Uuid::from_slice(&row.get::<_, Vec<u8>>(2)?);
-    let headers: Vec<u8> = row.get(8)?;
-    let (Ok(event_id), Some(decoded)) = (event_id, decode(&headers)) else {
-        return Ok(None);
-    };
+/// `None` if a column has another type, or the checksum does not match.
+fn decode_columns<'a>(
+    number: u64,
+    column: impl Fn(usize) -> Option<ValueRef<'a>>,
+) -> Option<Stored> {
+    let event = column(1)?.as_str_or_null().ok()?;
+    let headers = column(8)?.as_blob().ok()?;
     let record = Record {
-        event: event.map(Cow::from),
-        event_id,
-        key: row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from),
-        timestamp: row.get(4)?,
-        headers: decoded,
-        value: row.get::<_, Vec<u8>>(9)?.into(),
+        event: event.map(|event| Cow::Owned(event.to_owned())),
+        event_id: Uuid::from_slice(column(2)?.as_blob().ok()?).ok()?,
+        key: optional_bytes(column(3)?)?,
+        timestamp: column(4)?.as_i64().ok()?,
+        headers: decode(headers)?,
+        value: Bytes::copy_from_slice(column(9)?.as_blob().ok()?),
         counted: None,
         times: Times {
-            callback: row.get(5)?,
-            received: row.get(6)?,
+            callback: column(5)?.as_i64().ok()?,
+            received: column(6)?.as_i64().ok()?,
         },
     };
-    let is_intact = row.get::<_, u32>(10)? == checksum(number, &record, &headers);
-    let refused = flag(row.get_ref(7)?);
-    Ok(is_intact.then_some(Stored { record, refused }))
+    let is_intact = column(10)?.as_i64().ok()? == i64::from(checksum(number, &record, headers));
+    let refused = flag(column(7)?);
+    is_intact.then_some(Stored { record, refused })
+}
+
+fn optional_bytes(value: ValueRef<'_>) -> Option<Option<Bytes>> {
+    let bytes = value.as_blob_or_null().ok()?;
+    Some(bytes.map(Bytes::copy_from_slice))
 }
 
 /// The value of a column that holds 0 or 1.

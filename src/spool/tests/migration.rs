@@ -402,3 +402,30 @@ fn a_spool_of_a_newer_version_is_refused_and_not_changed() {
         assert!(state() == before);
     }
 }
+
+#[test]
+fn a_snapshot_reads_earlier_formats_and_refuses_newer_ones() {
+    use crate::spool::snapshot::{Snapshot, SnapshotError};
+    for name in [&INTACT[..], &["damaged"]].concat() {
+        let folder = fixture(name);
+        let mut lines = Vec::new();
+        let snapshot = Snapshot::take(folder.path()).expect("it can be read");
+        assert_eq!(snapshot.format(), Some(1), "{name}");
+        let reading = snapshot.read(&mut |spooled| {
+            lines.push(line(spooled.number, &spooled.record, spooled.refused));
+            std::ops::ControlFlow::Continue(())
+        });
+        let damage = reading.expect("it can be read").damage;
+        assert_eq!(damage.is_some(), name == "damaged", "{name}: {damage:?}");
+        assert!(damage.is_none_or(|damage| damage.loses_nothing()));
+        assert_eq!(lines, expected(name), "{name}");
+    }
+    for version in [3, 200] {
+        let folder = fixture("full");
+        let mut file = fs::read(folder.path().join(DATABASE_FILE)).expect("it can be read");
+        file[60..64].copy_from_slice(&[0x7a, version, 0x6b, version]);
+        fs::write(folder.path().join(DATABASE_FILE), &file).expect("it can be written");
+        let refused = Snapshot::take(folder.path()).map(|_| ());
+        assert!(matches!(refused, Err(SnapshotError::Newer(found)) if found == version));
+    }
+}

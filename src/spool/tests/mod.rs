@@ -374,3 +374,4 @@ fn a_second_process_cannot_open_it_and_other_users_cannot_read_it() {
 mod damage;
 mod migration;
 mod reader;
+mod snapshot;

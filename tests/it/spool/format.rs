@@ -12,12 +12,13 @@ use crate::support::app::PATIENCE;
 use crate::support::disk::{Disk, ENOSPC};
 use crate::support::kafka::Kafka;
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/spool/format-1");
+pub(super) const FIXTURES: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/spool/format-1");
 
 /// The program's own files, which a start that fails may create.
 const OWN: [&str; 2] = ["lock", "ballast"];
 
-fn copy(name: &str, to: &Path) {
+pub(super) fn copy(name: &str, to: &Path) {
     fs::create_dir_all(to).expect("it can be made");
     for file in ["spool.db", "spool.db-wal"] {
         let from = Path::new(FIXTURES).join(name).join(file);

@@ -7,6 +7,7 @@ mod damaged;
 mod failing;
 mod format;
 mod quota;
+mod shown;
 mod starting;
 mod unwritable;
 
