@@ -2,19 +2,55 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// The result of one check.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How severe it is.
     pub level: Level,
     /// What was checked, such as a topic.
     pub subject: String,
+    /// The step on the way to a record in Kafka that failed, if one did.
+    pub step: Option<Step>,
     /// What was found and, if that is a problem, what to do.
     pub text: String,
 }
 
+/// A step on the way to a record in Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// The name of the broker has no address.
+    Resolve,
+    /// Nothing listens at the address, or what listens there does not answer as a broker.
+    Connect,
+    /// Encryption, or one side uses it and the other does not.
+    Tls,
+    /// The login.
+    Sasl,
+    /// The rights of the user.
+    Authorization,
+    /// The topic is missing, or cannot be used yet.
+    Topic,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "TLS",
+            Self::Sasl => "SASL",
+            Self::Authorization => "authorization",
+            Self::Topic => "topic",
+        })
+    }
+}
+
 /// How severe a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// No problem.
     Ok,
@@ -55,7 +91,17 @@ impl Finding {
         Self {
             level,
             subject,
+            step: None,
             text,
+        }
+    }
+
+    /// The same finding, about this step.
+    #[must_use]
+    pub fn at(self, step: Step) -> Self {
+        Self {
+            step: Some(step),
+            ..self
         }
     }
 
@@ -65,6 +111,7 @@ impl Finding {
             level,
             subject,
             text,
+            ..
         } = self;
         match level {
             Level::Ok => tracing::debug!("{subject}: {text}"),

@@ -1,4 +1,5 @@
-//! Connects to Kafka once, and to each broker that has a partition of our topics.
+//! Connects to Kafka, to each bootstrap server, and to each broker that has a partition of our
+//! topics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -10,9 +11,9 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::client_config::{Ordering, of_producer};
 use super::events::{Event, EventQueue};
-use super::failures::Step;
 use super::statistics::Statistics;
 use super::{BrokerStatus, Error, KafkaSettings};
+use crate::finding::Step;
 
 /// How long a bootstrap server may take, from the first attempt to connect.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -48,40 +49,42 @@ pub struct Reachability {
 /// A broker that cannot be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreached {
-    /// Whether a bootstrap server answers, and this is an address that Kafka advertises.
-    pub is_advertised: bool,
+    /// Whose address it is.
+    pub address: Address,
     /// What failed; `None` if nothing has failed so far, and nothing has answered.
     pub step: Option<Step>,
     /// The broker and the reason.
     pub text: String,
 }
 
-/// Connects to Kafka and to the leader of each partition of our topics. Returns what could not be
-/// reached. Blocks for some seconds if there is something.
+/// Where the address of a broker comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// It is a bootstrap server, and none of them answers.
+    Bootstrap,
+    /// It is a bootstrap server, and another one answers.
+    OneBootstrap,
+    /// A bootstrap server answers, and Kafka advertises this address.
+    Advertised,
+}
+
+/// Connects to Kafka, to each bootstrap server, and to the leader of each partition of our topics.
+/// Returns what could not be reached. Blocks for some seconds if there is something.
 ///
 /// # Errors
 ///
 /// If librdkafka does not accept the settings.
 pub fn probe(settings: &KafkaSettings) -> Result<Reachability, Error> {
-    let mut client = settings.client();
-    if client.get(SETUP_TIMEOUT).is_none() {
-        client.set(SETUP_TIMEOUT, SETUP_TIMEOUT_MS);
-    }
-    let inner: BaseProducer = of_producer(client, Ordering::Relaxed).create()?;
-    let probe = Probe {
-        events: EventQueue::of(inner.client()),
-        inner,
-        status: BrokerStatus::new(None),
-        was_up: AtomicBool::new(false),
-    };
+    let probe = Probe::new(settings, &settings.brokers)?;
     let topic = settings.routes.dead_letter_topic();
     if !probe.reaches_any(topic) {
-        // A bootstrap server has answered if an address is known that Kafka advertises. librdkafka
-        // may then have left it before it could be asked about a topic.
-        let is_advertised = !probe.status.failed_steps(true).is_empty();
+        let address = match probe.was_answered() {
+            true => Address::Advertised,
+            false => Address::Bootstrap,
+        };
         return Ok(Reachability {
             is_any_reached: false,
-            unreached: unreached(is_advertised, &probe.status),
+            unreached: unreached(address, &probe.status),
         });
     }
     let mut leaders = BTreeMap::new();
@@ -89,15 +92,17 @@ pub fn probe(settings: &KafkaSettings) -> Result<Reachability, Error> {
         leaders.extend(probe.leaders(topic));
     }
     let client = probe.inner.client();
-    let reached = thread::scope(|scope| {
+    let (reached, mut not_reached) = thread::scope(|scope| {
+        let servers = scope.spawn(|| unreached_servers(settings, topic));
         let asking = leaders.values().map(|(topic, partition)| {
             scope.spawn(move || reaches_leader(client, topic, *partition))
         });
         let asking = Vec::from_iter(asking).into_iter();
-        asking
+        let reached = asking
             .filter_map(|asking| asking.join().ok())
             .filter(|is_reached| *is_reached)
-            .count()
+            .count();
+        (reached, servers.join().unwrap_or_default())
     });
     let are_all = match leaders.is_empty() {
         false => reached == leaders.len(),
@@ -105,13 +110,45 @@ pub fn probe(settings: &KafkaSettings) -> Result<Reachability, Error> {
         true => probe.reaches_advertised(),
     };
     probe.poll();
+    if !are_all {
+        let advertised = unreached(Address::Advertised, &probe.status);
+        let is_other = |one: &Unreached| advertised.iter().all(|other| other.text != one.text);
+        not_reached.retain(is_other);
+        not_reached.extend(advertised);
+    }
     Ok(Reachability {
         // One that leads no partition of ours can describe the topics too.
         is_any_reached: are_all || reached > 0 || probe.status.advertised_was_up(),
-        unreached: match are_all {
-            true => Vec::new(),
-            false => unreached(true, &probe.status),
-        },
+        unreached: not_reached,
+    })
+}
+
+/// The bootstrap servers that do not answer, if there are several. librdkafka is content with the
+/// first one that does.
+fn unreached_servers(settings: &KafkaSettings, topic: &str) -> Vec<Unreached> {
+    let servers: Vec<&str> = settings.brokers.split(',').collect();
+    if servers.len() < 2 {
+        return Vec::new();
+    }
+    let ask = |server: &str| {
+        let probe = Probe::new(settings, server).ok()?;
+        let is_reached = probe.reaches_any(topic) || probe.was_answered();
+        let mut unreached = unreached(Address::OneBootstrap, &probe.status);
+        for unreached in &mut unreached {
+            if unreached.text.is_empty() {
+                unreached.text = format!("{server}: no answer");
+            }
+        }
+        (!is_reached).then_some(unreached)
+    };
+    let ask = &ask;
+    thread::scope(|scope| {
+        let asking = servers
+            .iter()
+            .map(|server| scope.spawn(move || ask(server)));
+        let asking = Vec::from_iter(asking).into_iter();
+        let answers = asking.filter_map(|asking| asking.join().ok().flatten());
+        answers.flatten().collect()
     })
 }
 
@@ -125,6 +162,28 @@ struct Probe {
 }
 
 impl Probe {
+    /// A client that knows these bootstrap servers.
+    fn new(settings: &KafkaSettings, servers: &str) -> Result<Self, Error> {
+        let mut client = settings.client();
+        client.set("bootstrap.servers", servers);
+        if client.get(SETUP_TIMEOUT).is_none() {
+            client.set(SETUP_TIMEOUT, SETUP_TIMEOUT_MS);
+        }
+        let inner: BaseProducer = of_producer(client, Ordering::Relaxed).create()?;
+        Ok(Self {
+            events: EventQueue::of(inner.client()),
+            inner,
+            status: BrokerStatus::new(None),
+            was_up: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether a bootstrap server has answered, because an address is known that Kafka advertises.
+    /// librdkafka may then have left the server before it could be asked about a topic.
+    fn was_answered(&self) -> bool {
+        !self.status.failed_steps(true).is_empty()
+    }
+
     fn poll(&self) {
         while let Some(event) = self.events.poll() {
             match event {
@@ -201,10 +260,11 @@ fn reaches_leader<C: ClientContext>(client: &Client<C>, topic: &str, partition: 
     }
 }
 
-fn unreached(is_advertised: bool, status: &BrokerStatus) -> Vec<Unreached> {
+fn unreached(address: Address, status: &BrokerStatus) -> Vec<Unreached> {
+    let is_advertised = address == Address::Advertised;
     let failed = status.failed_steps(is_advertised);
     let unreached = |step, text| Unreached {
-        is_advertised,
+        address,
         step,
         text,
     };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::finding::Step;
 use crate::log::Ago;
 
 /// The most brokers whose failure is kept. The name of each is one that Kafka or the settings gave.
@@ -22,19 +23,6 @@ const HINT_TIME: Duration = Duration::from_secs(2);
 
 /// A failure that is older than this is listed with its age.
 const RECENT: Duration = Duration::from_secs(5);
-
-/// The part of setting up a connection that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The name of the broker has no address.
-    Resolve,
-    /// Nothing listens at the address, or what listens there does not answer as a broker.
-    Connect,
-    /// Encryption, or one side uses it and the other does not.
-    Tls,
-    /// The login.
-    Sasl,
-}
 
 /// A failure to connect to one broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,18 +92,10 @@ impl Step {
             Self::Sasl => {
                 "check security.protocol and the sasl.* properties in ZIM2KAFKA_KAFKA_PROPERTIES, and the user on the brokers"
             }
+            Self::Authorization | Self::Topic => {
+                "check the topics, and the rights of the service's user on them"
+            }
         }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Tls => "TLS",
-            Self::Sasl => "SASL",
-        })
     }
 }
 
@@ -139,6 +119,11 @@ impl Failure {
             step,
             reason: reason.trim().to_owned(),
         })
+    }
+
+    /// The step and its reason, for a list of brokers.
+    pub(super) fn without_broker(&self) -> String {
+        format!("{}: {}", self.step, self.reason)
     }
 
     /// The reason without the address, which differs from broker to broker.
@@ -202,6 +187,11 @@ impl Failures {
     /// This broker is connected.
     pub(super) fn remove(&mut self, broker: &str) {
         self.0.remove(broker);
+    }
+
+    /// The failure of this broker.
+    pub(super) fn of(&self, broker: &str) -> Option<&Failure> {
+        self.0.get(broker).map(|(failure, _)| failure)
     }
 
     /// All of them.

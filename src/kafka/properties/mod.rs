@@ -95,6 +95,11 @@ impl Properties {
         protocol.map_or("plaintext".to_owned(), |set| set.value.to_ascii_lowercase())
     }
 
+    /// The names of the properties, with their places. They never hold a secret.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.0.iter().map(|(name, set)| (name.as_str(), set.place))
+    }
+
     /// What has no effect, or another one than the operator may think.
     pub fn warnings(&self) -> Vec<String> {
         const TIMEOUT: &str = "socket.timeout.ms";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::super::CreateTopics;
-use crate::finding::Finding;
+use crate::finding::{Finding, Step};
 
 /// How long brokers remember a producer unless they are told otherwise: the default of
 /// `producer.id.expiration.ms`.
@@ -25,20 +25,82 @@ pub(super) fn is_of_new_topic(code: RDKafkaErrorCode) -> bool {
 /// Why Kafka does not describe a topic. `is_created`: the service has just created it if it was
 /// missing.
 pub(super) fn undescribed(name: &str, code: RDKafkaErrorCode, is_created: bool) -> Finding {
-    let text = match code {
-        TOPIC_MISSING if is_created => {
-            "the topic was created, but brokers do not report it yet; if this lasts, check the right Describe on it"
-        }
-        TOPIC_MISSING => "the topic does not exist; create it, or set ZIM2KAFKA_CREATE_TOPICS=true",
-        RDKafkaErrorCode::LeaderNotAvailable => {
-            "the topic has no leaders yet, as just after its creation; if this lasts, check that all brokers run"
-        }
-        code => {
-            let text = format!("cannot describe the topic: {code}; grant the right Describe on it");
-            return Finding::error(name, text);
-        }
+    let reason = reason_of(code);
+    let (step, text) = match code {
+        TOPIC_MISSING if is_created => (
+            Step::Topic,
+            "the topic was created, but brokers do not report it yet; if this lasts, check the right Describe on it".to_owned(),
+        ),
+        TOPIC_MISSING => (
+            Step::Topic,
+            format!(
+                "the topic does not exist (topic: {reason}); create it, or set ZIM2KAFKA_CREATE_TOPICS=true"
+            ),
+        ),
+        RDKafkaErrorCode::LeaderNotAvailable => (
+            Step::Topic,
+            format!(
+                "the topic has no leaders yet, as just after its creation (topic: {reason}); if this lasts, check that all brokers run"
+            ),
+        ),
+        code if is_denied(code) => (
+            Step::Authorization,
+            format!(
+                "cannot describe the topic (authorization: {reason}); grant the service's user the right Describe on it"
+            ),
+        ),
+        _ => (
+            Step::Topic,
+            format!("cannot describe the topic (topic: {reason}); check the logs of the brokers"),
+        ),
     };
-    Finding::error(name, text)
+    Finding::error(name, text).at(step)
+}
+
+/// librdkafka's text for a code, such as `Broker: Unknown topic or partition`.
+fn reason_of(code: RDKafkaErrorCode) -> String {
+    // rust-rdkafka puts its own name for the code in front of it.
+    let text = code.to_string();
+    let reason = text
+        .split_once(" (")
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    reason.unwrap_or(&text).to_owned()
+}
+
+/// Whether the user lacks a right.
+fn is_denied(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed
+    )
+}
+
+/// Why a missing topic cannot be created.
+pub(super) fn not_created(name: &str, error: &KafkaError) -> Finding {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    let reason = code.map_or_else(|| error.to_string(), reason_of);
+    let (step, advice) = match code {
+        Some(code) if is_denied(code) => (
+            Step::Authorization,
+            "grant the service's user the right Create on it, or create it yourself",
+        ),
+        Some(RDKafkaErrorCode::InvalidReplicationFactor) => (
+            Step::Topic,
+            "set ZIM2KAFKA_TOPIC_REPLICATION to at most the number of brokers",
+        ),
+        _ => (Step::Topic, "create it yourself"),
+    };
+    let text = format!("cannot create the topic ({step}: {reason}); {advice}");
+    Finding::error(name, text).at(step)
+}
+
+/// A topic that the service cannot write to.
+pub(super) fn not_writable(name: &str) -> Finding {
+    let text = "is not writable (authorization: Kafka lists no right Write); grant the service's user the right Write on it";
+    Finding::error(name, text).at(Step::Authorization)
 }
 
 /// A missing topic that `serve` creates.
@@ -99,21 +161,20 @@ pub(super) fn unread(name: &str, error: &KafkaError) -> Finding {
 
 /// A record may wait for the requests before it, and is written by the broker: with less than three
 /// round trips of time, events would be written to the spool while Kafka works.
-pub(super) fn judge_round_trip(
-    round_trip: Duration,
-    spool_after: Option<Duration>,
-) -> Option<Finding> {
+pub(super) fn judge_round_trip(round_trip: Duration, spool_after: Option<Duration>) -> Finding {
     let needed = 3 * round_trip;
-    let after = spool_after.filter(|after| needed > *after && !after.is_zero())?;
-    Some(Finding::warning(
-        "Kafka",
-        format!(
-            "a request takes {} ms; three take longer than ZIM2KAFKA_SPOOL_AFTER ({} ms), so events go to the spool while Kafka works; set it to {}ms or more",
-            round_trip.as_millis(),
-            after.as_millis(),
-            2 * needed.as_millis()
+    let milliseconds = round_trip.as_millis().max(1);
+    match spool_after.filter(|after| needed > *after && !after.is_zero()) {
+        None => Finding::ok("Kafka", format!("answers a request in {milliseconds} ms")),
+        Some(after) => Finding::warning(
+            "Kafka",
+            format!(
+                "a request takes {milliseconds} ms; three take longer than ZIM2KAFKA_SPOOL_AFTER ({} ms), so events go to the spool while Kafka works; set it to {}ms or more",
+                after.as_millis(),
+                2 * needed.as_millis()
+            ),
         ),
-    ))
+    }
 }
 
 /// Kafka refuses a record that comes after a missing one only if it remembers the producer. If it
@@ -173,9 +234,12 @@ mod tests {
             (90, None, false),
         ] {
             let finding = judge_round_trip(ms(round_trip), after.map(ms));
-            assert_eq!(finding.is_some(), is_warning, "{round_trip} {after:?}");
+            let is_found = finding.level == Level::Warning;
+            assert_eq!(is_found, is_warning, "{round_trip} {after:?}");
         }
-        let finding = judge_round_trip(ms(90), Some(ms(250))).expect("a warning");
+        let finding = judge_round_trip(ms(83), None);
+        assert_eq!(finding, Finding::ok("Kafka", "answers a request in 83 ms"));
+        let finding = judge_round_trip(ms(90), Some(ms(250)));
         assert!(finding.text.contains("540ms"), "{}", finding.text);
     }
 
@@ -213,7 +277,13 @@ mod tests {
                 Code::TopicAuthorizationFailed,
                 true,
                 false,
-                "grant the right Describe on it",
+                "(authorization: Broker: Topic authorization failed); grant the service's user the right Describe on it",
+            ),
+            (
+                Code::InvalidTopic,
+                false,
+                false,
+                "(topic: Broker: Invalid topic); check the logs",
             ),
         ] {
             let finding = undescribed("t", code, is_created);
@@ -223,6 +293,33 @@ mod tests {
             );
             assert!(finding.text.contains(text), "{code}: {}", finding.text);
             assert_eq!(is_of_new_topic(code), is_new, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_created_gets_advice_by_the_reason() {
+        use RDKafkaErrorCode as Code;
+        for (code, step, text) in [
+            (
+                Code::TopicAuthorizationFailed,
+                Step::Authorization,
+                "(authorization: Broker: Topic authorization failed); grant the service's user the right Create",
+            ),
+            (
+                Code::InvalidReplicationFactor,
+                Step::Topic,
+                "(topic: Broker: Invalid replication factor); set ZIM2KAFKA_TOPIC_REPLICATION",
+            ),
+            (
+                Code::PolicyViolation,
+                Step::Topic,
+                "(topic: Broker: Policy violation); create it yourself",
+            ),
+        ] {
+            let finding = not_created("t", &KafkaError::AdminOp(code));
+            assert_eq!((finding.level, finding.step), (Level::Error, Some(step)));
+            let begin = format!("cannot create the topic {text}");
+            assert!(finding.text.starts_with(&begin), "{}", finding.text);
         }
     }
 

@@ -6,7 +6,7 @@
 mod findings;
 mod routing;
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ use crate::finding::Finding;
 use crate::spool::SpoolSettings;
 use findings::{
     DEFAULT_PRODUCER_EXPIRATION, TOPIC_MISSING, UNJUDGED, is_of_new_topic,
-    judge_producer_expiration, judge_replication, judge_round_trip, to_be_created, undescribed,
-    unread,
+    judge_producer_expiration, judge_replication, judge_round_trip, not_created, not_writable,
+    to_be_created, undescribed, unread,
 };
 use routing::judge_partitions;
 pub use routing::judge_routes;
@@ -104,19 +104,29 @@ impl Topics {
         let measure = || self.measure_round_trip();
         let round_trip = *self.round_trip.get_or_try_init(measure).await?;
         let spool_after = usage.spool.as_ref().map(|spool| spool.after);
-        let mut findings = Vec::from_iter(judge_round_trip(round_trip, spool_after));
+        let mut findings = vec![judge_round_trip(round_trip, spool_after)];
         let producer_expiration = self.producer_expiration().await;
         let producer_expiration = producer_expiration.unwrap_or(DEFAULT_PRODUCER_EXPIRATION);
         let has_spool = usage.spool.is_some();
         findings.extend(judge_producer_expiration(producer_expiration, has_spool));
+        let mut described = Vec::new();
+        for name in self.routes.topics() {
+            described.push((name, self.describe(name).await?));
+        }
+        let missing = described.iter();
+        let missing = missing.filter(|(_, found)| *found == Err(TOPIC_MISSING));
+        let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+        let mut failed = match self.create {
+            Some(create) => self.create(&missing, create).await,
+            None => BTreeMap::new(),
+        };
         let mut topic_found = self.routes.event_topics().is_empty();
         let mut partition_counts = Vec::new();
-        for (place, name) in self.routes.topics().enumerate() {
+        for (place, (name, mut found)) in described.into_iter().enumerate() {
             let is_of_events = place < self.routes.event_topics().len();
-            let mut found = self.describe(name).await?;
             if let (Err(TOPIC_MISSING), Some(create)) = (&found, self.create) {
-                if let Err(failed) = self.create(name, create).await {
-                    findings.push(failed);
+                if let Some(finding) = failed.remove(name) {
+                    findings.push(finding);
                     continue;
                 }
                 if self.validate_only {
@@ -231,32 +241,46 @@ impl Topics {
         }
     }
 
-    async fn create(&self, name: &str, create: CreateTopics) -> Result<(), Finding> {
+    /// Creates these topics with one request: each request waits until all brokers know its topics.
+    /// Returns the topics that could not be created, with the reason.
+    async fn create<'a>(
+        &self,
+        names: &[&'a str],
+        create: CreateTopics,
+    ) -> BTreeMap<String, Finding> {
+        if names.is_empty() {
+            return BTreeMap::new();
+        }
         // -1 stands for the broker's default.
-        let replication = TopicReplication::Fixed(create.replication.unwrap_or(-1));
-        let topic = NewTopic::new(name, create.partitions, replication);
+        let replicas = create.replication.unwrap_or(-1);
+        let topic = |name: &&'a str| {
+            NewTopic::new(name, create.partitions, TopicReplication::Fixed(replicas))
+        };
+        let topics: Vec<_> = names.iter().map(topic).collect();
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_TIMEOUT))
             .operation_timeout(Some(REQUEST_TIMEOUT))
             .validate_only(self.validate_only);
-        let failed = |why: &dyn fmt::Display| {
-            let text = format!(
-                "cannot create the topic: {why}; grant the right Create, or create it yourself"
-            );
-            Err(Finding::error(name, text))
+        let failed = |name: &str, error: &KafkaError| (name.to_owned(), not_created(name, error));
+        let results = match self.admin.create_topics(&topics, &options).await {
+            Ok(results) => results,
+            Err(error) => return names.iter().map(|name| failed(name, &error)).collect(),
         };
-        let results = self.admin.create_topics([&topic], &options).await;
-        match results.map(|results| results.into_iter().next()) {
-            Err(error) => failed(&error),
-            // By another client in the meantime.
-            Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) => Ok(()),
-            Ok(Some(Err((_, code)))) => failed(&code),
-            Ok(_) if self.validate_only => Ok(()),
-            Ok(_) => {
-                tracing::info!("{name}: created with {} partitions", create.partitions);
-                Ok(())
+        let mut all_failed = BTreeMap::new();
+        for result in results {
+            match result {
+                // By another client in the meantime.
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                // It is created, but not all brokers know it yet.
+                Err((_, RDKafkaErrorCode::RequestTimedOut)) => {}
+                Err((name, code)) => all_failed.extend([failed(&name, &KafkaError::AdminOp(code))]),
+                Ok(_) if self.validate_only => {}
+                Ok(name) => {
+                    tracing::info!("{name}: created with {} partitions", create.partitions);
+                }
             }
         }
+        all_failed
     }
 
     async fn judge(&self, topic: &Topic<'_>) -> Vec<Finding> {
@@ -270,10 +294,7 @@ impl Topics {
         let ask = move || may_write(admin.inner(), &topic_name, REQUEST_TIMEOUT);
         match tokio::task::spawn_blocking(ask).await.unwrap_or(None) {
             Some(true) => findings.push(Finding::ok(name, "is writable")),
-            Some(false) => findings.push(Finding::error(
-                name,
-                "is not writable; grant the service's user the right Write on it",
-            )),
+            Some(false) => findings.push(not_writable(name)),
             None => {}
         }
         findings.push(judge_replication(name, topic.replicas()));

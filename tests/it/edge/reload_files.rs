@@ -226,7 +226,7 @@ fn a_file_that_cannot_be_read_ends_the_start() {
     }
     let properties = format!("security.protocol=ssl;ssl.ca.location={}", silent.display());
     let ended = run(
-        &["check", "--kafka-brokers=127.0.0.1:1"],
+        &["serve", "--kafka-brokers=127.0.0.1:1"],
         &[
             ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret"),
             ("ZIM2KAFKA_KAFKA_PROPERTIES", &properties),

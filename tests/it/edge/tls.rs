@@ -133,7 +133,7 @@ fn an_invalid_certificate_or_key_stops_the_start_and_is_not_shown() {
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        let ended = run(&["check"], &[&files[..], &OTHERS].concat());
+        let ended = run(&["serve"], &[&files[..], &OTHERS].concat());
         is_refused(&ended, variable);
         let secret = key.lines().nth(1).unwrap_or("no such line");
         assert!(!ended.stderr.contains(secret), "{ended:?}");

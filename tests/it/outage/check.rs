@@ -4,17 +4,9 @@ use std::net::TcpListener;
 use std::thread;
 
 use super::folder;
+use crate::check::report::{finding, report};
 use crate::support::kafka::shared_cluster;
-use crate::support::process::{Ended, run, taken};
-
-fn check(brokers: &str, properties: &str) -> Ended {
-    let variables = [
-        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
-        ("ZIM2KAFKA_KAFKA_BROKERS", brokers),
-        ("ZIM2KAFKA_KAFKA_PROPERTIES", properties),
-    ];
-    run(&["check"], &variables)
-}
+use crate::support::process::{Ended, taken};
 
 /// The line that is about the connection to Kafka.
 #[track_caller]
@@ -28,15 +20,20 @@ pub(super) fn error_of(ended: &Ended) -> &str {
 /// `check` names the step of the connection that fails, with librdkafka's reason and what to check.
 #[track_caller]
 fn fails(brokers: &str, properties: &str, step: &str, reason: &str, advice: &str) {
-    let ended = check(brokers, properties);
-    let line = error_of(&ended);
+    let variables = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
+        ("ZIM2KAFKA_KAFKA_BROKERS", brokers),
+        ("ZIM2KAFKA_KAFKA_PROPERTIES", properties),
+    ];
+    let (ended, report) = report(&[], &variables);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let begin = format!("does not answer ({step}: {brokers}: ");
+    let found = finding(&report, "error", "Kafka", &begin);
+    assert_eq!(found["step"], step.to_lowercase(), "{report:#}");
+    let text = found["text"].as_str().expect("text");
     assert!(
-        line.contains(&format!("({step}: {brokers}: ")),
-        "{step}: {line}"
-    );
-    assert!(
-        line.contains(reason) && line.contains(advice),
-        "{reason} {advice}: {line}"
+        text.contains(reason) && text.contains(advice),
+        "{reason} {advice}: {text}"
     );
 }
 
@@ -136,6 +133,21 @@ fn check_names_the_step_of_security_that_fails() {
             properties(&[("sasl.mechanism", "PLAIN")]),
             "SASL",
             "Unsupported SASL mechanism",
+        ),
+        (
+            sasl.brokers.as_str(),
+            properties(&[("sasl.username", "nobody")]),
+            "SASL",
+            "invalid credentials",
+        ),
+        (
+            sasl.brokers.as_str(),
+            format!(
+                "security.protocol=SSL\nssl.ca.location={}",
+                sasl.ca_pem.display()
+            ),
+            "SASL",
+            "Disconnected",
         ),
     ];
     thread::scope(|scope| {

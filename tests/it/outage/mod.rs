@@ -121,13 +121,22 @@ fn an_outage_is_logged_from_its_beginning_to_its_end() {
     scene.kafka_comes();
     service.process.logs("the spool is drained");
     answers(&service, "/readyz", "\r\n\r\nready");
+    const ROUND_TRIP: &str = "zim2kafka_kafka_round_trip_seconds";
+    assert!(service.metric("zim2kafka_kafka_brokers_up") >= 1.0);
+    assert!(service.metric(ROUND_TRIP) > 0.0);
     // Again, until a stop.
     scene.kafka_goes();
     let deadline = Instant::now() + PATIENCE;
-    while service.metric("zim2kafka_kafka_up") > 0.0 {
-        assert!(Instant::now() < deadline, "it is still up");
-        thread::sleep(Duration::from_millis(50));
+    for series in ["zim2kafka_kafka_up", "zim2kafka_kafka_brokers_up"] {
+        while service.metric(series) > 0.0 {
+            assert!(Instant::now() < deadline, "{series} is still above 0");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
+    assert!(
+        service.metric(ROUND_TRIP).is_nan(),
+        "of a Kafka that is gone"
+    );
     for group in ["a", "b"] {
         let answer = service.post(callback(json!({"group_id": group})));
         assert!(answer.contains("spooled"), "{answer}");
