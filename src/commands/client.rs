@@ -1,45 +1,90 @@
 //! The HTTP client of `send`, `demo` and `healthcheck`.
 
+use std::error::Error;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::http::request;
+use hyper::{Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::crypto::ring;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 /// The most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// A client that reuses its connections. Plain HTTP only.
+/// A client that reuses its connections, over HTTP/1.1 and HTTPS.
 #[derive(Clone)]
-pub(super) struct HttpClient(Client<HttpConnector, Full<Bytes>>);
+pub(super) struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl HttpClient {
+    /// For plain HTTP: it trusts no certificate.
     pub(super) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+        Self::trusting(RootCertStore::empty())
+    }
+
+    /// For HTTPS too, with servers whose certificates are of these authorities and for the name in
+    /// the URL.
+    pub(super) fn trusting(authorities: RootCertStore) -> Self {
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has the versions of TLS")
+            .with_root_certificates(authorities)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         Self(Client::builder(TokioExecutor::new()).build(connector))
     }
 
-    /// Sends one request and reads its complete answer, within `timeout`.
+    /// Gets a page within `timeout`.
     ///
     /// # Errors
     ///
     /// Why there was no answer, in words.
-    pub(super) async fn request(
+    pub(super) async fn get(
         &self,
-        method: Method,
         url: &Uri,
+        timeout: Duration,
+    ) -> Result<(StatusCode, Bytes), String> {
+        self.request(Request::get(url), Bytes::new(), timeout).await
+    }
+
+    /// Posts a body and reads its complete answer, within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Why there was no answer, in words.
+    pub(super) async fn post(
+        &self,
+        url: &Uri,
+        content_type: &'static str,
         body: Bytes,
         timeout: Duration,
     ) -> Result<(StatusCode, Bytes), String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(url)
-            .header("content-type", "application/json")
+        let request = Request::post(url).header("content-type", content_type);
+        self.request(request, body, timeout).await
+    }
+
+    async fn request(
+        &self,
+        request: request::Builder,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let request = request
             .body(Full::new(body))
             .map_err(|error| error.to_string())?;
         let exchange = async {
@@ -61,13 +106,38 @@ impl HttpClient {
     }
 }
 
-/// The innermost cause is more specific than "client error (Connect)".
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+/// Why a request failed. The innermost cause is more specific than "client error (Connect)".
+fn reason(error: &(dyn Error + 'static)) -> String {
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => {
+            "the server's certificate is not of a trusted authority; name the file of its authority with --ca".to_owned()
+        }
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "the server does not answer with TLS; write http:// in the URL".to_owned()
+        }
+        Some(error) => error.to_string(),
+        None => {
+            let mut cause = error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            cause.to_string()
+        }
     }
-    cause.to_string()
+}
+
+/// The cause that is an error of TLS. An `io::Error` skips its content in the chain of sources.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    let content = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let content = content.map(|content| content as &(dyn Error + 'static));
+    tls_error(content.or_else(|| error.source())?)
 }
 
 /// The address at which a listener is reached from this machine: loopback if it listens on all

@@ -4,9 +4,12 @@
 use std::fmt::Display;
 use std::io;
 
+use anstream::{AutoStream, ColorChoice};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::tcgetwinsize;
 
 use super::{Failure, blocking};
+use crate::config;
 use crate::log::write_some;
 
 /// Prints one line, or several. Waits on another thread, so that signals and the service go on.
@@ -31,6 +34,24 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
         (_, left) = left.split_at(written);
     }
     Ok(())
+}
+
+/// The width of a terminal that does not report one.
+const USUAL_COLUMNS: usize = 80;
+
+/// The width to which long lines are wrapped: `COLUMNS`, or that of the terminal. `None` if stdout
+/// is neither read by a person nor of a known width.
+pub(super) fn columns() -> Option<usize> {
+    let of_terminal = || match tcgetwinsize(io::stdout()).ok()?.ws_col {
+        0 => Some(USUAL_COLUMNS),
+        columns => Some(columns.into()),
+    };
+    config::columns().or_else(of_terminal)
+}
+
+/// Whether stdout takes colours: a terminal, unless variables such as `NO_COLOR` decide otherwise.
+pub(super) fn has_colours() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
 }
 
 fn failure(error: io::Error) -> Failure {

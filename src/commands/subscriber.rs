@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Failure;
+use super::send::sample::now;
 use crate::event::{EVENTS, FieldSpec, Kind, Type};
 use crate::kafka::{Consumed, KafkaSettings, StartFrom, Subscription};
 
@@ -22,37 +23,96 @@ const QUEUED_RECORDS: usize = 100;
 /// The most users of a list that are named in a line.
 const NAMED_USERS: usize = 10;
 
-/// The records of several topics. After an error no more records of its topic follow.
-pub(super) type Records = mpsc::Receiver<Result<Consumed, Failure>>;
+/// What is read of several topics.
+pub(super) type Records = mpsc::Receiver<Read>;
+
+/// What a reader of one topic sends.
+pub(super) enum Read {
+    Record(Consumed),
+    /// All records that this topic has are sent; the next ones follow when they come. Sent once.
+    AtEnd(String),
+    /// All records that the topic had at the end of the wanted time are sent. The last one.
+    Done,
+    /// The topic cannot be read any more. The last one.
+    Failed(Failure),
+}
+
+impl Read {
+    /// The record, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// The failure, if it is one.
+    pub(super) fn record(self) -> Result<Option<Consumed>, Failure> {
+        match self {
+            Self::Record(record) => Ok(Some(record)),
+            Self::AtEnd(_) | Self::Done => Ok(None),
+            Self::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+/// Which part of the topics to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    pub(super) start: StartFrom,
+    /// The time after which the records that are there are the last ones (milliseconds since
+    /// 1970-01-01 UTC).
+    pub(super) until: Option<i64>,
+}
 
 /// Reads these topics, each on a thread of its own, until the receiver is dropped. A topic that
 /// does not answer does not hold up the others.
-pub(super) fn subscribe(settings: &KafkaSettings, topics: &[String], start: StartFrom) -> Records {
+pub(super) fn subscribe(settings: &KafkaSettings, topics: &[String], range: Range) -> Records {
     let (send, records) = mpsc::channel(QUEUED_RECORDS);
     for topic in topics {
         let (settings, topic, send) = (settings.clone(), topic.clone(), send.clone());
         tokio::task::spawn_blocking(move || {
-            if let Err(source) = read(&settings, &topic, start, &send) {
-                // Fails only if the receiver is dropped; then no one needs the error.
-                let _ = send.blocking_send(Err(Failure::Topic { topic, source }));
-            }
+            let last = match read(&settings, &topic, range, &send) {
+                Ok(()) => Read::Done,
+                Err(source) => Read::Failed(Failure::Topic { topic, source }),
+            };
+            // Fails only if the receiver is dropped; then no one needs it.
+            let _ = send.blocking_send(last);
         });
     }
     records
 }
 
+/// Reads a topic until the receiver is dropped or all of the range is read.
+///
+/// A record of an earlier time can stand behind one of a later time, by as long as an outage lasted.
+/// So no record's time ends the range, but the end of each partition when the time has come.
 fn read(
     settings: &KafkaSettings,
     topic: &str,
-    start: StartFrom,
-    send: &mpsc::Sender<Result<Consumed, Failure>>,
+    range: Range,
+    send: &mpsc::Sender<Read>,
 ) -> Result<(), crate::kafka::Error> {
-    let mut subscription = Subscription::start(settings, topic, start, START_TIMEOUT)?;
+    let has_passed = || range.until.is_some_and(|until| now() >= until);
+    let mut is_last_part = has_passed();
+    let mut is_reported = false;
+    let mut subscription = Subscription::start(settings, topic, range.start, START_TIMEOUT)?;
     while !send.is_closed() {
+        if !is_last_part && has_passed() {
+            is_last_part = true;
+            subscription.find_ends()?;
+        }
         if let Some(record) = subscription.next(POLL_TIMEOUT)?
-            && send.blocking_send(Ok(record)).is_err()
+            && send.blocking_send(Read::Record(record)).is_err()
         {
             break;
+        }
+        if !subscription.is_at_end() {
+            continue;
+        }
+        if is_last_part {
+            break;
+        }
+        if !is_reported {
+            is_reported = true;
+            // If it fails, the loop ends.
+            let _ = send.blocking_send(Read::AtEnd(topic.to_owned()));
         }
     }
     Ok(())

@@ -1,39 +1,47 @@
 //! `tail`: subscribes to topics and prints their records.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::Value;
 
-use super::send::events::known_event;
-use super::subscriber::{Records, is_event, pretty, subscribe};
+use super::filter::Filter;
+use super::subscriber::{Range, Read, Records, is_event, pretty, subscribe};
 use super::{Failure, Stop, output, read_settings};
-use crate::callback::{Json, RawCallback};
-use crate::config::{Faults, KafkaArgs};
-use crate::event::EVENTS;
+use crate::config::{ConfigError, Faults, KafkaArgs};
 use crate::kafka::{Consumed, StartFrom};
+
+/// The end of `tail --help`.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  zim2kafka tail --kafka-brokers localhost:9092 --topics all --pretty
+  zim2kafka tail --kafka-brokers localhost:9092 --dead-letter \\
+      --reason stale --since 1h --until 0s";
 
 /// The flags of `tail`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("topic", |topic| {
+    let help = "Read this topic only [default: all topics of events, by the settings of the service]";
+    topic.help(help).hide_default_value(true).hide_env(true)
+}))]
 pub(super) struct Args {
-    #[command(flatten)]
-    kafka: KafkaArgs,
-    /// Read the dead-letter topic; its records contain live signatures
+    /// Read the dead-letter topic, whatever --topic is; its records contain live signatures
     #[arg(long)]
     dead_letter: bool,
-    /// Print the records of this event only, such as group_join; of dead letters, those whose body
-    /// names this event
-    #[arg(long, value_name = "NAME")]
-    event: Option<String>,
-    /// Begin with the oldest record instead of the next one
+    /// Begin with the oldest record, not with the next one. --since begins with the first record of
+    /// its time, --until alone with the oldest one
     #[arg(long)]
     from_beginning: bool,
-    /// Stop after this many records
+    /// End after this many records
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Print several lines per record, for people
     #[arg(long)]
     pretty: bool,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    kafka: KafkaArgs,
 }
 
 /// How often `tail` checks whether stdout is closed.
@@ -44,12 +52,7 @@ const MAX_BATCH: usize = 100;
 
 pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
     let kafka = args.kafka.clone();
-    if let Some(event) = &args.event
-        && !args.dead_letter
-    {
-        let names = EVENTS.map(|kind| kind.name);
-        faults.take(known_event(event, &names));
-    }
+    args.check(&mut faults);
     let read = move || {
         let settings = faults.take(kafka.settings(None));
         faults.finish(settings)
@@ -67,38 +70,53 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
                 .to_owned(),
         ));
     }
-    let start = match args.from_beginning {
-        true => StartFrom::Beginning,
-        false => StartFrom::End,
-    };
-    let records = subscribe(&settings, &topics, start);
+    if args.dead_letter {
+        for warning in args.filter.warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
+    tracing::info!("reading {} {}", topics.join(", "), args.selection());
+    let records = subscribe(&settings, &topics, args.range());
     tokio::select! {
-        printed = print(&args, records, topics.len()) => printed,
+        printed = print(&args, records, &topics) => printed,
         () = stop.first() => Ok(()),
     }
 }
 
-/// Prints the records until the requested number is reached, or no topic can be read any more.
-async fn print(args: &Args, mut records: Records, topics: usize) -> Result<(), Failure> {
-    let mut topics_left = topics;
+/// Prints the records until the requested number is reached, or no topic has another one.
+async fn print(args: &Args, mut records: Records, topics: &[String]) -> Result<(), Failure> {
+    let mut topics_left = topics.len();
+    // Those of which records may follow at once.
+    let mut behind: BTreeSet<_> = topics.iter().cloned().collect();
+    let mut has_failed = false;
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut batch = Vec::new();
     while left > 0 {
         let received = records.recv_many(&mut batch, MAX_BATCH);
         // On a timeout, nothing was received.
         let _ = tokio::time::timeout(CHECK_INTERVAL, received).await;
-        let (mut lines, mut failed) = (Vec::new(), Vec::new());
-        for record in batch.drain(..) {
-            match record {
-                Err(failure) => failed.push(failure),
-                Ok(record) if left > 0 && args.is_wanted(&record) => {
+        let (mut lines, mut over) = (Vec::new(), Vec::new());
+        let was_behind = !behind.is_empty();
+        for read in batch.drain(..) {
+            match read {
+                Read::AtEnd(topic) => {
+                    behind.remove(&topic);
+                }
+                Read::Done => over.push(None),
+                Read::Failed(failure) => {
+                    if let Failure::Topic { topic, .. } = &failure {
+                        behind.remove(topic);
+                    }
+                    over.push(Some(failure));
+                }
+                Read::Record(record) if left > 0 && args.filter.matches(&record) => {
                     lines.push(match args.pretty {
                         true => pretty(&record),
                         false => line(&record),
                     });
                     left -= 1;
                 }
-                Ok(_) => {}
+                Read::Record(_) => {}
             }
         }
         if !lines.is_empty() {
@@ -106,35 +124,71 @@ async fn print(args: &Args, mut records: Records, topics: usize) -> Result<(), F
         } else if output::is_stdout_closed() {
             return Err(Failure::StdoutClosed);
         }
-        for failure in failed {
+        for failure in over {
             topics_left = topics_left.saturating_sub(1);
-            if topics_left == 0 && left > 0 {
-                return Err(failure);
+            let is_last = topics_left == 0 && left > 0;
+            match failure {
+                Some(failure) if is_last => return Err(failure),
+                None if is_last && has_failed => return Err(Failure::Reported),
+                None if is_last => return Ok(()),
+                None => {}
+                Some(failure) => {
+                    has_failed = true;
+                    for message in failure.messages() {
+                        tracing::warn!(
+                            "{message}; its records are not printed, those of the other topics are"
+                        );
+                    }
+                }
             }
-            for message in failure.messages() {
-                tracing::warn!(
-                    "{message}; its records are not printed, those of the other topics are"
-                );
-            }
+        }
+        if was_behind && behind.is_empty() && left > 0 {
+            tracing::info!("all records so far are read; waiting for new ones; ctrl-c ends");
         }
     }
     Ok(())
 }
 
 impl Args {
-    fn is_wanted(&self, record: &Consumed) -> bool {
-        let Some(wanted) = &self.event else {
-            return true;
+    /// Adds the faults that no flag has alone.
+    fn check(&self, faults: &mut Faults) {
+        self.filter.check(faults);
+        if !self.dead_letter {
+            let instead = "add --dead-letter to read those, or leave it out";
+            self.filter.check_events(instead, faults);
+        }
+        if self.from_beginning && self.filter.since.is_some() {
+            faults.add(ConfigError::of_flag(
+                "--from-beginning",
+                "begins with the oldest record, but --since with a later one; leave out one of them",
+            ));
+        }
+    }
+
+    /// Which part of the topics is read. With `until` alone, the records before it are wanted.
+    fn range(&self) -> Range {
+        let start = match &self.filter.since {
+            Some(since) => StartFrom::Time(since.at),
+            None if self.from_beginning || self.filter.until.is_some() => StartFrom::Beginning,
+            None => StartFrom::End,
         };
-        let raw = RawCallback {
-            body: Bytes::copy_from_slice(&record.value),
-            content_type: None,
-            received_at: 0,
+        Range {
+            start,
+            until: self.filter.until.as_ref().map(|until| until.at),
+        }
+    }
+
+    /// What is printed, in words.
+    fn selection(&self) -> String {
+        let start = match self.range().start {
+            StartFrom::Beginning => "from the oldest record on",
+            StartFrom::Time(_) => "from that time on",
+            StartFrom::End => "from the next record on",
         };
-        // The body of a dead letter has any encoding of callbacks, and a record is JSON.
-        let json = raw.json();
-        let names = |json: &Json<'_>| json.decode().is_ok_and(|read| read.names_event(wanted));
-        json.as_ref().is_ok_and(names)
+        match self.filter.to_string() {
+            filter if filter.is_empty() => start.to_owned(),
+            filter => format!("{start}, only {filter}"),
+        }
     }
 }
 
@@ -193,33 +247,46 @@ mod tests {
     }
 
     /// What `tail` of two topics ends with, when `count` records are wanted and these are received.
-    async fn ended(count: &str, received: Vec<Result<Consumed, Failure>>) -> Option<String> {
+    async fn ended(count: &str, received: Vec<Read>) -> Option<String> {
         let line = ["zim2kafka", "tail", "--kafka-brokers=b:1", "--count", count];
         let Command::Tail(args) = Cli::parse_from(line).command else {
             panic!("it is tail");
         };
         let (send, records) = mpsc::channel(received.len());
-        for record in received {
-            send.send(record).await.expect("there is room");
+        for read in received {
+            assert!(send.send(read).await.is_ok(), "there is room");
         }
-        let ended = print(&args, records, 2).await;
+        let topics = ["a", "b"].map(str::to_owned);
+        let ended = print(&args, records, &topics).await;
         ended.err().map(|failure| failure.messages().concat())
     }
 
     #[tokio::test]
     async fn a_topic_that_cannot_be_read_ends_it_only_if_no_other_is_read() {
         let forbidden = |topic: &str| {
-            Err(Failure::Topic {
+            Read::Failed(Failure::Topic {
                 topic: topic.to_owned(),
                 source: Error::Thread(std::io::Error::other("forbidden")),
             })
         };
-        let read = || Ok(record("ce_type", b"{}"));
+        let read = || Read::Record(record("ce_type", b"{}"));
         let wanted = ended("2", vec![read(), forbidden("a"), read()]).await;
         assert_eq!(wanted, None);
         let wanted = ended("2", vec![read(), forbidden("a"), forbidden("b")]).await;
         let wanted = wanted.expect("nothing is left to read");
         assert!(wanted.contains("the topic b"), "{wanted}");
+        // One is read to its end, and the other is not.
+        let wanted = ended("2", vec![read(), Read::Done, forbidden("b")]).await;
+        let wanted = wanted.expect("not all is read");
+        assert!(wanted.contains("the topic b"), "{wanted}");
+        let wanted = ended("2", vec![read(), forbidden("a"), Read::Done]).await;
+        assert_eq!(wanted.as_deref(), Some(""), "it is reported already");
+        let wanted = ended(
+            "2",
+            vec![Read::AtEnd("a".to_owned()), Read::Done, Read::Done],
+        )
+        .await;
+        assert_eq!(wanted, None);
         // All that was wanted is printed.
         let wanted = ended("1", vec![read(), forbidden("a"), forbidden("b")]).await;
         assert_eq!(wanted, None);

@@ -85,6 +85,11 @@ pub(in crate::commands) fn one_of_each_family() -> impl Iterator<Item = Sample> 
     Family::VARIANTS.iter().filter_map(first)
 }
 
+/// All names of `--event`.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    samples().map(|sample| sample.name).chain([MIX])
+}
+
 /// The help of `--event`.
 pub(super) fn help() -> String {
     let names: Vec<_> = samples().map(|sample| sample.name).collect();
@@ -108,8 +113,7 @@ impl Sequence {
         if name == MIX {
             return Ok(Self::mix());
         }
-        let names: Vec<_> = samples().map(|sample| sample.name).collect();
-        let known = known_event(name, &[&names[..], &[MIX]].concat())?;
+        let known = known_event(name, &names().collect::<Vec<_>>())?;
         Ok(Self(
             samples().filter(|sample| sample.name == known).collect(),
         ))
@@ -145,6 +149,14 @@ fn greatest_common_divisor(one: usize, other: usize) -> usize {
     }
 }
 
+/// The event that this other name probably means.
+pub(in crate::commands) fn meant_event(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    let alias = EVENTS.iter().find(|kind| kind.aliases.contains(&name));
+    let typed = name.to_ascii_lowercase().replace(['-', '.', ' '], "_");
+    let meant = alias.map(|kind| kind.name);
+    meant.or_else(|| nearest(&typed, known.iter().copied()))
+}
+
 /// The event of this name.
 ///
 /// # Errors
@@ -157,11 +169,7 @@ pub(in crate::commands) fn known_event(
     if let Some(known) = known.iter().find(|known| **known == name) {
         return Ok(known);
     }
-    let alias = EVENTS.iter().find(|kind| kind.aliases.contains(&name));
-    let typed = name.to_ascii_lowercase().replace(['-', '.', ' '], "_");
-    let meant = alias.map(|kind| kind.name);
-    let meant = meant.or_else(|| nearest(&typed, known.iter().copied()));
-    let instead = match meant {
+    let instead = match meant_event(name, known) {
         Some(meant) => format!("did you mean {meant}?"),
         None => format!("write one of {}", known.join(", ")),
     };

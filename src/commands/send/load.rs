@@ -1,26 +1,21 @@
 //! Posts callbacks at a rate, each with the sender's retries, and summarises the results.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
-use hyper::{Method, Uri};
-use indicatif::{ProgressBar, ProgressStyle};
+use hyper::{StatusCode, Uri};
 use parking_lot::{Mutex, MutexGuard};
+use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::events::Sequence;
-use super::sample::{Signer, now};
+use super::progress::Progress;
+use super::sample::{Post, now};
+use super::scenario::{Callbacks, Scenario};
+use super::summary::Summary;
 use crate::commands::Stop;
 use crate::commands::client::HttpClient;
-use crate::log;
 
 /// The pauses before the sender's five further attempts, as on ZEGOCLOUD's page "Callback on group
 /// joined". After the last attempt it drops the event.
@@ -35,48 +30,44 @@ pub(super) const RETRY_PAUSES: [Duration; 5] = [
 /// The time for an answer. ZEGOCLOUD does not document how long it waits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The longest name of an answer.
+const MAX_NAME_BYTES: usize = 20;
+
 /// The most callbacks that are unfinished, including those that wait for their next attempt.
 const MAX_UNFINISHED: usize = 100_000;
 
 /// What to send.
 pub(super) struct Load {
+    pub(super) client: HttpClient,
     pub(super) url: Uri,
-    pub(super) signer: Signer,
-    pub(super) events: Sequence,
+    pub(super) callbacks: Callbacks,
     pub(super) rate: Option<f64>,
     pub(super) count: Option<u64>,
     pub(super) duration: Option<Duration>,
     pub(super) concurrency: u32,
-    pub(super) pauses: [Duration; 5],
-}
-
-/// The results.
-pub(super) struct Summary {
-    sent: u64,
-    succeeded: u64,
-    retried: u64,
-    given_up: u64,
-    unfinished: u64,
-    failures: BTreeMap<String, u64>,
-    /// Microseconds from the start of an attempt to its answer, for all answers.
-    latency: Histogram<u64>,
-    elapsed: Duration,
+    pub(super) pauses: Vec<Duration>,
 }
 
 impl Load {
     /// Posts until the count, the duration or a signal ends it. Then waits for unfinished callbacks
     /// and their retries, unless a signal came.
-    pub(super) async fn run(self, stop: &Stop) -> Summary {
+    pub(super) async fn run(mut self, stop: &Stop) -> Summary {
         let began = Instant::now();
         let sender = Arc::new(Sender {
-            client: HttpClient::new(),
+            client: self.client.clone(),
             url: self.url.clone(),
-            pauses: self.pauses,
+            pauses: self.pauses.clone(),
             slots: Semaphore::new(self.concurrency as usize),
-            summary: Mutex::new(Summary::new()),
-            answered: Arc::default(),
+            summary: Mutex::default(),
         });
-        let progress = Progress::start(self.count, &sender.answered);
+        let posts = Scenario::posts(self.callbacks.scenario);
+        let progress = {
+            let (sender, count) = (
+                Arc::clone(&sender),
+                self.count.map(|count| count.saturating_mul(posts)),
+            );
+            Progress::start(count, move || sender.summary().progress())
+        };
         let unfinished = Arc::new(Semaphore::new(MAX_UNFINISHED));
         let mut stopped = false;
         for number in 0..self.count.unwrap_or(u64::MAX) {
@@ -101,10 +92,14 @@ impl Load {
                     break;
                 }
             };
-            let body = self.signer.callback(self.events.at(number), number, now());
+            let posts = self.callbacks.posts(number, now());
             let sender = Arc::clone(&sender);
             tokio::spawn(async move {
-                sender.deliver(body.into()).await;
+                for post in posts {
+                    if !sender.deliver(post).await {
+                        break;
+                    }
+                }
                 drop(permit);
             });
         }
@@ -115,12 +110,9 @@ impl Load {
                 () = stop.first() => {}
             }
         }
-        if let Some(progress) = progress {
-            progress.finish().await;
-        }
-        let mut summary = std::mem::replace(&mut *sender.summary(), Summary::new());
-        summary.unfinished = summary.sent - summary.succeeded - summary.given_up;
-        summary.elapsed = began.elapsed();
+        progress.finish().await;
+        let mut summary = std::mem::take(&mut *sender.summary());
+        summary.end(began.elapsed());
         summary
     }
 
@@ -135,51 +127,49 @@ impl Load {
 struct Sender {
     client: HttpClient,
     url: Uri,
-    pauses: [Duration; 5],
+    pauses: Vec<Duration>,
     slots: Semaphore,
     summary: Mutex<Summary>,
-    /// Callbacks that are answered with 2xx or given up.
-    answered: Arc<AtomicU64>,
 }
 
 impl Sender {
-    /// Posts one callback until it is answered with 2xx, or the attempts are used up.
-    async fn deliver(&self, body: Bytes) {
+    /// Posts one body until it is answered with 2xx, or the attempts are used up. Returns whether it
+    /// was.
+    async fn deliver(&self, post: Post) -> bool {
         self.summary().sent += 1;
-        for pause in self.pauses.into_iter().map(Some).chain([None]) {
-            if self.attempt(&body).await {
+        let body = Bytes::from(post.body);
+        for pause in self.pauses.iter().map(Some).chain([None]) {
+            if self.attempt(&body, post.content_type).await {
                 self.summary().succeeded += 1;
-                self.answered.fetch_add(1, Ordering::Relaxed);
-                return;
+                return true;
             }
-            match pause {
-                Some(pause) => {
-                    self.summary().retried += 1;
-                    tokio::time::sleep(pause).await;
-                }
-                None => {
-                    self.summary().given_up += 1;
-                    self.answered.fetch_add(1, Ordering::Relaxed);
-                }
+            if let Some(pause) = pause {
+                self.summary().retried += 1;
+                tokio::time::sleep(*pause).await;
             }
         }
+        self.summary().given_up += 1;
+        false
     }
 
-    async fn attempt(&self, body: &Bytes) -> bool {
+    /// Posts it once. Returns whether it was answered with 2xx.
+    async fn attempt(&self, body: &Bytes, content_type: &'static str) -> bool {
         let slot = self.slots.acquire().await;
         let began = Instant::now();
         let answer = self
             .client
-            .request(Method::POST, &self.url, body.clone(), ANSWER_TIMEOUT)
+            .post(&self.url, content_type, body.clone(), ANSWER_TIMEOUT)
             .await;
         drop(slot);
         let mut summary = self.summary();
         if answer.is_ok() {
-            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            summary.latency.saturating_record(micros);
+            summary.record_latency(began.elapsed());
         }
         let failure = match answer {
-            Ok((status, _)) if status.is_success() => return true,
+            Ok((status, answer)) if status.is_success() => {
+                *summary.answers.entry(name(status, &answer)).or_default() += 1;
+                return true;
+            }
             Ok((status, _)) => format!("answer {status}"),
             Err(reason) => reason,
         };
@@ -192,107 +182,20 @@ impl Sender {
     }
 }
 
-impl Summary {
-    fn new() -> Self {
-        Self {
-            sent: 0,
-            succeeded: 0,
-            retried: 0,
-            given_up: 0,
-            unfinished: 0,
-            failures: BTreeMap::new(),
-            latency: Histogram::new_with_bounds(1, 60_000_000, 3)
-                .expect("constant bounds are valid"),
-            elapsed: Duration::ZERO,
-        }
+/// What the service answered: its `status`, or the `result` of `before_send_msg`.
+fn name(status: StatusCode, answer: &[u8]) -> String {
+    let answer = serde_json::from_slice(answer).unwrap_or(Value::Null);
+    let is_word = |text: &&str| {
+        let is_part = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_part)
+    };
+    let word = answer.get("status").and_then(Value::as_str);
+    if let Some(word) = word.filter(is_word) {
+        return word.to_owned();
     }
-
-    /// Callbacks that the sender would have dropped.
-    pub(super) fn given_up(&self) -> u64 {
-        self.given_up
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.elapsed.as_secs_f64();
-        let milliseconds = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1000.0;
-        writeln!(f, "sent        {} in {seconds:.1} s", self.sent)?;
-        writeln!(
-            f,
-            "2xx         {} ({:.0}/s)",
-            self.succeeded,
-            self.succeeded as f64 / seconds
-        )?;
-        writeln!(f, "retried     {}", self.retried)?;
-        writeln!(f, "given up    {}", self.given_up)?;
-        if self.unfinished > 0 {
-            writeln!(f, "unfinished  {}", self.unfinished)?;
-        }
-        for (failure, count) in &self.failures {
-            writeln!(f, "            {count} × {failure}")?;
-        }
-        write!(
-            f,
-            "answered in p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
-            milliseconds(0.5),
-            milliseconds(0.9),
-            milliseconds(0.99),
-            milliseconds(0.999),
-            milliseconds(1.0),
-        )
-    }
-}
-
-/// A progress bar on a terminal, drawn by a thread of its own: a terminal may stop taking output
-/// (ctrl-s), which must hold up neither callbacks nor signals.
-struct Progress {
-    /// Dropped at the end.
-    is_over: mpsc::Sender<()>,
-    drawing: JoinHandle<()>,
-}
-
-/// How often the bar is drawn.
-const DRAW_PAUSE: Duration = Duration::from_millis(100);
-
-/// The time for the terminal to remove the bar.
-const CLEAR_TIMEOUT: Duration = Duration::from_secs(1);
-
-impl Progress {
-    /// None if stderr is not a terminal.
-    fn start(count: Option<u64>, answered: &Arc<AtomicU64>) -> Option<Self> {
-        if !log::is_terminal() {
-            return None;
-        }
-        let answered = Arc::clone(answered);
-        let (is_over, over) = mpsc::channel();
-        let drawing = tokio::task::spawn_blocking(move || {
-            let bar = bar(count);
-            while over.recv_timeout(DRAW_PAUSE) == Err(RecvTimeoutError::Timeout) {
-                bar.set_position(answered.load(Ordering::Relaxed));
-            }
-            bar.finish_and_clear();
-        });
-        Some(Self { is_over, drawing })
-    }
-
-    async fn finish(self) {
-        drop(self.is_over);
-        // A terminal that blocks must not prevent the summary.
-        let _ = tokio::time::timeout(CLEAR_TIMEOUT, self.drawing).await;
-    }
-}
-
-fn bar(count: Option<u64>) -> ProgressBar {
-    match count {
-        Some(count) => ProgressBar::new(count).with_style(
-            ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}")
-                .expect("a constant template is valid"),
-        ),
-        None => ProgressBar::new_spinner().with_style(
-            ProgressStyle::with_template("{spinner} {pos} answered, {per_sec}")
-                .expect("a constant template is valid"),
-        ),
+    match answer.get("result").and_then(Value::as_i64) {
+        Some(result) => format!("result {result}"),
+        None => status.to_string(),
     }
 }
 
@@ -302,6 +205,8 @@ mod tests {
 
     use super::*;
     use crate::callback::Secrets;
+    use crate::commands::send::events::Sequence;
+    use crate::commands::send::sample::Signer;
 
     #[test]
     fn the_sender_drops_an_event_after_sixty_two_seconds() {
@@ -317,16 +222,17 @@ mod tests {
         let address = taken.local_addr().expect("it is bound");
         // Released again.
         drop(taken);
+        let secrets = Secrets::parse_list("1=s").expect("valid");
+        let signer = Signer::new(&secrets, None, 1).expect("known");
         Load {
+            client: HttpClient::new(),
             url: format!("http://{address}/").parse().expect("a URL"),
-            signer: Signer::new(&Secrets::parse_list("1=s").expect("valid"), None, 1)
-                .expect("known"),
-            events: Sequence::mix(),
+            callbacks: Callbacks::new(signer, Sequence::mix(), None, 1),
             rate: None,
             count: Some(2),
             duration: None,
             concurrency: 1,
-            pauses: [Duration::from_millis(1); 5],
+            pauses: vec![Duration::from_millis(1); 5],
         }
     }
 

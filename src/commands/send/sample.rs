@@ -11,6 +11,32 @@ use crate::commands::Failure;
 use crate::config::unit_of;
 use crate::event::GROUP_JOIN;
 
+/// A callback before it is signed.
+#[derive(Debug, Clone)]
+pub(super) struct Unsigned {
+    /// All fields but the signed ones.
+    pub(super) fields: Map<String, Value>,
+    /// In the unit of the event's family.
+    pub(super) timestamp: i64,
+    pub(super) nonce: String,
+}
+
+/// A body as it is posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::commands) struct Post {
+    pub(in crate::commands) body: String,
+    pub(in crate::commands) content_type: &'static str,
+}
+
+impl Post {
+    pub(in crate::commands) fn json(body: String) -> Self {
+        Self {
+            body,
+            content_type: "application/json",
+        }
+    }
+}
+
 /// Signs callbacks with the secret of an application.
 pub(in crate::commands) struct Signer {
     appid: String,
@@ -51,17 +77,18 @@ impl Signer {
     /// The body of one callback of this event, signed at `now` (milliseconds since 1970-01-01 UTC).
     /// `number` counts the callbacks.
     pub(in crate::commands) fn callback(&self, event: &Sample, number: u64, now: i64) -> String {
-        self.callback_by(&mut rand::rng(), event, number, now)
+        let unsigned = self.unsigned(&mut rand::rng(), event, number, now);
+        Value::Object(self.sign(unsigned)).to_string()
     }
 
-    /// The same, varied by these random numbers.
-    pub(super) fn callback_by(
+    /// The same before it is signed, varied by these random numbers.
+    pub(super) fn unsigned(
         &self,
         random: &mut impl Rng,
         event: &Sample,
         number: u64,
         now: i64,
-    ) -> String {
+    ) -> Unsigned {
         if event.name == GROUP_JOIN {
             return self.group_joined(random, number, now);
         }
@@ -73,12 +100,16 @@ impl Signer {
         // ZEGOCLOUD's pages show nonces of both lengths.
         let digits = if random.random() { 6 } else { 19 };
         let nonce = server_id(random, digits);
-        let body = Variation::new(random, self.groups, now).body(event);
-        self.signed(body, timestamp, &nonce)
+        let fields = Variation::new(random, self.groups, now).body(event);
+        Unsigned {
+            fields,
+            timestamp,
+            nonce,
+        }
     }
 
     /// Users join the groups in turn.
-    fn group_joined(&self, random: &mut impl Rng, number: u64, now: i64) -> String {
+    fn group_joined(&self, random: &mut impl Rng, number: u64, now: i64) -> Unsigned {
         // As long as ZEGOCLOUD's nonces can be; shorter ones would collide within a long run.
         let nonce = random.random_range(0..10_u64.pow(18)).to_string();
         let invited = number % 3 == 2;
@@ -96,20 +127,35 @@ impl Signer {
         ];
         let operator = invited.then(|| ("operator_account", json!("host")));
         let fields = fields.into_iter().chain(operator);
-        let body = fields.map(|(name, value)| (name.to_owned(), value));
-        self.signed(body.collect(), now, &nonce)
+        let fields = fields.map(|(name, value)| (name.to_owned(), value));
+        Unsigned {
+            fields: fields.collect(),
+            timestamp: now,
+            nonce,
+        }
     }
 
-    fn signed(&self, mut body: Map<String, Value>, timestamp: i64, nonce: &str) -> String {
-        let signature = sign(&self.secret, &timestamp.to_string(), nonce);
+    /// Adds the signed fields.
+    pub(super) fn sign(&self, unsigned: Unsigned) -> Map<String, Value> {
+        self.sign_with(&self.secret, unsigned)
+    }
+
+    /// Adds the signed fields, with a signature by this secret.
+    pub(super) fn sign_with(&self, secret: &str, unsigned: Unsigned) -> Map<String, Value> {
+        let Unsigned {
+            mut fields,
+            timestamp,
+            nonce,
+        } = unsigned;
+        let signature = sign(secret, &timestamp.to_string(), &nonce);
         let signed = [
             ("appid", json!(self.appid)),
             ("nonce", json!(nonce)),
             ("signature", json!(signature.to_hex())),
             ("timestamp", json!(timestamp)),
         ];
-        body.extend(signed.map(|(name, value)| (name.to_owned(), value)));
-        Value::Object(body).to_string()
+        fields.extend(signed.map(|(name, value)| (name.to_owned(), value)));
+        fields
     }
 }
 
@@ -118,11 +164,13 @@ pub(in crate::commands) fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// A `curl` command that posts this body, to be pasted into a shell.
-pub(in crate::commands) fn curl(url: &str, body: &str) -> String {
+/// A `curl` command that posts this, to be pasted into a shell.
+pub(in crate::commands) fn curl(url: &str, ca: Option<&str>, post: &Post) -> String {
+    let ca = ca.map_or(String::new(), |ca| format!("--cacert {} ", quoted(ca)));
     format!(
-        "curl -sS -H 'content-type: application/json' -d {} {}",
-        quoted(body),
+        "curl -sS {ca}-H 'content-type: {}' -d {} {}",
+        post.content_type,
+        quoted(&post.body),
         quoted(url)
     )
 }
