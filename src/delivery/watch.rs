@@ -55,7 +55,7 @@ impl Delivery {
         outage.cause().filter(|_| waits).map(str::to_owned)
     }
 
-    fn observe(&self, share: Share, now: Instant) -> Observed {
+    pub(super) fn observe(&self, share: Share, now: Instant) -> Observed {
         let (events, dead_letters) = (self.lanes.events(), self.lanes.dead_letters());
         let all = self.lanes.all();
         let (lanes, noun, others) = match share {

@@ -1,11 +1,11 @@
 //! The admin port: metrics, health and a status page. None of it is on the callback port.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -14,52 +14,58 @@ use tower::ServiceExt;
 use super::Handler;
 use super::connections::Connection;
 use super::problem::Problem;
-use crate::event::Label;
-use crate::health::Health;
-use crate::metrics::Metrics;
+use super::status::{Page, Status};
+
+/// The policy of answers that are not a page.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// The handler of the admin port.
-pub(crate) fn admin(metrics: Arc<Metrics>, health: Arc<Health>) -> impl Handler {
+pub(crate) fn admin(status: Arc<Status>) -> impl Handler {
     let not_allowed = || async { Problem::MethodNotAllowed("GET, HEAD") };
     let router = Router::new()
         .route("/", get(status_page).fallback(not_allowed))
+        .route("/status.json", get(status_json).fallback(not_allowed))
         .route("/livez", get(livez).fallback(not_allowed))
         .route("/readyz", get(readyz).fallback(not_allowed))
         .route("/metrics", get(scrape).fallback(not_allowed))
         .fallback(|| async { Problem::NotFound })
-        .with_state(Admin { metrics, health });
+        .with_state(status);
     move |_: Arc<Connection>, request: Request<Incoming>| {
         let answer = router.clone().oneshot(request);
         async {
-            answer
+            let mut answer = answer
                 .await
-                .unwrap_or_else(|error: Infallible| match error {})
+                .unwrap_or_else(|error: Infallible| match error {});
+            protect(&mut answer);
+            answer
         }
     }
 }
 
-#[derive(Clone)]
-struct Admin {
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
+/// No cache keeps an answer, and no browser takes it for something else.
+fn protect(answer: &mut Response) {
+    let headers = answer.headers_mut();
+    let no_sniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, no_sniff);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(NOTHING);
 }
 
-/// A self-contained page that reads `/metrics` once a second.
-async fn status_page() -> Html<&'static str> {
-    static PAGE: LazyLock<String> = LazyLock::new(|| {
-        let mut events: Vec<_> = Label::all().collect();
-        // The events that are not known come last.
-        events.sort_by_key(|event| event.family().map_or(usize::MAX, |family| family as usize));
-        let families: Vec<_> = events.into_iter().map(name_and_family).collect();
-        let families = serde_json::to_string(&families).expect("names are JSON");
-        include_str!("status_page.html").replace("new Map([]);", &format!("new Map({families});"))
-    });
-    Html(&PAGE)
+/// A self-contained page that reads `/status.json` once a second.
+async fn status_page(State(status): State<Arc<Status>>) -> Response {
+    let Page { html, policy } = status.page();
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
 }
 
-fn name_and_family(event: Label) -> (&'static str, &'static str) {
-    let family = event.family().map(<&str>::from);
-    (event.name(), family.unwrap_or("not known"))
+/// The data of the status page. `after` is the last second that the client knows.
+async fn status_json(State(status): State<Arc<Status>>, uri: Uri) -> Response {
+    let query = uri.query().unwrap_or_default();
+    let after = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "after");
+    let after = after.and_then(|(_, number)| number.parse().ok());
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, status.json(after.unwrap_or(0)).to_string()).into_response()
 }
 
 /// The process is running.
@@ -68,18 +74,18 @@ async fn livez() -> &'static str {
 }
 
 /// Whether events become durable, and why or why not.
-async fn readyz(State(admin): State<Admin>) -> Response {
-    let readiness = admin.health.readiness();
-    let status = match readiness.is_ready() {
+async fn readyz(State(status): State<Arc<Status>>) -> Response {
+    let readiness = status.health.readiness();
+    let code = match readiness.is_ready() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, format!("{readiness}\n")).into_response()
+    (code, format!("{readiness}\n")).into_response()
 }
 
-async fn scrape(State(admin): State<Admin>) -> Response {
+async fn scrape(State(status): State<Arc<Status>>) -> Response {
     // Updates the gauge, which otherwise only a probe would do.
-    admin.health.readiness();
+    status.health.readiness();
     let format = (header::CONTENT_TYPE, prometheus::TEXT_FORMAT);
-    ([format], admin.metrics.text()).into_response()
+    ([format], status.metrics.text()).into_response()
 }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::failures::{Failure, Failures, Step, parse_name};
+use super::failures::{Failure, Failures, parse_name};
+use super::listed::{Broker, Listed, shown};
 use super::statistics::{Statistics, is_up};
+use crate::finding::Step;
 use crate::log::LogThrottle;
 use crate::metrics::Metrics;
 
@@ -22,8 +24,8 @@ pub struct BrokerStatus {
     failures: Mutex<Failures>,
     /// Whether a broker has been connected at an address that Kafka advertises.
     advertised_was_up: AtomicBool,
-    /// The connections that are being set up.
-    attempts: Mutex<Vec<Attempt>>,
+    /// The brokers that the last statistics list.
+    listed: Mutex<Vec<Listed>>,
     errors: LogThrottle<Option<RDKafkaErrorCode>>,
     /// `None` in tests.
     metrics: Option<Arc<Metrics>>,
@@ -39,14 +41,6 @@ pub enum Connection {
     NeverUp(Duration),
     /// None has been up for this long.
     Lost(Duration),
-}
-
-/// A connection that is being set up.
-#[derive(Debug)]
-struct Attempt {
-    broker: String,
-    is_advertised: bool,
-    state: String,
 }
 
 /// When a connection was last up.
@@ -91,7 +85,7 @@ impl BrokerStatus {
             }),
             failures: Mutex::default(),
             advertised_was_up: AtomicBool::new(false),
-            attempts: Mutex::default(),
+            listed: Mutex::default(),
             errors: LogThrottle::default(),
             metrics,
             round_trips: Mutex::default(),
@@ -146,7 +140,7 @@ impl BrokerStatus {
         let failures = self.failures.lock();
         let text = failures.text(|failure| failure.is_advertised, Instant::now());
         match text.is_empty() {
-            true => self.attempts_text(|attempt| attempt.is_advertised),
+            true => self.attempts_text(|listed| listed.is_advertised),
             false => text,
         }
     }
@@ -156,11 +150,17 @@ impl BrokerStatus {
         self.advertised_was_up.load(Ordering::Relaxed)
     }
 
-    fn attempts_text(&self, is_listed: impl Fn(&Attempt) -> bool) -> String {
-        let attempts = self.attempts.lock();
-        let attempts = attempts.iter().filter(|attempt| is_listed(attempt));
+    /// The brokers that the client knows, with why they are not connected.
+    pub fn brokers(&self) -> Vec<Broker> {
+        let (failures, listed) = (self.failures.lock(), self.listed.lock());
+        shown(&listed, &failures)
+    }
+
+    fn attempts_text(&self, is_listed: impl Fn(&Listed) -> bool) -> String {
+        let listed = self.listed.lock();
+        let attempts = (listed.iter()).filter(|listed| listed.is_attempt() && is_listed(listed));
         let texts = attempts.take(LISTED_ATTEMPTS).map(|attempt| {
-            let Attempt { broker, state, .. } = attempt;
+            let Listed { broker, state, .. } = attempt;
             format!("{broker}: no answer in state {state}")
         });
         texts.collect::<Vec<_>>().join("; ")
@@ -209,12 +209,11 @@ impl BrokerStatus {
                 round_trips.pop_front();
             }
         }
-        let brokers_up = statistics.brokers_up();
         if let Some(metrics) = &self.metrics {
-            metrics.set_kafka_connection(brokers_up, self.round_trip());
+            metrics.set_kafka_connection(statistics.brokers_up(), self.round_trip());
         }
         self.take_states(&statistics.brokers);
-        let up = brokers_up > 0;
+        let up = statistics.is_any_up();
         if up || was_up.load(Ordering::Relaxed) {
             self.set_up(up);
         }
@@ -228,7 +227,7 @@ impl BrokerStatus {
 
     fn take_states(&self, brokers: &[(String, String)]) {
         let mut failures = self.failures.lock();
-        let mut attempts = Vec::new();
+        let mut listed = Vec::new();
         for (name, state) in brokers {
             let Some((broker, is_advertised)) = parse_name(name) else {
                 continue;
@@ -236,15 +235,14 @@ impl BrokerStatus {
             if is_up(state) {
                 failures.remove(broker);
                 (self.advertised_was_up).fetch_or(is_advertised, Ordering::Relaxed);
-            } else if !matches!(state.as_str(), "INIT" | "DOWN") {
-                attempts.push(Attempt {
-                    broker: broker.to_owned(),
-                    is_advertised,
-                    state: state.clone(),
-                });
             }
+            listed.push(Listed {
+                broker: broker.to_owned(),
+                is_advertised,
+                state: state.clone(),
+            });
         }
-        *self.attempts.lock() = attempts;
+        *self.listed.lock() = listed;
     }
 
     /// Takes an error of the client, as opposed to one of a record.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rdkafka::client::{Client, ClientContext};
 use serde::Deserialize;
 
+use super::failures::parse_name;
+
 /// What a producer knows of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statistics {
@@ -29,10 +31,17 @@ pub(crate) struct TopicStatistics {
 }
 
 impl Statistics {
-    /// How many brokers have an open connection.
-    pub(crate) fn brokers_up(&self) -> usize {
-        let states = self.brokers.iter().map(|(_, state)| state.as_str());
-        states.filter(|state| is_up(state)).count()
+    /// Whether any connection is open: also that to a bootstrap server, which the client library
+    /// closes once it knows the brokers' own addresses.
+    pub(super) fn is_any_up(&self) -> bool {
+        self.brokers.iter().any(|(_, state)| is_up(state))
+    }
+
+    /// How many brokers have an open connection at the address that Kafka advertises.
+    pub(super) fn brokers_up(&self) -> usize {
+        let is_broker = |name: &str| matches!(parse_name(name), Some((_, true)));
+        let up = (self.brokers.iter()).filter(|(name, state)| is_up(state) && is_broker(name));
+        up.count()
     }
 
     /// Reads the JSON that librdkafka's STATISTICS.md describes. `None` if it is something else.
@@ -124,13 +133,19 @@ mod tests {
     #[test]
     fn brokers_round_trip_and_partitions_are_read() {
         let json = br#"{"name":"x","brokers":{
+            "a:1/bootstrap":{"state":"UP","rtt":{"min":700,"max":700,"cnt":1}},
             "a:1/1":{"state":"UP","rtt":{"min":900,"max":2000,"cnt":3}},
             "b:1/2":{"state":"UP","rtt":{"min":5000,"max":5000,"cnt":1}},
             "c:1/3":{"state":"DOWN","rtt":{"min":0,"max":0,"cnt":0}}},
             "topics":{"t":{"partitions":{"0":{"leader":2},"1":{"leader":-1},"10":{"leader":-1},"2":{"leader":-1},"-1":{"leader":-1}}},
             "new":{"partitions":{"-1":{"leader":-1}}}}}"#;
         let statistics = Statistics::parse(json).expect("valid");
-        assert_eq!(statistics.brokers_up(), 2);
+        assert_eq!(
+            statistics.brokers_up(),
+            2,
+            "a bootstrap server is no broker"
+        );
+        assert!(statistics.is_any_up());
         assert_eq!(statistics.round_trip, Some(Duration::from_millis(5)));
         let broker = ("c:1/3".to_owned(), "DOWN".to_owned());
         assert!(statistics.brokers.contains(&broker), "{statistics:?}");

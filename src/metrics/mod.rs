@@ -8,10 +8,14 @@ mod apps;
 mod arrival;
 mod connections;
 mod events;
+mod kafka;
+mod problems;
 mod series;
 mod spool;
+mod totals;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -27,8 +31,11 @@ pub use apps::{AppCounters, AppMetrics};
 pub use arrival::Arrival;
 pub use connections::{CloseReason, ConnectionMetrics, RefusalReason};
 use events::EventMetrics;
+use kafka::KafkaMetrics;
+pub use problems::{MAX_PROBLEMS, MAX_UNAUTHENTICATED_PROBLEMS, Problem, ProblemLine, Problems};
 use series::{Labelled, counter, counters, gauge, register};
 pub use spool::SpoolMetrics;
+pub use totals::{OUTCOMES, Totals};
 
 /// How a callback ended. The name is the value of the label `outcome` and, with status 200, the
 /// `status` in the answer.
@@ -103,9 +110,7 @@ pub struct Metrics {
     last_callback: Gauge,
     deliveries: Labelled<IntCounter>,
     delivery_duration: Histogram,
-    kafka_up: IntGauge,
-    brokers_up: IntGauge,
-    round_trip: Gauge,
+    kafka: KafkaMetrics,
     records_in_flight: IntGauge,
     producer_recreations: IntCounter,
     spool: SpoolMetrics,
@@ -114,6 +119,7 @@ pub struct Metrics {
     certificate_not_after: Gauge,
     ready: IntGauge,
     degraded: IntGauge,
+    problems: Arc<Problems>,
 }
 
 impl Metrics {
@@ -191,23 +197,7 @@ impl Metrics {
                     .buckets(DURATION_BUCKETS_SECONDS.to_vec()),
                 ),
             ),
-            kafka_up: gauge(
-                &registry,
-                "zim2kafka_kafka_up",
-                "1 while a connection to a broker is up, else 0.",
-            ),
-            brokers_up: gauge(
-                &registry,
-                "zim2kafka_kafka_brokers_up",
-                "Brokers to which a connection is up, as the client library counts them each second.",
-            ),
-            round_trip: register(
-                &registry,
-                Gauge::new(
-                    "zim2kafka_kafka_round_trip_seconds",
-                    "From a request to Kafka's response: the shortest of the last seconds, of the broker that is farthest away; 0 until it is measured.",
-                ),
-            ),
+            kafka: KafkaMetrics::new(&registry),
             records_in_flight: gauge(
                 &registry,
                 "zim2kafka_kafka_in_flight_records",
@@ -242,6 +232,7 @@ impl Metrics {
                 "zim2kafka_degraded",
                 "1 while the answer of /readyz begins with degraded, else 0.",
             ),
+            problems: Arc::default(),
             registry,
         };
         metrics.set_reload_successful(true);
@@ -286,6 +277,11 @@ impl Metrics {
     /// The callbacks by application.
     pub fn apps(&self) -> &AppMetrics {
         &self.apps
+    }
+
+    /// The last problems.
+    pub fn problems(&self) -> &Arc<Problems> {
+        &self.problems
     }
 
     /// A signature was used again with another body.
@@ -336,15 +332,13 @@ impl Metrics {
 
     /// Whether a connection to a broker is up.
     pub fn set_kafka_up(&self, up: bool) {
-        self.kafka_up.set(up.into());
+        self.kafka.set_up(up);
     }
 
     /// How many brokers are connected, and the time from a request to its response when Kafka is not
-    /// busy.
+    /// busy; zero until it was measured.
     pub fn set_kafka_connection(&self, brokers_up: usize, round_trip: Duration) {
-        self.brokers_up
-            .set(brokers_up.try_into().unwrap_or(i64::MAX));
-        self.round_trip.set(round_trip.as_secs_f64());
+        self.kafka.report(Instant::now(), brokers_up, round_trip);
     }
 
     /// The metrics of the spool.
@@ -368,6 +362,17 @@ impl Metrics {
         self.certificate_not_after.set(seconds);
     }
 
+    /// Whether Kafka has acknowledged the event of a callback.
+    pub fn has_published(&self) -> bool {
+        self.callbacks.of(Outcome::Published as usize).get() > 0
+    }
+
+    /// When the TLS certificate expires, since 1970-01-01 UTC; `None` without one, or if unknown.
+    pub fn certificate_not_after(&self) -> Option<Duration> {
+        let not_after = Duration::try_from_secs_f64(self.certificate_not_after.get()).ok();
+        not_after.filter(|not_after| !not_after.is_zero())
+    }
+
     /// Whether the service is ready, and whether it is only degraded.
     pub fn set_ready(&self, ready: bool, degraded: bool) {
         self.ready.set(ready.into());
@@ -377,6 +382,7 @@ impl Metrics {
     /// All metrics in Prometheus' text format.
     pub fn text(&self) -> String {
         self.spool.update_age();
+        self.kafka.update(Instant::now());
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)

@@ -114,6 +114,16 @@ impl SpoolMetrics {
         (bytes(&self.bytes), bytes(&self.max_bytes))
     }
 
+    /// How many records the spool holds.
+    pub fn records(&self) -> u64 {
+        u64::try_from(self.records.get()).unwrap_or(0)
+    }
+
+    /// How many records were lost to disk damage.
+    pub fn lost_records(&self) -> u64 {
+        self.lost.get()
+    }
+
     /// The age of the oldest record that Kafka has not rejected permanently; zero if there is none.
     pub fn oldest_age(&self) -> Duration {
         self.update_age();

@@ -1,6 +1,5 @@
-//! The admin port: health, the status page, and nothing of it elsewhere.
+//! The admin port: health, the headers of its answers, and nothing of it elsewhere.
 
-use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::{io, thread};
 
@@ -8,11 +7,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
-use strum::VariantArray;
-use zim2kafka::event::{EVENTS, Family};
 
 use crate::support::app::{Answer, App, PATIENCE, Settings, callback};
-use crate::support::scraped::Scraped;
 
 #[tokio::test]
 async fn the_service_is_ready_once_kafka_answers_and_not_before() {
@@ -28,6 +24,8 @@ async fn the_service_is_ready_once_kafka_answers_and_not_before() {
     assert_eq!(app.admin("/livez").await.status, StatusCode::OK);
     assert_eq!(app.metric("zim2kafka_ready").await, 0.0);
     assert_eq!(app.metric("zim2kafka_kafka_up").await, 0.0);
+    let round_trip = app.metric("zim2kafka_kafka_round_trip_seconds").await;
+    assert!(round_trip.is_nan(), "not measured yet: {round_trip}");
 
     let brokers = behind.kafka.brokers().to_owned();
     thread::spawn(move || open(&door, &brokers));
@@ -78,100 +76,10 @@ async fn while_it_stops_the_service_is_unready_and_still_takes_callbacks() {
 }
 
 #[tokio::test]
-async fn the_status_page_is_html_that_needs_nothing_from_elsewhere() {
-    let app = App::embedded(|settings| settings);
-    let page = app.admin("/").await;
-    assert_eq!(page.status, StatusCode::OK);
-    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
-    assert!(page.text().starts_with("<!doctype html>"));
-    assert!(page.text().contains("<title>zim2kafka"));
-    assert_eq!(from_elsewhere(page.text()), None);
-    app.stop().await.expect("it stops in order");
-}
-
-#[tokio::test]
-async fn the_status_page_knows_the_family_of_every_event_and_reads_only_metrics_that_exist() {
-    let app = App::embedded(|settings| settings);
-    let page = app.admin("/").await;
-    let (_, families) = (page.text().split_once("const FAMILIES = new Map(")).expect("a table");
-    let (families, _) = families.split_once(");").expect("it ends");
-    let families: Vec<(String, String)> = serde_json::from_str(families).expect("JSON");
-    let mut expected: Vec<(&str, &str)> = (EVENTS.iter())
-        .map(|kind| (kind.name, kind.family.into()))
-        .collect();
-    expected.extend([("before_send_msg", "message"), ("other", "not known")]);
-    let families: Vec<_> = (families.iter())
-        .map(|(event, family)| (event.as_str(), family.as_str()))
-        .collect();
-    // Each family stands once, and what is not known at the end.
-    let order = |family: &str| {
-        Family::VARIANTS
-            .iter()
-            .position(|known| <&str>::from(known) == family)
-    };
-    expected.sort_by_key(|(_, family)| order(family).unwrap_or(usize::MAX));
-    assert_eq!(families, expected);
-
-    let scraped = Scraped::of(app.admin("/metrics").await.text());
-    let names: BTreeSet<_> = (page
-        .text()
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
-    .filter(|word| word.starts_with("zim2kafka_"))
-    .collect();
-    assert!(names.contains("zim2kafka_events_total"), "{names:?}");
-    for name in names {
-        assert!(scraped.types.contains_key(name), "{name}");
-    }
-    for series in scraped.series.keys() {
-        if let Some((_, outcome)) =
-            series.split_once("zim2kafka_events_total{event=\"other\",outcome=\"")
-        {
-            let column = format!("{}: \"", outcome.trim_end_matches("\"}"));
-            assert!(page.text().contains(&column), "{column}");
-        }
-    }
-    app.stop().await.expect("it stops in order");
-}
-
-/// The first mention of something that a browser would fetch from another host, or as a further
-/// file.
-fn from_elsewhere(page: &str) -> Option<&str> {
-    const FETCHES: [&str; 9] = [
-        "http://", "https://", "\"//", "'//", "<link", "<iframe", "<img", "@import", "url(",
-    ];
-    let scripts = page.match_indices("<script").find(|(at, _)| {
-        page[*at..]
-            .split('>')
-            .next()
-            .is_some_and(|tag| tag.contains("src"))
-    });
-    let found = FETCHES.iter().find_map(|fetch| page.find(fetch));
-    found.or(scripts.map(|(at, _)| at)).map(|at| &page[at..])
-}
-
-#[test]
-fn a_page_that_needs_something_from_elsewhere_is_noticed() {
-    for page in [
-        "<script src=app.js></script>",
-        "<script type=module src='/app.js'>",
-        "<a href=\"https://example.org\">",
-        "<p><link rel=stylesheet href=/style.css>",
-        "<style>@import '/style.css'</style>",
-        "fetch('//example.org')",
-    ] {
-        assert!(from_elsewhere(page).is_some(), "{page}");
-    }
-    assert_eq!(
-        from_elsewhere("<script>fetch('/metrics')</script><a href=/metrics>src</a>"),
-        None
-    );
-}
-
-#[tokio::test]
 async fn the_admin_port_answers_get_and_head_and_404_or_405_otherwise() {
     let app = App::embedded(|settings| settings);
     app.ready().await;
-    for path in ["/", "/livez", "/readyz", "/metrics"] {
+    for path in ["/", "/status.json", "/livez", "/readyz", "/metrics"] {
         let head = app.admin_with(Method::HEAD, path).await;
         assert_eq!(
             (head.status, head.body.len()),
@@ -185,12 +93,16 @@ async fn the_admin_port_answers_get_and_head_and_404_or_405_otherwise() {
             assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
             assert_eq!(answer.header("allow"), "GET, HEAD");
             is_problem(&answer, 405);
+            is_protected(&answer);
         }
+        is_protected(&get);
+        is_protected(&head);
     }
     for path in ["/callbacks/zim", "/metrics/", "/nothing", "/readyz/x"] {
         let answer = app.admin(path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND);
         is_problem(&answer, 404);
+        is_protected(&answer);
         let posted = app.admin_with(Method::POST, path).await;
         assert_eq!(posted.status, StatusCode::NOT_FOUND);
     }
@@ -200,7 +112,7 @@ async fn the_admin_port_answers_get_and_head_and_404_or_405_otherwise() {
 #[tokio::test]
 async fn nothing_of_the_admin_port_is_on_the_callback_port() {
     let app = App::embedded(|settings| settings);
-    for path in ["/", "/livez", "/readyz", "/metrics"] {
+    for path in ["/", "/status.json", "/livez", "/readyz", "/metrics"] {
         let uri = format!("http://{}{path}", app.callbacks);
         let answer = app
             .ask(Request::get(uri).body(Full::default()).expect("valid"))
@@ -208,6 +120,20 @@ async fn nothing_of_the_admin_port_is_on_the_callback_port() {
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
     }
     app.stop().await.expect("it stops in order");
+}
+
+/// No cache keeps the answer, no browser takes it for another type, and nothing inline runs.
+#[track_caller]
+fn is_protected(answer: &Answer) {
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    let policy = answer.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(
+        !policy.contains("unsafe") && !policy.contains('*'),
+        "{policy}"
+    );
 }
 
 #[track_caller]

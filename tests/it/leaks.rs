@@ -251,7 +251,14 @@ fn provoke(service: &Service) -> String {
     ] {
         shown += &say(service.callbacks, &broken);
     }
-    for page in ["/", "/metrics", "/livez", "/readyz", "/nothing"] {
+    for page in [
+        "/",
+        "/status.json",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/nothing",
+    ] {
         shown += &service.admin(page);
     }
     shown
@@ -259,7 +266,8 @@ fn provoke(service: &Service) -> String {
 
 /// The pages once more, the stop, and all of the log.
 fn end(service: Service) -> String {
-    let mut shown = service.admin("/metrics") + &service.admin("/");
+    let mut shown =
+        service.admin("/metrics") + &service.admin("/") + &service.admin("/status.json");
     service.process.signal("TERM");
     let ended = service.process.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");

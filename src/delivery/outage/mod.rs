@@ -366,11 +366,7 @@ impl Outage {
     /// The line of a spool that is being published.
     fn draining(&self, seen: &Observed, now: Instant) -> String {
         let left = seen.spool.map_or(0, |spool| spool.records);
-        let rate = self.first_sample(now).and_then(|(first, seconds)| {
-            let fewer = first.records.checked_sub(left).filter(|fewer| *fewer > 0)?;
-            Some(fewer as f64 / seconds)
-        });
-        let end = rate.map_or(String::new(), |rate| {
+        let end = self.drain(left, now).map_or(String::new(), |rate| {
             let seconds = Duration::try_from_secs_f64(left as f64 / rate);
             format!(
                 "; done in {} at this rate",
@@ -387,20 +383,27 @@ impl Outage {
     /// How much the spool can take, and for how long if it grows.
     fn room(&self, spool: SpoolUse, now: Instant) -> String {
         let left = spool.limit.saturating_sub(spool.used);
-        let rate = self.first_sample(now).and_then(|(first, seconds)| {
-            let grown = spool
-                .used
-                .checked_sub(first.used)
-                .filter(|grown| *grown > 0)?;
-            Some(grown as f64 / seconds)
-        });
-        match rate {
+        match self.growth(spool.used, now) {
             Some(rate) => format!(
                 "the spool has room for {} at this rate",
                 Hours(left as f64 / rate)
             ),
             None => format!("the spool has room for {}", Bytes(left)),
         }
+    }
+
+    /// By how many bytes the spool grows in a second, if it does. It uses this many now.
+    pub(super) fn growth(&self, used: u64, now: Instant) -> Option<f64> {
+        let (first, seconds) = self.first_sample(now)?;
+        let grown = used.checked_sub(first.used).filter(|grown| *grown > 0)?;
+        Some(grown as f64 / seconds)
+    }
+
+    /// By how many records the spool shrinks in a second, if it does. This many are left.
+    pub(super) fn drain(&self, left: usize, now: Instant) -> Option<f64> {
+        let (first, seconds) = self.first_sample(now)?;
+        let fewer = first.records.checked_sub(left).filter(|fewer| *fewer > 0)?;
+        Some(fewer as f64 / seconds)
     }
 
     /// The oldest sample, and how many seconds ago it was taken.

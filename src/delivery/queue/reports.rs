@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::state::Removed;
 use super::{Full, MAX_QUEUE_BYTES, MAX_UNDELETED_ROWS, ProducerId, Queue};
 use crate::delivery::ticket::{Durability, Settled, Ticket, settle};
-use crate::event::Record;
+use crate::event::{EVENTS, Reason, Record};
 use crate::kafka::Report;
+use crate::metrics::Problem;
 
 /// What the reports on some records have changed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +197,15 @@ impl Queue {
         let Some(dead_letters) = &self.dead_letters else {
             return self.keep_or_refuse(row, event_id, &ticket, reason);
         };
+        let event = refused.record.event.as_deref();
+        let event = EVENTS.iter().find(|kind| Some(kind.name) == event);
+        let problem = Problem {
+            kind: "dead letter",
+            appid: None,
+            event: event.map(|kind| kind.name),
+            reason: Reason::RejectedByKafka.into(),
+        };
+        self.metrics.problems().add(problem, || reason.to_owned());
         if self.rejections.is_due() {
             tracing::warn!(
                 "Kafka rejects record {event_id} ({reason}); it becomes a dead letter. Further rejected records are counted in zim2kafka_kafka_deliveries_total"
@@ -229,6 +239,11 @@ impl Queue {
 
     /// Logs that Kafka rejects a dead letter that is in the spool or will be written there.
     fn log_kept(&self, event_id: Uuid, reason: &str) {
+        let problem = Problem {
+            reason: "check max.message.bytes of the dead-letter topic",
+            ..Problem::of_service("dead letter rejected by Kafka")
+        };
+        self.metrics.problems().add(problem, || reason.to_owned());
         if self.rejections.is_due() {
             tracing::error!(
                 "Kafka rejects dead letter {event_id} permanently ({reason}); it stays in the spool, and the next start sends it again. Check max.message.bytes of the dead-letter topic. Further ones are counted in zim2kafka_spool_refused_records"

@@ -26,6 +26,9 @@ pub(in crate::delivery) struct Waiting {
     pub(in crate::delivery) oldest: Duration,
     /// Records on disk.
     pub(in crate::delivery) on_disk: usize,
+    /// When the oldest record that Kafka has not acknowledged was received, in ms since 1970-01-01
+    /// UTC; `None` if there is none, or only on disk and not read yet.
+    pub(in crate::delivery) received: Option<i64>,
 }
 
 impl Waiting {
@@ -77,7 +80,10 @@ impl Queue {
     pub(in crate::delivery) fn waiting(&self) -> Waiting {
         let state = self.lock();
         let in_partitions = state.partitions.iter().map(|partition| partition.on_disk);
+        let first = [&state.fresh, &state.spooled].map(|entries| entries.first_key_value());
+        let first = first.into_iter().flatten();
         Waiting {
+            received: first.map(|(_, entry)| entry.record.times.received).min(),
             in_memory: state.fresh.len(),
             bytes: state.bytes,
             oldest: (state.oldest_volatile()).map_or(Duration::ZERO, |oldest| oldest.elapsed()),
