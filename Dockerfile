@@ -2,6 +2,11 @@
 #
 #   docker build --build-arg ZIM2KAFKA_REVISION="$(git rev-parse --short=12 HEAD)" --tag zim2kafka .
 #
+# Completions and the manual page for the machine of an operator:
+#
+#   docker run --rm zim2kafka completions bash >~/.local/share/bash-completion/completions/zim2kafka
+#   docker run --rm zim2kafka man | man --local-file -
+#
 # No `# syntax` line and no cache mounts, so that both the classic builder and BuildKit build this
 # file.
 

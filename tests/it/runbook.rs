@@ -1,0 +1,153 @@
+//! The runbook has an entry for each alert, and its commands exist.
+
+use std::collections::BTreeSet;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use zim2kafka::commands::Cli;
+use zim2kafka::metrics::Metrics;
+
+const RUNBOOK: &str = include_str!("../../docs/runbook.md");
+const ALERTS: &str = include_str!("../../deploy/alerts.yml");
+
+/// What an entry answers.
+const QUESTIONS: [&str; 4] = [
+    "- **Means:** ",
+    "- **Meanwhile:** ",
+    "- **Look:** ",
+    "- **Repair:** ",
+];
+
+/// The name and the rule of each alert.
+fn alerts() -> Vec<(&'static str, &'static str)> {
+    let rules = ALERTS.split("      - alert: ").skip(1);
+    rules
+        .map(|rule| rule.split_once('\n').expect("a rule has several lines"))
+        .collect()
+}
+
+/// The title and the text of each entry.
+fn entries() -> Vec<(&'static str, &'static str)> {
+    let (_, entries) = RUNBOOK.split_once("\n## Alerts\n").expect("the section");
+    let entries = entries.split("\n### ").skip(1);
+    entries
+        .map(|entry| entry.split_once('\n').expect("an entry has several lines"))
+        .collect()
+}
+
+/// The texts in backquotes, each on one line.
+fn quoted(text: &str) -> Vec<String> {
+    let prose: Vec<_> = text.split("```").step_by(2).collect();
+    let prose = prose.join(" ");
+    let quoted = prose.split('`').skip(1).step_by(2);
+    quoted
+        .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+/// The lines of the blocks of commands.
+fn lines(text: &str) -> Vec<String> {
+    let blocks = text.split("```sh\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).map(str::to_owned).collect()
+}
+
+/// The arguments of each command of ours, from `zim2kafka` on: also behind what runs it elsewhere,
+/// and before what the shell does with its output.
+fn commands(text: &str) -> Vec<String> {
+    const RUNNERS: [&str; 4] = [
+        "docker compose exec zim2kafka ",
+        "docker compose run --rm --no-deps ",
+        "kubectl exec zim2kafka-0 -- ",
+        "systemd-run --pty --uid=zim2kafka --property=EnvironmentFile=/etc/zim2kafka.env ",
+    ];
+    let texts = quoted(text).into_iter().chain(lines(text));
+    let commands = texts.filter_map(|text| {
+        let runner = RUNNERS.iter().find_map(|runner| text.strip_prefix(runner));
+        let command = runner.unwrap_or(&text);
+        let command = command.split(" > ").next().unwrap_or_default();
+        (command.starts_with("zim2kafka ")).then(|| command.to_owned())
+    });
+    commands.collect()
+}
+
+#[test]
+fn every_alert_has_its_entry_in_order_and_links_to_it() {
+    let alerts = alerts();
+    let names: Vec<_> = alerts.iter().map(|(name, _)| *name).collect();
+    let titles: Vec<_> = entries().into_iter().map(|(title, _)| title).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !titles.contains(name)).collect();
+    assert!(missing.is_empty(), "docs/runbook.md has no {missing:?}");
+    assert_eq!(titles, names, "the entries are in the order of the alerts");
+    for (name, rule) in alerts {
+        let link = format!("runbook_url: docs/runbook.md#{}\n", name.to_lowercase());
+        assert!(rule.contains(&link), "{name} has no {link}");
+    }
+}
+
+#[test]
+fn every_entry_answers_all_questions_and_names_a_command() {
+    for (title, text) in entries() {
+        let starts = text.lines().filter(|line| line.starts_with("- **"));
+        let starts: Vec<_> = starts.collect();
+        assert_eq!(starts.len(), QUESTIONS.len(), "{title}: {starts:?}");
+        for (start, question) in starts.iter().zip(QUESTIONS) {
+            let answer = start.strip_prefix(question).unwrap_or_default();
+            assert!(!answer.is_empty(), "{title}: no {question}");
+        }
+        assert!(!commands(text).is_empty(), "{title} names no command");
+    }
+}
+
+#[test]
+fn every_command_in_the_runbook_is_one_that_the_command_line_accepts() {
+    let mut used = BTreeSet::new();
+    let mut refused = Vec::new();
+    for command in commands(RUNBOOK) {
+        used.extend(command.split(' ').nth(1).map(str::to_owned));
+        match Cli::try_parse_from(command.split(' ')) {
+            Err(error) if error.kind() != ErrorKind::DisplayVersion => {
+                refused.push(format!("{command}: {error}"));
+            }
+            _ => {}
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    for needed in ["check", "healthcheck", "redrive", "send", "spool", "tail"] {
+        assert!(used.contains(needed), "{needed} is not in the runbook");
+    }
+}
+
+#[test]
+fn every_metric_in_the_runbook_and_in_the_alerts_exists() {
+    let text = Metrics::new().text();
+    let named = RUNBOOK.split(|char: char| !char.is_alphanumeric() && char != '_');
+    let alerts = ALERTS.lines().filter(|line| !line.trim().starts_with('#'));
+    let alerts =
+        alerts.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_'));
+    let metrics: BTreeSet<_> = named
+        .chain(alerts)
+        .filter(|word| word.starts_with("zim2kafka_"))
+        .collect();
+    assert!(metrics.len() > 20, "{metrics:?}");
+    for metric in metrics {
+        let suffixes = ["_bucket", "_count", "_sum"];
+        let family = suffixes
+            .iter()
+            .find_map(|suffix| metric.strip_suffix(suffix));
+        let is_known = |name: &str| text.contains(&format!("# TYPE {name} "));
+        assert!(is_known(metric) || family.is_some_and(is_known), "{metric}");
+    }
+}
+
+#[test]
+fn commands_are_found_in_text_in_blocks_and_behind_what_runs_them() {
+    let text = "Run `zim2kafka spool\n  status`, `check` or `docker compose exec zim2kafka zim2kafka check`.\n```sh\nzim2kafka tail > file\nsed x\n```\n`zim2kafka send`";
+    let expected = [
+        "zim2kafka spool status",
+        "zim2kafka check",
+        "zim2kafka send",
+        "zim2kafka tail",
+    ];
+    assert_eq!(commands(text), expected);
+}
