@@ -92,12 +92,14 @@ fn body_of(kind: &Kind) -> RawCallback {
     RawCallback {
         body: Bytes::from(body),
         content_type: Some(Bytes::from_static(b"application/json")),
+        trace: None,
         received_at: i64::try_from(now).expect("before the year 292,000,000"),
     }
 }
 
-/// Measures the events of groups alone, then beside messages, on a real Kafka. Panics if messages
-/// make them slower than they may, or a callback is refused.
+/// Measures the events of groups on a real Kafka: alone, then beside messages that another instance
+/// takes, which shows what the machine and Kafka alone make of it, then beside messages of their own
+/// instance. Panics if these make them slower than they may, or a callback is refused.
 pub(crate) fn messages(load: &Load, minutes: u64, rate: f64) {
     let duration = Duration::from_secs(60 * minutes);
     let kafka = Cluster::try_start(1, Jvm::Server).unwrap_or_else(|error| panic!("{error}"));
@@ -106,15 +108,19 @@ pub(crate) fn messages(load: &Load, minutes: u64, rate: f64) {
         kafka.create_topic(topic, load.partitions, &[]);
     }
     let [group, message, dead] = &topics;
-    let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let routes = format!("group_join={group},message={message}");
-    let mut variables = vec![
-        ("ZIM2KAFKA_TOPICS", routes.as_str()),
-        ("ZIM2KAFKA_DEAD_LETTER_TOPIC", dead.as_str()),
-    ];
-    variables.extend(spool_in(folder.path()));
-    let subject = Subject::service(kafka.brokers(), &variables);
+    let folders =
+        [(); 2].map(|()| tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder"));
+    let [subject, other] = folders.each_ref().map(|folder| {
+        let mut variables = vec![
+            ("ZIM2KAFKA_TOPICS", routes.as_str()),
+            ("ZIM2KAFKA_DEAD_LETTER_TOPIC", dead.as_str()),
+        ];
+        variables.extend(spool_in(folder.path()));
+        Subject::service(kafka.brokers(), &variables)
+    });
     let target = subject.target().expect("it takes callbacks");
+    let other_target = other.target().expect("it takes callbacks");
     let groups = Load {
         connections: 16,
         ..*load
@@ -128,24 +134,36 @@ pub(crate) fn messages(load: &Load, minutes: u64, rate: f64) {
         .connect(target)
         .run(Pace::Saturation, Duration::from_secs(40));
     let mut joins = groups.connect(target);
-    let alone = joins.run_open(GROUP_RATE, duration.min(Duration::from_secs(120)));
-    let beside = thread::spawn(move || messages.connect(target).run_open(rate, duration));
-    let together = joins.run_open(GROUP_RATE, duration);
-    let sent = beside.join().expect("no panic");
+    let shorter = duration.min(Duration::from_secs(120));
+    let alone = joins.run_open(GROUP_RATE, shorter);
+    let mut beside = |target, duration| {
+        let messages = thread::spawn(move || messages.connect(target).run_open(rate, duration));
+        let joins = joins.run_open(GROUP_RATE, duration);
+        (joins, messages.join().expect("no panic"))
+    };
+    let (apart, sent_apart) = beside(other_target, shorter);
+    drop(other);
+    let (together, sent) = beside(target, duration);
     println!(
         "| load | callbacks/s | p50 / p99 / p99.9, ms | spooled | 503 | other than 2xx |\n| --- | ---: | ---: | ---: | ---: | ---: |"
     );
     print("events of groups alone", &alone);
-    print("events of groups beside messages", &together);
-    print("messages", &sent);
-    let ratio = together.percentiles()[1] / alone.percentiles()[1];
-    println!("\np99 of the events of groups, beside messages to alone: {ratio:.2}");
+    print("beside messages of another instance", &apart);
+    print("these messages", &sent_apart);
+    print("beside messages of the same instance", &together);
+    print("these messages", &sent);
+    let p99 = |outcome: &Outcome| outcome.percentiles()[1];
+    let ratio = p99(&together) / p99(&alone);
+    println!(
+        "\np99 of the events of groups, beside messages to alone: {ratio:.2}; to beside those of another instance: {:.2}",
+        p99(&together) / p99(&apart)
+    );
     println!(
         "signatures used again: {}",
         subject.metric("zim2kafka_reused_signatures_total ")
     );
-    let refused = alone.not_2xx + together.not_2xx + sent.not_2xx;
-    assert_eq!(refused, 0, "callbacks were refused");
+    let refused = [&alone, &apart, &sent_apart, &together, &sent].map(|outcome| outcome.not_2xx);
+    assert_eq!(refused, [0; 5], "callbacks were refused");
     assert!(
         ratio <= MAX_RATIO,
         "messages slow down the events of groups"

@@ -86,6 +86,7 @@ fn time(body: &str) -> f64 {
     let raw = RawCallback {
         body: Bytes::copy_from_slice(body.as_bytes()),
         content_type: None,
+        trace: None,
         received_at: 0,
     };
     let once = || {

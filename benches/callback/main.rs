@@ -16,6 +16,14 @@
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "it belongs to the tests, and only a part of it is used here"
+)]
+#[path = "../../tests/it/audit/mod.rs"]
+mod audit;
+
 mod before_send;
 mod distance;
 mod events;
@@ -23,6 +31,7 @@ mod forms;
 mod growth;
 mod load;
 mod process;
+mod redrive;
 mod report;
 mod stages;
 mod subjects;
@@ -110,6 +119,13 @@ enum Role {
     Endurance { minutes: u64 },
     /// Measure the cost of the given number of records in the spool
     Spool { records: u64 },
+    /// Measure `redrive` of the given number of dead letters on a real Kafka, and what is published
+    /// if it is killed again and again
+    Redrive {
+        letters: usize,
+        #[arg(long, default_value_t = 20)]
+        kills: u32,
+    },
     /// rdkafka's producer alone
     Producer { brokers: String },
 }
@@ -149,6 +165,10 @@ fn main() {
         }
         Some(Role::Drain(drain)) => drain.measure(&arguments.load()),
         Some(Role::Memory(memory)) => memory.measure(&arguments.load()),
+        Some(Role::Redrive { letters, kills }) => {
+            let groups = arguments.groups.unwrap_or(1_000);
+            redrive::measure(*letters, *kills, u32::try_from(groups).unwrap_or(u32::MAX));
+        }
         Some(Role::Endurance { minutes }) => growth::endurance(&arguments.load(), *minutes),
         Some(Role::Spool { records }) => growth::spool(&arguments.load(), *records),
         None => measure(&arguments),

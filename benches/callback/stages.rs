@@ -52,6 +52,7 @@ pub(crate) fn measure(load: &Load) {
                 RawCallback {
                     body: Bytes::from(body),
                     content_type: Some(Bytes::from_static(b"application/json")),
+                    trace: None,
                     received_at: now(),
                 }
             })

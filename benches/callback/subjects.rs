@@ -403,6 +403,7 @@ pub(crate) fn producer(brokers: &str, load: &Load) {
         let raw = RawCallback {
             body: Bytes::from(load.body(0, group)),
             content_type: None,
+            trace: None,
             received_at: 0,
         };
         stages::record(&secrets, &raw)
