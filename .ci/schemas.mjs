@@ -13,6 +13,7 @@ import addFormats from "ajv-formats";
 
 const RECORD = "group-joined.v1.schema.json";
 const HEADERS = "event-headers.schema.json";
+const REPORT = "check-report.schema.json";
 const ASYNCAPI = "asyncapi.yaml";
 const OPENAPI = "openapi.yaml";
 
@@ -20,6 +21,7 @@ const OPENAPI = "openapi.yaml";
 const CHECKS = [
   [/\.v\d+\.schema\.json$/, checkRecord],
   [/-headers\.schema\.json$/, (folder, name) => checkDrafts(readJson(join(folder, name)))],
+  [/^check-report\.schema\.json$/, checkReport],
   [/^asyncapi\.yaml$/, checkAsyncapi],
   [/^openapi\.yaml$/, checkOpenapi],
 ];
@@ -34,6 +36,9 @@ const BREAKAGES = [
   [RECORD, "a field that is no longer required", '"group_id",', "", /group_id is in every record/],
   [RECORD, "a rule that is gone", '"enum": [', '"examples": [', /join_type is of a closed set/],
   [HEADERS, "an unknown type", '"type": "string"', '"type": "text"', /type must be/],
+  [REPORT, "a misspelt keyword", '"minItems": 1', '"minItem": 1', /unknown keyword: "minItem"/],
+  [REPORT, "an unknown field in its example", '"warnings": 1,', '"warnings": 1, "notes": 0,', /own example: .*unevaluated/],
+  [REPORT, "a value that its example must not show", '"hidden", "value": null', '"hidden", "value": "1=s"', /own example: .*must be null/],
   [ASYNCAPI, "a $ref to no file", "group-joined.v1.schema.json", "group-joined.v2.schema.json", /ENOENT/],
   [ASYNCAPI, "a $ref to no component", "components/messageBindings/user", "components/messageBindings/x", /does not exist/],
   [ASYNCAPI, "no version", "  version: 1.0.0\n", "", /required property "version"/],
@@ -107,6 +112,17 @@ function checkDrafts(schema) {
     }
   }
   return findings;
+}
+
+/** The schema of what `check --json` prints, which must also describe its examples completely. */
+function checkReport(folder, name) {
+  const schema = readJson(join(folder, name));
+  const findings = checkDrafts(schema);
+  if (findings.length > 0) {
+    return findings;
+  }
+  const own = schema.examples.flatMap(violationsOf(closed(schema)));
+  return own.map((violation) => `its own example: ${violation}`);
 }
 
 /** The schema of an event, which must also agree with its examples. */

@@ -16,6 +16,7 @@ fn raw(body: impl Into<Vec<u8>>) -> RawCallback {
     RawCallback {
         body: Bytes::from(body.into()),
         content_type: None,
+        trace: None,
         received_at: NOW,
     }
 }

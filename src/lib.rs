@@ -44,15 +44,15 @@
 //! | thread | what it does | what it waits for | locks it takes, in this order |
 //! | --- | --- | --- | --- |
 //! | main | runs the command: starts the service and stops it | signals, the parts of the service | each queue; wakeups; one at a time |
-//! | `worker`, one for two cores (tokio) | connections, requests, intake, reload, signals, log of outages | sockets, timers, tickets | dedup window → one queue, then, the queue released, wakeups; port table → connection; for the log of outages: each queue, Kafka's failures, the outage, one at a time; alone and for a moment: a tally of refusals, an application's secret check, the stale check |
+//! | `worker`, one for two cores (tokio) | connections, requests, intake, reload, signals, log of outages, history of the status page | sockets, timers, tickets | dedup window → one queue, then, the queue released, wakeups; port table → connection; for the log of outages and the status page: each queue, Kafka's failures, the outage, one at a time, and Kafka's failures → its list of brokers; alone and for a moment: a tally of refusals, the last problems, the history, an application's secret check, the stale check |
 //! | `log` | writes the log to stderr | lines, stderr | the queue of lines |
 //! | `publisher` | hands records to the producers, takes their reports, resolves tickets | wakeup, short pauses | one queue of events, released before the queue of dead letters; wakeups |
 //! | `spooler`, with a spool | writes late records to disk, deletes acknowledged ones, makes dead letters of rejected events on disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `reader`, with a spool | reads records back from disk | wakeup, disk | each queue; wakeups; one at a time |
 //! | `settings file` | reads a file that a setting or a Kafka property names, at start, then ends | disk, the writer of a pipe | none |
 //! | `new producer`, `old producer` | creates, or ends, one of librdkafka's clients, then ends | Kafka, librdkafka's threads | as `publisher` |
-//! | blocking (tokio) | the settings at start, the whole of `check`, `kafka::probe`, file reads of `reload` (one for the secrets, one for the certificate), topic requests, `spool::wait_until_released`, opening the spool, `Delivery::stop`, reading each topic for `tail` and `demo`, writing to stdout, the progress bar of `send` | disk, Kafka, stdout, the terminal, other threads | in `Delivery::stop`: wakeups, one at a time |
-//! | unnamed, one for each leader of partitions | asks the leader for offsets, in `check`, then ends | Kafka | none |
+//! | blocking (tokio) | the settings at start, the whole of `check` and of `spool`, `kafka::probe`, file reads of `reload` (one for the secrets, one for the certificate), topic requests, `spool::wait_until_released`, opening the spool, `Delivery::stop`, reading each topic for `tail` and `demo`, the whole of `redrive`, writing to stdout, the progress bars of `send` and `redrive` | disk, Kafka, stdout, the terminal, other threads | in `Delivery::stop`: wakeups, one at a time |
+//! | unnamed, one for each leader of partitions and for each bootstrap server | asks the leader for offsets, or the server for a topic, in `check`, then ends | Kafka | none |
 //! | librdkafka's, for each client: main, and one per broker | connections to Kafka | Kafka | its own |
 //! | `embedded Kafka`, with `--embedded-kafka` and in `demo` | keeps librdkafka's mock cluster | its owner's end | none |
 //!
@@ -76,9 +76,14 @@
 //! | records of a lane that the producers hold | [`kafka::MAX_IN_FLIGHT_RECORDS`] and [`kafka::MAX_IN_FLIGHT_BYTES`], copied by librdkafka |
 //! | records of a lane that were read from disk and wait for a producer | [`delivery::MAX_LOADED_RECORDS`] and [`delivery::MAX_LOADED_BYTES`] |
 //! | records that the reader, or the spooler, reads from disk at once | [`spool::MAX_READ_RECORDS`] and [`spool::MAX_READ_BYTES`] |
+//! | a spool that `spool` and `check` read at once | its WAL, and a file of up to 64 MiB; of a larger file, as the reader |
 //! | distinct keys of records on disk that are tracked, for each topic | [`spool::MAX_TRACKED_KEYS`] |
 //! | records on disk | `ZIM2KAFKA_SPOOL_MAX_BYTES`, and [`spool::RESERVE_BYTES`] |
 //! | what is known of each application | the appids in `ZIM2KAFKA_CALLBACK_SECRETS`, and one entry for all others |
+//! | the history of the status page | [`http::MAX_HISTORY_SECONDS`] seconds, of 90 bytes each |
+//! | problems that the status page lists | [`metrics::MAX_PROBLEMS`] lines, and [`metrics::MAX_UNAUTHENTICATED_PROBLEMS`] for requests that are not authentic; each of at most 6 KiB |
+//! | dead letters of one transaction of `redrive` | 500 records, or 8 MiB of them and one more, or 20,000 letters; and 8 MiB that librdkafka has read ahead of each partition |
+//! | records that earlier runs of `redrive` have published | the id of each that is found, 16 bytes |
 //! | log lines that wait for stderr | [`log::MAX_QUEUED_BYTES`]; then the oldest are dropped |
 //! | the deduplication window | [`intake::MAX_DEDUP_BYTES`], pending tickets included; within that, every callback of the last [`intake::DEDUP_WINDOW`] and at least [`intake::DEDUP_WINDOW_EVENTS`] |
 

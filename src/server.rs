@@ -15,7 +15,7 @@ use crate::finding::{Finding, Level};
 use crate::health::Health;
 use crate::http::{
     self, CallbackService, CallbackSettings, Certificate, ConnectionLimits, MAX_ADMIN_CONNECTIONS,
-    Networks, Port, PortHandle, Tls,
+    Networks, Port, PortHandle, ShownSetting, Status, Tls,
 };
 use crate::intake::{Intake, IntakeSettings};
 use crate::kafka::{self, Inspection, KafkaSettings, TopicUse, Topics};
@@ -42,6 +42,8 @@ pub struct ServerSettings {
     pub spool: Option<SpoolSettings>,
     /// Whether to inspect the topics. An embedded Kafka creates its own.
     pub inspect_topics: bool,
+    /// The settings in force, for the status page. None of them is a secret.
+    pub shown: Vec<ShownSetting>,
     /// At shutdown: how long to go on accepting callbacks while not ready.
     pub drain_delay: Duration,
     /// Total time allowed for shutdown.
@@ -122,7 +124,13 @@ pub async fn run(
     let admin_port = PortHandle::new();
     let listening = http::listen(&listeners.admin);
     listening.map_err(|error| ServerError::Part("admin port", error))?;
-    let mut admin = tokio::spawn(http::serve(
+    let status = Arc::new(Status::new(
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+        settings.kafka.routes.clone(),
+        settings.shown,
+    ));
+    let serving = http::serve(
         Port {
             listener: listeners.admin,
             trusted_proxies: Networks::default(),
@@ -135,10 +143,16 @@ pub async fn run(
             tls: None,
             refusals: None,
         },
-        http::admin(Arc::clone(&metrics), Arc::clone(&health)),
+        http::admin(Arc::clone(&status)),
         admin_port.clone(),
         ConnectionMetrics::unregistered(),
-    ));
+    );
+    let mut admin = tokio::spawn(async move {
+        tokio::select! {
+            ended = serving => ended,
+            never = status.watch() => never,
+        }
+    });
     let spool_folder = settings.spool.as_ref().map(|spool| spool.folder.clone());
     let spool = match settings.spool {
         None => None,
@@ -291,7 +305,9 @@ async fn open_spool(
 ) -> Result<Spool, ServerError> {
     metrics.spool().set_max_bytes(settings.max_bytes);
     let open = move || {
-        spool::inspect(&settings).iter().for_each(Finding::log);
+        spool::inspect_folder(&settings)
+            .iter()
+            .for_each(Finding::log);
         let report = |stage| {
             match stage {
                 OpenStage::Loading(bytes) => metrics.spool().set_bytes_loaded(bytes),

@@ -4,17 +4,17 @@ use std::iter;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::{Method, Uri};
+use hyper::Uri;
 
 use super::client::{HttpClient, reachable};
 use super::send::events::{Sequence, one_of_each_family};
-use super::send::sample::{Signer, curl, now, quoted};
+use super::send::sample::{Post, Signer, curl, now, quoted};
 use super::serve::{EMBEDDED, address, connections, embed, listen};
-use super::subscriber::{Records, pretty, subscribe};
+use super::shown::shown;
+use super::subscriber::{Range, Records, pretty, subscribe};
 use super::{Failure, Stop, output, read_settings};
 use crate::callback::{Secrets, TimestampUnit};
-use crate::config::{CALLBACK_SECRETS, Faults, KafkaArgs, ServeArgs};
+use crate::config::{CALLBACK_SECRETS, Faults, KafkaArgs, ServeArgs, Setting};
 use crate::event::{BEFORE_SEND_MESSAGE, GROUP_JOIN};
 use crate::kafka::StartFrom;
 use crate::reload::Reload;
@@ -23,11 +23,11 @@ use crate::server::{self, ServerSettings};
 /// The flags of `demo`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    serve: ServeArgs,
     /// End after this many events [default: run until ctrl-c]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 /// The application of the sample callbacks.
@@ -45,8 +45,13 @@ const CALLBACK_INTERVAL: Duration = Duration::from_secs(1);
 /// The demo fails if an event does not arrive within this time.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
-    let Args { mut serve, count } = args;
+pub(super) async fn run(
+    args: Args,
+    mut faults: Faults,
+    in_force: Vec<Setting>,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let Args { count, mut serve } = args;
     serve.kafka.topics.get_or_insert_with(|| TOPICS.to_owned());
     if serve.callback.timestamp_unit != TimestampUnit::Auto {
         tracing::warn!(
@@ -68,6 +73,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let secret = hex::encode(rand::random::<[u8; 16]>());
     let pair = format!("{APPID}={secret}");
     let secrets = || Secrets::parse_list(&pair).expect("a pair with a secret in hex is valid");
+    let shown = shown(in_force, &settings.properties);
     let settings = ServerSettings {
         callbacks: ports.callbacks,
         connections: connections(&serve.connections)?,
@@ -77,6 +83,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         kafka: settings,
         spool: None,
         inspect_topics: false,
+        shown,
         drain_delay: Duration::ZERO,
         stop_deadline: serve.deadlines.stop_deadline,
     };
@@ -105,7 +112,11 @@ status page at http://{admin}/, metrics at http://{admin}/metrics. Ends with ctr
         () = stop.first() => return Ok(()),
     }
 
-    let mut records = subscribe(&settings.kafka, &topics, StartFrom::Beginning);
+    let range = Range {
+        start: StartFrom::Beginning,
+        until: None,
+    };
+    let mut records = subscribe(&settings.kafka, &topics, range);
     let (done, shutdown) = tokio::sync::oneshot::channel::<()>();
     let server = server::run(settings, listeners, || {}, async {
         // A message or a dropped sender: both end the demo.
@@ -144,13 +155,17 @@ async fn show(
         loop {
             tokio::select! {
                 _ = clock.tick() => break,
-                Some(record) = records.recv() => output::print(pretty(&record?)).await?,
+                Some(read) = records.recv() => {
+                    if let Some(record) = read.record()? {
+                        output::print(pretty(&record)).await?;
+                    }
+                }
             }
         }
         let event = first.unwrap_or_else(|| mix.at(number));
-        let body = Bytes::from(signer.callback(event, number, now()));
+        let Post { body, content_type } = Post::json(signer.callback(event, number, now()));
         let (status, answer) = client
-            .request(Method::POST, url, body, ARRIVAL_TIMEOUT)
+            .post(url, content_type, body.into(), ARRIVAL_TIMEOUT)
             .await
             .map_err(|reason| Failure::Failed(format!("the service did not answer: {reason}")))?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -174,13 +189,15 @@ async fn show(
 /// Prints records until that with this id is printed.
 async fn wait_for(id: &str, records: &mut Records) -> Result<(), Failure> {
     loop {
-        let record = tokio::time::timeout(ARRIVAL_TIMEOUT, records.recv()).await;
-        let Ok(Some(record)) = record else {
+        let read = tokio::time::timeout(ARRIVAL_TIMEOUT, records.recv()).await;
+        let Ok(Some(read)) = read else {
             return Err(Failure::Failed(format!(
                 "record {id} did not arrive in its topic within {ARRIVAL_TIMEOUT:?}"
             )));
         };
-        let record = record?;
+        let Some(record) = read.record()? else {
+            continue;
+        };
         output::print(pretty(&record)).await?;
         let is_ours =
             |(name, value): &(String, Vec<u8>)| name == "ce_id" && *value == *id.as_bytes();
@@ -207,7 +224,11 @@ fn commands(
     signer: &Signer,
 ) -> Result<String, Failure> {
     let join = Sequence::named(GROUP_JOIN)?;
-    let curl = curl(url, &signer.callback(join.at(0), 0, now()));
+    let curl = curl(
+        url,
+        None,
+        &Post::json(signer.callback(join.at(0), 0, now())),
+    );
     let not_installed = if is_installed("kcat") {
         ""
     } else {

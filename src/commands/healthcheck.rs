@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::{Method, StatusCode, Uri};
+use hyper::{StatusCode, Uri};
 
 use super::client::{HttpClient, reachable};
 use super::{Failure, output};
@@ -12,11 +11,11 @@ use crate::config::{AdminArgs, Faults};
 /// The flags of `healthcheck`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    admin: AdminArgs,
     /// Ask whether the process is running (/livez) instead of whether it is ready
     #[arg(long)]
     live: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 pub(super) async fn run(args: Args, faults: Faults) -> Result<(), Failure> {
@@ -27,10 +26,7 @@ pub(super) async fn run(args: Args, faults: Faults) -> Result<(), Failure> {
         .parse()
         .map_err(|_| Failure::Failed(format!("{url} is not a valid URL")))?;
     let timeout = Duration::from_secs(2);
-    let answer = HttpClient::new()
-        .request(Method::GET, &uri, Bytes::new(), timeout)
-        .await;
-    match answer {
+    match HttpClient::new().get(&uri, timeout).await {
         Ok((StatusCode::OK, body)) => output::print(String::from_utf8_lossy(&body).trim()).await,
         Ok((status, body)) => {
             let body = String::from_utf8_lossy(&body);

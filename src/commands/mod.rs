@@ -2,11 +2,21 @@
 
 mod check;
 mod client;
+mod completions;
 mod demo;
+mod filter;
 mod healthcheck;
+mod help;
+mod manual;
+mod names;
 mod output;
+mod progress;
+mod redrive;
 mod send;
 mod serve;
+mod shown;
+mod spool;
+mod stop;
 mod subscriber;
 mod tail;
 
@@ -21,14 +31,15 @@ use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::Signal;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, ConfigError, ConfigErrors, Faults, LogArgs, LogFormat};
+use crate::config::{self, ConfigError, ConfigErrors, Faults, LogArgs, LogFormat, Setting};
 use crate::delivery::StartError;
 use crate::kafka;
 use crate::log::{self, Chain, Format, LogWriter};
 use crate::server::ServerError;
+use help::{ENVIRONMENT, EXIT_CODES, HELP_WIDTH, with_short_help};
+pub use stop::Stop;
 
 /// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to
 /// Kafka
@@ -36,12 +47,9 @@ use crate::server::ServerError;
 #[command(
     name = "zim2kafka",
     version = version(),
-    after_help = "Secrets and Kafka properties are set by variables only:\n  \
-        ZIM2KAFKA_CALLBACK_SECRETS  appid=secret,appid=secret with the CallbackSecret from ZEGOCLOUD's\n                              console; the same appid twice = rotation; *=secret for other appids\n  \
-        ZIM2KAFKA_KAFKA_PROPERTIES  librdkafka properties, key=value, separated by new lines or ;\n                              \
-        may be set together with ZIM2KAFKA_KAFKA_PROPERTIES_FILE, but no property in both\n\n\
-        `zim2kafka serve --help` explains every setting of the service. Exit codes: 0 success, 1 failure,\n\
-        2 wrong usage or configuration."
+    after_help = format!("{ENVIRONMENT}\n\n{EXIT_CODES}"),
+    max_term_width = HELP_WIDTH,
+    mut_subcommands(with_short_help),
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -51,29 +59,49 @@ pub struct Cli {
     /// The settings that clap could not parse; each has its default.
     #[arg(skip)]
     faults: Faults,
+    /// The settings in force.
+    #[arg(skip)]
+    settings: Vec<Setting>,
 }
 
 impl Cli {
     fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let (cli, faults) = config::parse(arguments)?;
-        Ok(Self { faults, ..cli })
+        let (cli, faults, settings) = config::parse(arguments)?;
+        Ok(Self {
+            faults,
+            settings,
+            ..cli
+        })
     }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service
+    #[command(long_about = serve::LONG_ABOUT)]
     Serve(serve::Args),
     /// Show the service at work with an in-process Kafka, signed sample callbacks and a subscriber
     Demo(demo::Args),
     /// Act as the sender: post signed callbacks with ZEGOCLOUD's retry schedule
+    #[command(after_help = send::EXAMPLES)]
     Send(send::Args),
     /// Subscribe to the topics and print their records, one JSON object per line
+    #[command(after_help = tail::EXAMPLES)]
     Tail(tail::Args),
+    /// Judge dead letters again and publish what has become valid
+    Redrive(redrive::Args),
     /// Check the configuration, Kafka, the topics and the spool for what weakens a promise
     Check(check::Args),
+    /// Show what is in the spool, without changing it
+    Spool(spool::Args),
     /// Ask a running service whether it is ready
     Healthcheck(healthcheck::Args),
+    /// Print a script that completes the command line in bash, zsh or fish
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
+    /// Print the manual page
+    #[command(after_help = manual::EXAMPLES)]
+    Man,
 }
 
 /// Why a command failed.
@@ -85,7 +113,7 @@ pub enum Failure {
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// The command line is invalid, and that has been reported.
+    /// The command line, or the configuration, is invalid, and that has been reported.
     #[error("invalid arguments")]
     Arguments,
     /// The service could not start or ended without a signal.
@@ -274,23 +302,33 @@ async fn unless_stopped<T>(
 ///
 /// [`Failure`], which has the exit code.
 pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
-    for warning in config::unknown_variables(&Cli::command()) {
-        tracing::warn!("{warning}");
+    // `check` has findings instead.
+    if !matches!(cli.command, Command::Check(_)) {
+        for warning in config::unknown_variables(&Cli::command()) {
+            tracing::warn!("{warning}");
+        }
     }
-    let faults = cli.faults;
+    let (faults, settings) = (cli.faults, cli.settings);
     match cli.command {
-        Command::Serve(args) => serve::run(args, faults, stop).await,
-        Command::Demo(args) => demo::run(args, faults, stop).await,
+        Command::Serve(args) => serve::run(args, faults, settings, stop).await,
+        Command::Demo(args) => demo::run(args, faults, settings, stop).await,
         Command::Send(args) => send::run(args, faults, stop).await,
         Command::Tail(args) => tail::run(args, faults, stop).await,
+        Command::Redrive(args) => redrive::run(args, faults, stop).await,
         Command::Check(args) => {
             // On a blocking thread, because it reads settings too.
             let (runtime, signals) = (Handle::current(), stop.clone());
-            let check =
-                move || runtime.block_on(unless_stopped(&signals, check::run(args, faults)));
+            let check = move || {
+                runtime.block_on(unless_stopped(&signals, check::run(args, faults, settings)))
+            };
             unless_stopped(stop, blocking(check)).await?
         }
+        Command::Spool(args) => {
+            unless_stopped(stop, blocking(move || spool::run(args, faults))).await?
+        }
         Command::Healthcheck(args) => healthcheck::run(args, faults).await,
+        Command::Completions(args) => completions::run(args, faults).await,
+        Command::Man => manual::run(faults).await,
     }
 }
 
@@ -320,63 +358,6 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())
-}
-
-/// Counts signals: SIGTERM and SIGINT ask to stop, SIGHUP asks to reload.
-#[derive(Clone)]
-pub struct Stop {
-    stops: watch::Receiver<u32>,
-    hangups: watch::Receiver<u32>,
-}
-
-impl Stop {
-    /// Begins to listen.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    pub fn listen() -> Self {
-        let (stopped, stops) = watch::channel(0);
-        let (hung_up, hangups) = watch::channel(0);
-        let mut terminate = signal(SignalKind::terminate()).expect("unix has signals");
-        let mut interrupt = signal(SignalKind::interrupt()).expect("unix has signals");
-        let mut hangup = signal(SignalKind::hangup()).expect("unix has signals");
-        tokio::spawn(async move {
-            loop {
-                let count = tokio::select! {
-                    _ = terminate.recv() => &stopped,
-                    _ = interrupt.recv() => &stopped,
-                    // By default it would end the process.
-                    _ = hangup.recv() => &hung_up,
-                };
-                count.send_modify(|count| *count += 1);
-            }
-        });
-        Self { stops, hangups }
-    }
-
-    /// Changes with every SIGHUP.
-    pub fn hangups(&self) -> watch::Receiver<u32> {
-        self.hangups.clone()
-    }
-
-    /// Completes with the first signal to stop: shut down in order.
-    pub async fn first(&self) {
-        self.reached(1).await;
-    }
-
-    /// Completes with the second: stop at once.
-    pub async fn second(&self) {
-        self.reached(2).await;
-    }
-
-    async fn reached(&self, wanted: u32) {
-        let mut signals = self.stops.clone();
-        // The counting task lives as long as the runtime.
-        if signals.wait_for(|count| *count >= wanted).await.is_err() {
-            std::future::pending().await
-        }
-    }
 }
 
 fn version() -> String {

@@ -10,8 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
+use super::shown::shown;
 use super::{Failure, ListenError, Stop, blocking, read_settings};
-use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs};
+use crate::config::{self, ConnectionArgs, Faults, ListenArgs, ServeArgs, Setting};
 use crate::delivery::{FEW_OPEN_FILES, max_kafka_files};
 use crate::event::{EVENTS, Kind, Omit, Routes};
 use crate::finding::Finding;
@@ -21,26 +22,57 @@ use crate::reload::Reload;
 use crate::server::{self, Listeners, ServerError, ServerSettings};
 use crate::spool::{self, SpoolSettings};
 
+/// The beginning of `serve --help`.
+pub(super) const LONG_ABOUT: &str = "\
+Run the service
+
+Three settings are all that it needs:
+
+  ZIM2KAFKA_CALLBACK_SECRETS  appid=secret, the CallbackSecret of your app from
+                              ZEGOCLOUD's console; a variable only
+  --kafka-brokers             your Kafka, as host:port,host:port
+  --spool-dir                 a folder on a persistent disk, for events that
+                              Kafka does not take in time
+
+In production:
+
+  ZIM2KAFKA_CALLBACK_SECRETS=1234567890=YOUR-SECRET zim2kafka serve \\
+      --kafka-brokers kafka-1:9092,kafka-2:9092 --spool-dir /var/lib/zim2kafka
+
+To try it out, with an in-memory Kafka and the topics of all events:
+
+  ZIM2KAFKA_CALLBACK_SECRETS=1=secret zim2kafka serve \\
+      --embedded-kafka --topics all
+
+Without --topics only group_join is published. `zim2kafka check` with the same
+settings finds faults before callbacks come. -h shows the most used settings.";
+
 /// The flags of `serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    serve: ServeArgs,
     /// Start an in-memory Kafka in this process instead of connecting to brokers; for trials only
     #[arg(long)]
     embedded_kafka: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
-pub(super) async fn run(args: Args, faults: Faults, stop: &Stop) -> Result<(), Failure> {
+pub(super) async fn run(
+    args: Args,
+    faults: Faults,
+    in_force: Vec<Setting>,
+    stop: &Stop,
+) -> Result<(), Failure> {
     let Args {
-        serve,
         embedded_kafka,
+        serve,
     } = args;
     let (arguments, hangups) = (serve.clone(), stop.hangups());
     let read = move || settings(&arguments, embedded_kafka, faults, hangups);
     let Some(mut settings) = read_settings(stop, read).await? else {
         return Ok(());
     };
+    settings.shown = shown(in_force, &settings.kafka.properties);
     let embedded = embedded_kafka.then(|| embed(&mut settings.kafka, &serve));
     let embedded = embedded.transpose()?;
     let listeners = match &settings.spool {
@@ -177,6 +209,7 @@ fn settings(
         kafka,
         spool: ports.spool,
         inspect_topics: !embedded,
+        shown: Vec::new(),
         drain_delay: serve.deadlines.drain_delay,
         stop_deadline: serve.deadlines.stop_deadline,
     })
@@ -213,13 +246,25 @@ fn fit_to_open_files(connections: u64, files: u64) -> Result<u64, Failure> {
     )))
 }
 
+/// Open files for this many connections, with all that the service does besides.
+fn wanted_files(connections: u64) -> u64 {
+    let wanted = connections + reserve_for(connections) + other_files(u64::MAX);
+    wanted.max(FEW_OPEN_FILES)
+}
+
+/// Checks that this process may open enough files to start. Changes no limit.
+pub(super) fn check_open_files(arguments: &ConnectionArgs) -> Result<(), Failure> {
+    let connections = arguments.limits().connections as u64;
+    let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    fit_to_open_files(connections, wanted_files(connections).min(maximum)).map(drop)
+}
+
 /// The limits of connections, for which the limit of open files is raised. If that is not possible,
 /// fewer connections are allowed.
 pub(super) fn connections(arguments: &ConnectionArgs) -> Result<ConnectionLimits, Failure> {
     let mut limits = arguments.limits();
     let connections = limits.connections as u64;
-    let wanted = connections + reserve_for(connections) + other_files(u64::MAX);
-    let wanted = wanted.max(FEW_OPEN_FILES);
+    let wanted = wanted_files(connections);
     let rlimit = getrlimit(Resource::Nofile);
     let current = rlimit.current.unwrap_or(u64::MAX);
     if current >= wanted {

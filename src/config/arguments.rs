@@ -237,9 +237,8 @@ pub struct KafkaArgs {
     pub topic: TopicArg,
     /// Topics of events, as a list of name=topic. A name is a family (group, room, message, call,
     /// user) or an event; write dead-letter or discard instead of a topic for events that are not
-    /// published. all stands for
-    /// group=zim.group,room=zim.room,message=zim.message,call=zim.call,user=zim.user, and exceptions
-    /// may follow it
+    /// published. all stands for group=zim.group,room=zim.room and so on, a topic for each family,
+    /// and exceptions may follow it
     #[arg(long, env = "ZIM2KAFKA_TOPICS", value_name = "NAME=TOPIC,…", value_parser = value(text))]
     pub topics: Option<String>,
     /// Topic of authentic callbacks that cannot be published as events
@@ -397,7 +396,7 @@ pub struct DeadlineArgs {
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
     /// A level (error, warn, info, debug, trace or off), and levels of single targets, such as
-    /// `info,zim2kafka::delivery=debug`
+    /// `info,zim2kafka::delivery=debug`. `info,zim2kafka::access=debug` logs each callback
     #[arg(
         long,
         env = "ZIM2KAFKA_LOG",

@@ -26,25 +26,43 @@ pub struct PortSettings {
     pub spool: Option<SpoolSettings>,
 }
 
+/// The same settings. Those that are at fault are missing.
+pub struct PortParts {
+    callbacks: Option<CallbackSettings>,
+    /// What is left out of records.
+    pub omit: Option<Omit>,
+    /// The certificate and its files; `Some(None)` for plain HTTP.
+    pub certificate: Option<Option<(Certificate, Source<Certificate>)>>,
+    spool: Option<Option<SpoolSettings>>,
+}
+
 impl ServeArgs {
     /// All settings but those of Kafka, and the secrets.
     pub fn ports(&self, faults: &mut Faults) -> Option<PortSettings> {
+        let parts = self.port_parts(faults);
+        Some(PortSettings {
+            callbacks: parts.callbacks?,
+            omit: parts.omit?,
+            certificate: parts.certificate?,
+            spool: parts.spool?,
+        })
+    }
+
+    /// The same, each as far as it is valid.
+    pub fn port_parts(&self, faults: &mut Faults) -> PortParts {
         faults.take(self.listen.check());
         let callbacks = (self.callback).callback_settings(&self.deadlines, &self.connections);
-        let callbacks = faults.take(callbacks);
-        let omit = faults.take(self.callback.omit());
-        let certificate = faults.take(self.connections.certificate());
-        let spool = faults.take(self.spool.settings(&self.deadlines));
+        let parts = PortParts {
+            callbacks: faults.take(callbacks),
+            omit: faults.take(self.callback.omit()),
+            certificate: faults.take(self.connections.certificate()),
+            spool: faults.take(self.spool.settings(&self.deadlines)),
+        };
         // The faults of the routes are those of Kafka's settings.
         if let Ok(routes) = self.kafka.routes() {
             faults.take(self.check_unit(&routes));
         }
-        Some(PortSettings {
-            callbacks: callbacks?,
-            omit: omit?,
-            certificate: certificate?,
-            spool: spool?,
-        })
+        parts
     }
 }
 

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use super::faults::{ConfigError, Faults, invalid};
+use super::in_force::{Setting, settings};
 use super::suggestions::{PREFIX, nearest, setting_of};
 use super::values::{NOT_UTF_8, check_quotes};
 use super::{CALLBACK_SECRETS, KAFKA_PROPERTIES};
@@ -34,7 +35,19 @@ pub(super) fn variable(name: &'static str) -> Result<Option<String>, ConfigError
     }
 }
 
-/// Parses the arguments and the variables by the definition of a command line.
+/// Whether a variable is set, and not empty.
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// The width for printed text that `COLUMNS` sets.
+pub fn columns() -> Option<usize> {
+    let columns = env::var("COLUMNS").ok()?.parse().ok();
+    columns.filter(|columns| *columns > 0)
+}
+
+/// Parses the arguments and the variables by the definition of a command line. Returns the settings
+/// in force too.
 ///
 /// clap stops at the first fault. So a setting at fault is taken out and the rest is parsed again,
 /// with its default, until all faults are found.
@@ -44,7 +57,7 @@ pub(super) fn variable(name: &'static str) -> Result<Option<String>, ConfigError
 /// clap's, if the fault is not one of a setting, and for `--help` and `--version`.
 pub fn parse<C: CommandFactory + FromArgMatches>(
     arguments: impl IntoIterator<Item = OsString>,
-) -> Result<(C, Faults), clap::Error> {
+) -> Result<(C, Faults, Vec<Setting>), clap::Error> {
     let definition = C::command();
     let mut line = CommandLine::new(&definition, arguments);
     let mut faults = Faults::default();
@@ -67,7 +80,7 @@ pub fn parse<C: CommandFactory + FromArgMatches>(
         }
     }
     for name in NOT_BUILT.map(|name| format!("{PREFIX}{name}")) {
-        if env::var_os(&name).is_some_and(|value| !value.is_empty()) {
+        if is_set(&name) {
             faults.add(invalid(name, "is not built into this version; unset it"));
         }
     }
@@ -85,9 +98,12 @@ pub fn parse<C: CommandFactory + FromArgMatches>(
             .mut_subcommands(|subcommand| subcommand.mut_args(reduced));
         let error = match command
             .try_get_matches_from_mut(&line.arguments)
-            .and_then(|matches| C::from_arg_matches(&matches))
+            .and_then(|matches| Ok((C::from_arg_matches(&matches)?, matches)))
         {
-            Ok(parsed) => return Ok((parsed, faults)),
+            Ok((parsed, matches)) => {
+                let settings = settings(&definition, &matches, &faults, is_set);
+                return Ok((parsed, faults, settings));
+            }
             Err(error) => error,
         };
         let Some(Fault {

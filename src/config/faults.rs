@@ -107,13 +107,11 @@ impl Faults {
     /// Adds faults, apart from those of settings that are at fault already. The default stands for
     /// such a setting, so a fault of it, or a contradiction to it, is a mere consequence.
     pub fn add(&mut self, errors: impl IntoIterator<Item = ConfigError>) {
-        let known: Vec<_> = (self.errors.iter())
-            .map(|error| error.variable.clone())
-            .collect();
-        let is_at_fault = |variable: &str| known.iter().any(|known| known == variable);
-        let new = errors
-            .into_iter()
-            .filter(|error| !is_at_fault(&error.variable) && !error.other.is_some_and(is_at_fault));
+        let errors = errors.into_iter();
+        let is_known = |variable: &str| self.is_at_fault(variable);
+        let is_new =
+            |error: &ConfigError| !is_known(&error.variable) && !error.other.is_some_and(is_known);
+        let new: Vec<_> = errors.filter(is_new).collect();
         self.errors.extend(new);
     }
 
@@ -131,6 +129,16 @@ impl Faults {
         }
     }
 
+    /// Whether a setting is at fault, by its variable.
+    pub fn is_at_fault(&self, variable: &str) -> bool {
+        self.errors.iter().any(|error| error.variable == variable)
+    }
+
+    /// All faults, by the names that the user gave.
+    pub fn named(&self) -> ConfigErrors {
+        self.errors.iter().map(|error| self.name(error)).collect()
+    }
+
     /// Returns the settings.
     ///
     /// # Errors
@@ -139,7 +147,7 @@ impl Faults {
     pub fn finish<T>(self, settings: Option<T>) -> Result<T, ConfigErrors> {
         match settings {
             Some(settings) if self.errors.is_empty() => Ok(settings),
-            _ => Err((self.errors.iter()).map(|error| self.name(error)).collect()),
+            _ => Err(self.named()),
         }
     }
 

@@ -36,10 +36,7 @@ pub(super) struct Opened {
 /// # Errors
 ///
 /// If it cannot be read or is not UTF-8.
-pub(super) fn read_text(
-    variable: &'static str,
-    path: &Path,
-) -> Result<Zeroizing<String>, ConfigError> {
+pub fn read_text(variable: &'static str, path: &Path) -> Result<Zeroizing<String>, ConfigError> {
     let Opened { content, .. } = open(variable, path)?;
     let text = text(&content).map_err(|problem| at(variable, path, problem))?;
     Ok(Zeroizing::new(text.to_owned()))

@@ -16,6 +16,7 @@ mod callbacks;
 mod environment;
 mod faults;
 mod file;
+mod in_force;
 mod omit;
 mod source;
 mod suggestions;
@@ -24,6 +25,7 @@ mod units;
 mod values;
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::mpsc;
 
 use crate::event::Routes;
@@ -35,23 +37,49 @@ pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
     LogFormat, SecretsArgs, ServeArgs, SpoolArgs, TopicArg, TopicArgs,
 };
-pub use callbacks::{PortSettings, secrets};
+pub use callbacks::{PortParts, PortSettings, secrets};
 use environment::variable;
-pub use environment::{parse, unknown_variables, variables};
+pub use environment::{columns, parse, unknown_variables, variables};
 pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
-pub use file::{Content, MAX_FILE_BYTES};
+pub use file::{Content, MAX_FILE_BYTES, read_text};
+pub use in_force::{Origin, Setting, State};
 pub use source::{Reading, Source};
 pub use suggestions::nearest;
 use topics::Chosen;
 pub use units::unit_of;
-pub use values::duration;
+pub use values::{duration, path};
 
 /// `appid=secret` pairs.
 pub const CALLBACK_SECRETS: &str = "ZIM2KAFKA_CALLBACK_SECRETS";
 
 /// librdkafka properties.
 pub const KAFKA_PROPERTIES: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
+
+/// The settings for Kafka. Those that are at fault are missing.
+#[derive(Debug, Clone)]
+pub struct KafkaParts {
+    /// The brokers.
+    pub brokers: Option<String>,
+    /// The properties.
+    pub properties: Option<Properties>,
+    /// Where events go.
+    pub routes: Option<Routes>,
+    /// How missing topics are created, if they are.
+    pub create_topics: Option<CreateTopics>,
+}
+
+impl KafkaParts {
+    /// The settings, if none is missing.
+    pub fn complete(self) -> Option<KafkaSettings> {
+        Some(KafkaSettings {
+            brokers: self.brokers?,
+            properties: self.properties?,
+            routes: self.routes?,
+            create_topics: self.create_topics,
+        })
+    }
+}
 
 impl SpoolArgs {
     /// The settings of the spool; `None` if no folder is set.
@@ -60,11 +88,9 @@ impl SpoolArgs {
     ///
     /// If it contradicts a deadline.
     pub fn settings(&self, deadlines: &DeadlineArgs) -> Result<Option<SpoolSettings>, ConfigError> {
-        let Some(folder) = &self.spool_dir else {
-            return Ok(None);
-        };
+        let settings = self.unchecked();
         let after = self.spool_after;
-        if after >= deadlines.answer_deadline {
+        if settings.is_some() && after >= deadlines.answer_deadline {
             return Err(contradiction(
                 "ZIM2KAFKA_SPOOL_AFTER",
                 "ZIM2KAFKA_ANSWER_DEADLINE",
@@ -75,12 +101,36 @@ impl SpoolArgs {
                 ),
             ));
         }
-        Ok(Some(SpoolSettings {
+        Ok(settings)
+    }
+
+    /// The settings of the spool, even if they contradict a deadline.
+    pub fn unchecked(&self) -> Option<SpoolSettings> {
+        let folder = self.spool_dir.as_ref()?;
+        Some(SpoolSettings {
             // Messages show where a relative path leads.
             folder: std::path::absolute(folder).unwrap_or_else(|_| folder.clone()),
             max_bytes: self.spool_max_bytes as u64,
-            after,
-        }))
+            after: self.spool_after,
+        })
+    }
+
+    /// The folder of the spool, for a command that needs one.
+    ///
+    /// # Errors
+    ///
+    /// If it is not set.
+    pub fn folder(&self) -> Result<PathBuf, ConfigError> {
+        let folder = self.spool_dir.as_ref().ok_or_else(|| {
+            invalid(
+                "ZIM2KAFKA_SPOOL_DIR",
+                format!(
+                    "{NOT_SET}; write the folder of the service's spool, such as /var/lib/zim2kafka"
+                ),
+            )
+        })?;
+        // Messages show where a relative path leads.
+        Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.clone()))
     }
 
     /// Checks that the path of the spool is not that of a file. `check` has a finding for it.
@@ -109,27 +159,22 @@ impl KafkaArgs {
     ///
     /// All invalid settings.
     pub fn settings(&self, topics: Option<&TopicArgs>) -> Result<KafkaSettings, ConfigErrors> {
-        let settings = self.unlogged_settings(topics)?;
+        let mut faults = Faults::default();
+        let parts = self.parts(topics, &mut faults);
+        let settings = faults.finish(parts.complete())?;
         for warning in settings.properties.warnings() {
             tracing::warn!("Kafka properties: {warning}");
         }
         Ok(settings)
     }
 
-    /// The settings for Kafka, for a command that has findings instead of a log.
-    ///
-    /// # Errors
-    ///
-    /// All invalid settings.
-    pub fn unlogged_settings(
-        &self,
-        topics: Option<&TopicArgs>,
-    ) -> Result<KafkaSettings, ConfigErrors> {
+    /// The settings for Kafka, each as far as it is valid, for a command that has findings instead
+    /// of a log.
+    pub fn parts(&self, topics: Option<&TopicArgs>, faults: &mut Faults) -> KafkaParts {
         const BROKERS: &str = "ZIM2KAFKA_KAFKA_BROKERS";
         let written = self.kafka_brokers.as_deref();
         let properties = self.properties(written.unwrap_or_default());
         let protocol = properties.as_ref().map(Properties::security_protocol).ok();
-        let mut faults = Faults::default();
         let brokers = match written.map(|list| check_brokers(list, protocol.as_deref())) {
             None => Err(ConfigErrors::from(invalid(
                 BROKERS,
@@ -138,9 +183,8 @@ impl KafkaArgs {
             Some(checked) => checked
                 .map_err(|errors| errors.iter().map(|error| invalid(BROKERS, error)).collect()),
         };
-        let brokers = faults.take(brokers).unwrap_or_default();
-        let settings = faults.take(self.with_properties(&brokers, properties, topics));
-        faults.finish(settings)
+        let brokers = faults.take(brokers);
+        self.with_properties(brokers, properties, topics, faults)
     }
 
     /// The settings for Kafka, with these brokers.
@@ -153,33 +197,29 @@ impl KafkaArgs {
         brokers: &str,
         topics: Option<&TopicArgs>,
     ) -> Result<KafkaSettings, ConfigErrors> {
-        self.with_properties(brokers, self.properties(brokers), topics)
+        let mut faults = Faults::default();
+        let (owned, properties) = (Some(brokers.to_owned()), self.properties(brokers));
+        let parts = self.with_properties(owned, properties, topics, &mut faults);
+        faults.finish(parts.complete())
     }
 
     fn with_properties(
         &self,
-        brokers: &str,
+        brokers: Option<String>,
         properties: Result<Properties, ConfigErrors>,
         topics: Option<&TopicArgs>,
-    ) -> Result<KafkaSettings, ConfigErrors> {
-        let mut faults = Faults::default();
-        let routes = faults.take(self.routes());
-        let properties = faults.take(properties);
-        faults.finish(
-            properties
-                .zip(routes)
-                .map(|(properties, routes)| KafkaSettings {
-                    brokers: brokers.to_owned(),
-                    properties,
-                    routes,
-                    create_topics: topics.filter(|topics| topics.create_topics).map(|topics| {
-                        CreateTopics {
-                            partitions: topics.topic_partitions,
-                            replication: topics.topic_replication,
-                        }
-                    }),
-                }),
-        )
+        faults: &mut Faults,
+    ) -> KafkaParts {
+        let topics = topics.filter(|topics| topics.create_topics);
+        KafkaParts {
+            brokers,
+            routes: faults.take(self.routes()),
+            properties: faults.take(properties),
+            create_topics: topics.map(|topics| CreateTopics {
+                partitions: topics.topic_partitions,
+                replication: topics.topic_replication,
+            }),
+        }
     }
 
     /// The topics of events that a subscriber reads: the one of the flag `--topic`, or else all.
@@ -191,7 +231,11 @@ impl KafkaArgs {
     }
 
     /// Where events go.
-    fn routes(&self) -> Result<Routes, ConfigErrors> {
+    ///
+    /// # Errors
+    ///
+    /// All invalid topics.
+    pub fn routes(&self) -> Result<Routes, ConfigErrors> {
         self.chosen_topics().routes()
     }
 

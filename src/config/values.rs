@@ -33,7 +33,7 @@ where
 }
 
 /// A parser for clap, of a path, which need not be UTF-8.
-pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|value: OsString| {
         check_path(&value.to_string_lossy())?;
         Ok::<_, String>(PathBuf::from(value))

@@ -1,5 +1,6 @@
 //! Kafka through librdkafka. The only module that imports `rdkafka`.
 
+mod bounded;
 mod broker_status;
 mod brokers;
 mod client_config;
@@ -7,14 +8,18 @@ mod consumer;
 mod embedded;
 mod events;
 mod failures;
+mod listed;
 mod offsets;
 mod probe;
 mod producer;
 mod properties;
+mod reports;
 mod rights;
 mod statistics;
 mod topic_settings;
 mod topics;
+mod transaction;
+mod transfer;
 
 use std::io;
 
@@ -22,17 +27,21 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use crate::event::Routes;
+pub use bounded::{Begin, BoundedReader};
 pub use broker_status::{BrokerStatus, Connection};
 pub use brokers::{BrokerError, check_brokers};
 pub(crate) use client_config::Ordering;
 pub use consumer::{Consumed, StartFrom, Subscription};
 pub use embedded::EmbeddedKafka;
-pub use failures::Step;
-pub use probe::{Reachability, Unreached, probe};
-pub(crate) use producer::{PARTITION_DEPTH, Producer, Report, Reports, SendError};
+pub use listed::Broker;
+pub use probe::{Address, Reachability, Unreached, probe};
+pub(crate) use producer::{PARTITION_DEPTH, Producer, SendError};
 pub use properties::{Place, Problem, Properties, PropertyError, REFUSED};
+pub(crate) use reports::{Report, Reports};
 pub(crate) use statistics::{Statistics, TopicStatistics};
 pub use topics::{Inspection, TopicUse, Topics, judge_routes};
+pub use transaction::{Commit, Transactions};
+pub use transfer::{PREFIX as REDRIVE_PREFIX, TransferError};
 
 /// The largest message that a producer hands to Kafka, in bytes. A topic must accept this size.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;

@@ -115,6 +115,7 @@ impl Event {
         let raw = RawCallback {
             body: body.to_string().into(),
             content_type: None,
+            trace: None,
             received_at: self.received_at,
         };
         let secrets = Secrets::parse_list(&format!("*={SECRET}")).expect("a secret");

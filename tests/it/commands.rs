@@ -18,7 +18,7 @@ fn an_unknown_command_or_flag_is_a_usage_error() {
         assert!(!ended.stderr.is_empty());
     }
     for (arguments, about) in [
-        (&["send", "--url", "https://h/"][..], "--url"),
+        (&["send", "--url", "ftp://h/"][..], "--url"),
         (&["send", "--url", "/zim"], "--url"),
         (&["send", "--rate", "0"], "--rate"),
         (&["send", "--rate", "1e-300", "--count", "2"], "--rate"),
@@ -38,6 +38,22 @@ fn an_unknown_command_or_flag_is_a_usage_error() {
             "did you mean call_cancel?",
         ),
         (&["tail", "--event", "mix"], "--event"),
+        (&["tail", "--reason", "stale"], "add --dead-letter"),
+        (
+            &["tail", "--dead-letter", "--reason", "late"],
+            "write one of unsupported_event, invalid_event, stale, rejected_by_kafka",
+        ),
+        (&["tail", "--since", "10"], "an age such as 10m"),
+        (&["tail", "--since", "-10m"], "an age such as 10m"),
+        (&["tail", "--since", "1m", "--until", "2m"], "--until"),
+        (
+            &["tail", "--since", "1m", "--from-beginning"],
+            "--from-beginning",
+        ),
+        (&["tail", "--key="], "--key"),
+        (&["send", "--scenario", "resent"], "did you mean resend?"),
+        (&["send", "--json", "--print"], "--json"),
+        (&["send", "--seed", "x"], "--seed"),
     ] {
         let ended = run(arguments, &[("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim")]);
         assert_eq!(ended.code, Some(2), "{ended:?}");

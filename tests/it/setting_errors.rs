@@ -1,12 +1,12 @@
 //! The messages about invalid settings, word for word: every fault of a run on a line
-//! of its own, with what to write, and exit code 2.
+//! of its own, with what to write, and exit code 2. `check` has them as findings: `check/report.rs`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::support::process::{Ended, Process, run, taken, zim2kafka};
 
-/// Enough for `serve` and `check`.
+/// Enough for `serve`.
 const BASE: [(&str, &str); 2] = [
     ("ZIM2KAFKA_CALLBACK_SECRETS", "1=geheim"),
     ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1"),
@@ -103,7 +103,7 @@ fn a_value_that_cannot_be_meant_is_refused_with_what_to_write() {
     for &(name, value, what, write) in VALUES {
         let problem = format!("{what}; {write}");
         let variable = format!("ZIM2KAFKA_{name}");
-        let ended = run_with(&["check"], &[(&variable, value)]);
+        let ended = run_with(&["serve"], &[(&variable, value)]);
         assert_eq!(faults(&ended), [format!("{variable}: {problem}")]);
         assert!(!ended.stderr.contains("geheim"), "{ended:?}");
         if ["CALLBACK_SECRETS", "KAFKA_PROPERTIES"].contains(&name) {
@@ -111,9 +111,9 @@ fn a_value_that_cannot_be_meant_is_refused_with_what_to_write() {
         }
         // The same by flag, which is named too.
         let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
-        let ended = run_with(&["check", &format!("{flag}={value}")], &[]);
+        let ended = run_with(&["serve", &format!("{flag}={value}")], &[]);
         assert_eq!(faults(&ended), [format!("{flag} ({variable}): {problem}")]);
-        let ended = run_with(&["check", &flag, value], &[]);
+        let ended = run_with(&["serve", &flag, value], &[]);
         if name != "CREATE_TOPICS" {
             assert_eq!(faults(&ended), [format!("{flag} ({variable}): {problem}")]);
         }
@@ -137,11 +137,7 @@ fn every_command_reports_all_faults_in_one_run() {
         format!(r#"ZIM2KAFKA_TOPIC: "a b" has a character that no topic may have; {TOPIC}"#);
     let unknown = r#"ZIM2KAFKA_TOPICS: "x" is neither a family nor an event; write group, room, message, call, user, or an event such as group_exit"#;
     let empty = r#"ZIM2KAFKA_TOPICS: "user" has no topic; write user=zim.user, user=dead-letter or user=discard"#;
-    for (command, missing) in [
-        ("serve", &[NO_BROKERS, NO_SECRETS][..]),
-        ("check", &[NO_BROKERS, NO_SECRETS]),
-        ("demo", &[]),
-    ] {
+    for (command, missing) in [("serve", &[NO_BROKERS, NO_SECRETS][..]), ("demo", &[])] {
         let ended = run(&[command], &bad);
         let mut found = faults(&ended);
         found.sort_unstable();
@@ -164,7 +160,7 @@ fn every_command_reports_all_faults_in_one_run() {
         r#"{}: "~/secrets" begins with ~ or $, which only a shell expands; {PATH}"#,
         file.0
     );
-    for command in ["serve", "check", "send"] {
+    for command in ["serve", "send"] {
         let ended = run(&[command], &[file, BASE[1]]);
         assert_eq!(faults(&ended), [&path], "{command}");
     }
@@ -289,16 +285,16 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
     ] {
         let expected = [format!("{flag}: {expected}")];
         for arguments in [
-            &["check", flag, "geheim"][..],
-            &["check", &format!("{flag}=geheim")],
+            &["serve", flag, "geheim"][..],
+            &["serve", &format!("{flag}=geheim")],
         ] {
             let ended = run_with(arguments, &[]);
             assert_eq!(faults(&ended), expected);
         }
     }
     for arguments in [
-        ["check", "ZIM2KAFKA_CALLBACK_SECRETS=1=geheim"],
-        ["ZIM2KAFKA_CALLBACK_SECRETS=1=geheim", "check"],
+        ["serve", "ZIM2KAFKA_CALLBACK_SECRETS=1=geheim"],
+        ["ZIM2KAFKA_CALLBACK_SECRETS=1=geheim", "serve"],
     ] {
         let ended = run(&arguments, &[]);
         let argument = "ZIM2KAFKA_CALLBACK_SECRETS: is a variable and not an argument; write it in front of the command";
@@ -310,23 +306,23 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
 fn a_flag_that_is_used_wrongly_is_named() {
     for (arguments, expected) in [
         (
-            &["--topic=a", "check"][..],
+            &["--topic=a", "serve"][..],
             "--topic (ZIM2KAFKA_TOPIC): is a flag of the command; write it after the command",
         ),
         (
-            &["check", "--topic"],
+            &["serve", "--topic"],
             "--topic (ZIM2KAFKA_TOPIC): has no value; write one after it",
         ),
         (
-            &["check", "--topic=a", "--topic=b"],
+            &["serve", "--topic=a", "--topic=b"],
             "--topic (ZIM2KAFKA_TOPIC): is given more than once; write it once",
         ),
         (
-            &["check", "--strict=yes"],
-            "--strict: takes no value; write it alone",
+            &["serve", "--embedded-kafka=yes"],
+            "--embedded-kafka: takes no value; write it alone",
         ),
         (
-            &["check", "--create-topics", "maybe"],
+            &["serve", "--create-topics", "maybe"],
             "maybe: is not expected here; --help lists the flags",
         ),
     ] {
@@ -367,7 +363,7 @@ fn a_setting_of_a_feature_that_is_not_built_is_refused() {
 fn a_variable_that_is_not_utf_8_is_named() {
     for name in ["TOPIC", "LOG", "CALLBACK_SECRETS", "KAFKA_PROPERTIES"] {
         let variable = format!("ZIM2KAFKA_{name}");
-        let mut command = zim2kafka(&["check"], &BASE);
+        let mut command = zim2kafka(&["serve"], &BASE);
         command.env(&variable, OsStr::from_bytes(b"a\xff"));
         let ended = Process::start(command).end();
         let expected = format!("{variable}: is not valid UTF-8; write it in UTF-8");
@@ -384,7 +380,7 @@ fn an_address_that_cannot_be_bound_is_reported_with_what_to_write_for_both_ports
     };
     let of_documentation = foreign("192.0.2.1", "0.0.0.0:8080");
     let link_local = foreign("fe80::1", "0.0.0.0:9464");
-    for command in ["serve", "check", "demo"] {
+    for command in ["serve", "demo"] {
         let arguments = [
             command,
             "--listen=192.0.2.1:8080",

@@ -176,7 +176,7 @@ fn secrets_that_cannot_be_taken_are_refused_without_being_shown() {
         assert!(!ended.stderr.contains("geheim"), "{ended:?}");
     }
     is_refused(&serve(&[], &[(LIST, ""), (FILE, "/no/such/file")]), FILE);
-    for command in ["send", "check"] {
+    for command in ["send", "serve"] {
         is_refused(
             &run(&[command], &[("ZIM2KAFKA_KAFKA_BROKERS", "b:1")]),
             LIST,

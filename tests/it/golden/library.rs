@@ -25,6 +25,7 @@ fn made(case: &Case) -> Result<Found, u16> {
     let raw = RawCallback {
         body: case.bytes().into(),
         content_type: case.content_type.clone().map(Bytes::from),
+        trace: None,
         received_at: RECEIVED_AT,
     };
     let json = raw.json().map_err(|_| 400_u16)?;

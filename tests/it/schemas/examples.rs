@@ -141,6 +141,7 @@ pub(super) fn record(
     let raw = RawCallback {
         body: Value::from(body).to_string().into(),
         content_type: None,
+        trace: None,
         received_at: RECEIVED_AT,
     };
     let json = raw.json().expect("it is JSON");
