@@ -166,7 +166,7 @@ impl Transactions {
     }
 
     /// Aborts the transaction of a producer that is not used any more, if that is possible at once.
-    /// Otherwise Kafka does that after [`TRANSACTION_TIMEOUT`].
+    /// Otherwise Kafka does that after 30 s, the timeout of a transaction.
     pub fn give_up(self) {
         let deadline = Instant::now() + GIVE_UP_TIME;
         let abort = || self.inner.abort_transaction(POLL_INTERVAL);
