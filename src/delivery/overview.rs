@@ -15,8 +15,6 @@ pub struct Overview {
     pub errors: String,
     /// The brokers that the client knows.
     pub brokers: Vec<Broker>,
-    /// The time from a request to its response; zero until it is measured.
-    pub round_trip: Duration,
     /// In the order of [`crate::event::Routes::topics`].
     pub topics: Vec<TopicOverview>,
     /// `None` without a spool.
@@ -105,7 +103,6 @@ impl Delivery {
             connection: seen.connection,
             errors: seen.errors,
             brokers: self.status.brokers(),
-            round_trip: self.status.round_trip(),
             topics,
             spool,
         }

@@ -240,7 +240,6 @@ fn kafka(overview: &Overview) -> Value {
         "was_up": was_up,
         "down_seconds": down.map(|down| down.as_secs_f64()),
         "errors": overview.errors,
-        "round_trip_seconds": overview.round_trip.as_secs_f64(),
         "brokers": brokers.collect::<Vec<_>>(),
     })
 }

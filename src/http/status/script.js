@@ -311,7 +311,8 @@ function showKafka({ kafka, series, state }) {
   setText(element("kafka-reason"), since + errors);
   const rejected = of(series, 'zim2kafka_kafka_deliveries_total{result="rejected"}');
   numbers("kafka", [
-    ["round trip", kafka && kafka.round_trip_seconds ? seconds(kafka.round_trip_seconds) : "–"],
+    // The gauges are null while nothing is known.
+    ["round trip", seconds(series.zim2kafka_kafka_round_trip_seconds)],
     ["brokers connected", series.zim2kafka_kafka_brokers_up === null ? "–" : number(of(series, "zim2kafka_kafka_brokers_up"))],
     ["in flight", number(of(series, "zim2kafka_kafka_in_flight_records"))],
     ["acknowledged", perSecond(rate('zim2kafka_kafka_deliveries_total{result="acked"}'))],
