@@ -40,8 +40,15 @@ pub fn path() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Refuses text that names a file in shells or URLs, but would be used as a relative path.
+/// Refuses text that names a file in shells or URLs, but would be used as a relative path, and the
+/// content of a file, which may be secret and is therefore not quoted.
 fn check_path(text: &str) -> Result<(), String> {
+    if holds_content(text) {
+        return Err(
+            "is the content of a file and not its path; write a path such as /etc/zim2kafka/file"
+                .to_owned(),
+        );
+    }
     check_ends(text)?;
     let problem = if text.is_empty() {
         "is empty"
@@ -55,6 +62,13 @@ fn check_path(text: &str) -> Result<(), String> {
     Err(format!(
         "{text:?} {problem}; write a path such as /etc/zim2kafka/file"
     ))
+}
+
+/// Whether it looks like a PEM, secrets or properties. A path with `=` in it is one if it has a
+/// folder in front of it.
+fn holds_content(text: &str) -> bool {
+    let has_assignment = text.find('=').is_some_and(|at| !text[..at].contains('/'));
+    text.contains("-----BEGIN") || text.trim().contains(['\n', '\r']) || has_assignment
 }
 
 /// Any text.

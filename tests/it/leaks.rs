@@ -74,6 +74,33 @@ fn the_secrets_are_not_shown_by_a_configuration_that_is_refused() {
 }
 
 #[test]
+fn the_content_of_a_file_in_place_of_its_path_is_not_shown() {
+    let contents = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS_FILE", "1=geheim-content"),
+        (
+            "ZIM2KAFKA_KAFKA_PROPERTIES_FILE",
+            "sasl.password=geheim-content",
+        ),
+        (
+            "ZIM2KAFKA_TLS_KEY",
+            "-----BEGIN PRIVATE KEY-----\ngeheim-content\n-----END PRIVATE KEY-----",
+        ),
+        ("ZIM2KAFKA_TLS_CERT", "first\ngeheim-content"),
+    ];
+    for (name, content) in contents {
+        for arguments in [&["serve"][..], &["check"], &["check", "--json"]] {
+            let brokers = ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:1");
+            let ended = run(arguments, &[brokers, (name, content)]);
+            let shown = format!("{ended:?}");
+            assert_eq!(ended.code, Some(2), "{shown}");
+            assert!(!shown.contains("geheim-content"), "{shown}");
+            let told = "is the content of a file and not its path";
+            assert!(shown.contains(told), "{name}: {shown}");
+        }
+    }
+}
+
+#[test]
 fn mixed_up_secrets_are_warned_of_once() {
     let service = Service::embedded(
         &["--drain-delay=0s"],
