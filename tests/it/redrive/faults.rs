@@ -60,7 +60,8 @@ fn records_that_kafka_rejects_hold_up_no_others() {
 fn of_two_runs_with_the_same_filters_the_first_one_ends() {
     let Some(kafka) = kafka() else { return };
     let topics = Topics::create(kafka);
-    let count = 6_000;
+    // More than it publishes while it is stopped.
+    let count = 20_000;
     let letters = (0..count).map(|number| join(&number.to_string(), Reason::InvalidEvent));
     topics.put(letters);
     let mut first = topics.start(&[]);

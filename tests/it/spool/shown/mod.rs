@@ -270,12 +270,23 @@ fn what_a_killed_service_has_stored_is_shown_and_then_published() {
     stop(service);
 }
 
+/// Sets the flag when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_service_under_load_is_not_held_up_by_commands_that_are_killed() {
     let scene = Scene::new();
     let service = scene.start(&[]);
     let (is_over, sent) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
+        // The scope waits for the sender after a failed assertion too.
+        let _end = End(&is_over);
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 let number = sent.load(Ordering::Relaxed);
@@ -300,7 +311,6 @@ fn a_service_under_load_is_not_held_up_by_commands_that_are_killed() {
                 assert_eq!(line["value"]["new_user_ids"][0], format!("u{number:05}"));
             }
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     let mut names: Vec<_> = state(&scene.folder)
         .into_iter()
