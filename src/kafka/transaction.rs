@@ -105,6 +105,9 @@ impl Transactions {
             .set("transactional.id", id)
             .set("transaction.timeout.ms", milliseconds(TRANSACTION_TIMEOUT))
             .set("message.timeout.ms", milliseconds(MESSAGE_TIMEOUT))
+            // The caller bounds the records of a transaction. With a smaller limit of the operator, a
+            // large record would wait for space for ever.
+            .set("queue.buffering.max.kbytes", "2147483647")
             .set("statistics.interval.ms", "0");
         if is_alone {
             config.set("batch.num.messages", "1");

@@ -117,12 +117,17 @@ impl Outcome {
             }
             Self::PublishedBefore => "not published again: an earlier redrive has published them",
             Self::Rejected => "rejected by Kafka again",
-            Self::Stale => "still stale; --ignore-age publishes them",
+            // Progress has passed them, unless it is a dry run.
+            Self::Stale if is_dry => "still stale; --ignore-age publishes them",
+            Self::Stale => "still stale; --from-beginning --ignore-age publishes them",
             Self::Invalid => "still invalid_event",
             Self::Unsupported => "still unsupported_event; ZIM2KAFKA_TOPICS has no topic for them",
             Self::Discarded => "of events that ZIM2KAFKA_TOPICS discards",
-            Self::NotTrusted => {
+            Self::NotTrusted if is_dry => {
                 "rejected_by_kafka, so without a signature; --trust-topic publishes them"
+            }
+            Self::NotTrusted => {
+                "rejected_by_kafka, so without a signature; --from-beginning --trust-topic publishes them"
             }
             Self::NotAuthentic => "not authentic by today's ZIM2KAFKA_CALLBACK_SECRETS",
             Self::Malformed => "not a callback",
@@ -180,7 +185,7 @@ mod tests {
 1200 dead letters of dead read, 1004 selected (key g1)
    1  published to zim.group, not authenticated
 1000  published to zim.group
-   2  still stale; --ignore-age publishes them
+   2  still stale; --from-beginning --ignore-age publishes them
       for example dead partition 2 offset 17: its timestamp is 900 s old
    1  not a callback
       for example dead partition 2 offset 17: a\\u{1b}[2J\\nb";
@@ -194,6 +199,7 @@ mod tests {
             table().text("dead", "", false),
         );
         let dry = dry.replace("to be published", "published");
+        let real = real.replace("--from-beginning --ignore-age", "--ignore-age");
         let last = "\nthis was a dry run: nothing is published, and no progress is stored";
         assert_eq!(dry, format!("{real}{last}"));
         assert!(
