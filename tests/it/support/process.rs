@@ -90,7 +90,12 @@ impl Process {
     /// Waits until it has logged this, and returns the log.
     #[track_caller]
     pub(crate) fn logs(&mut self, text: &str) -> String {
-        self.wait_until(text, |process| process.stderr().contains(text));
+        self.logs_within(PATIENCE, text)
+    }
+
+    #[track_caller]
+    pub(crate) fn logs_within(&mut self, patience: Duration, text: &str) -> String {
+        self.poll(patience, text, |process| process.stderr().contains(text));
         self.stderr()
     }
 
@@ -104,19 +109,22 @@ impl Process {
     /// Polls until it is so. A process that ends before is not waited for any longer.
     #[track_caller]
     pub(crate) fn wait_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        self.poll(PATIENCE, what, is_so);
+    }
+
+    #[track_caller]
+    fn poll(&mut self, patience: Duration, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + patience;
         loop {
             let ended = self.child.try_wait().expect("it is our child").is_some();
             if is_so(self) {
                 return;
             }
-            let said = || format!("stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
-            assert!(!ended, "it ended instead of saying {what:?}\n{}", said());
-            assert!(
-                Instant::now() < deadline,
-                "waited in vain for {what:?}\n{}",
-                said()
-            );
+            // No empty line: `.ci/run` repeats a failure up to the first one.
+            let said = || format!("{what:?}\n{}stderr:\n{}", self.stdout(), self.stderr());
+            assert!(!ended, "it ended instead of saying {}", said());
+            let is_late = Instant::now() >= deadline;
+            assert!(!is_late, "waited in vain for {}", said());
             thread::sleep(Duration::from_millis(10));
         }
     }

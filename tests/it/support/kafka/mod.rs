@@ -36,7 +36,7 @@ pub(crate) use cluster::{Cluster, Setup};
 pub(crate) use machine::Jvm;
 use machine::Machine;
 pub(crate) use pool::Exclusive;
-pub(crate) use publish::publish;
+pub(crate) use publish::{now, publish};
 pub(crate) use records::TestRecord;
 pub(crate) use security::SaslSsl;
 pub(crate) use topics::Partition;

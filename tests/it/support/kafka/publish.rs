@@ -1,6 +1,7 @@
 //! One record at a time, by a client of its own.
 
 use std::sync::mpsc::{Sender, channel};
+use std::time::SystemTime;
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
@@ -22,6 +23,13 @@ impl ProducerContext<NoCustomPartitioner> for Report {
     }
 }
 
+/// In milliseconds. Brokers forget an idempotent producer whose records are older than
+/// `producer.id.expiration.ms`, and then take its retries for new records.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().expect("it is later");
+    i64::try_from(since.as_millis()).expect("it is not that late")
+}
+
 /// Publishes one record, and returns once the brokers have it, or have refused it.
 pub(crate) fn publish(client: &ClientConfig, topic: &str, key: &str) -> Result<(), KafkaError> {
     let (report, reports) = channel();
@@ -38,7 +46,7 @@ pub(crate) fn publish(client: &ClientConfig, topic: &str, key: &str) -> Result<(
     let record = BaseRecord::to(topic)
         .key(key)
         .payload("value")
-        .timestamp(1_700_000_000_123)
+        .timestamp(now())
         .headers(headers);
     producer.send(record).map_err(|(error, _)| error)?;
     producer.flush(PATIENCE)?;

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{SOON, publish};
-use crate::support::kafka::{Cluster, SaslSsl, TestRecord, kafka, shared_cluster};
+use crate::support::kafka::{Cluster, SaslSsl, TestRecord, kafka, now, shared_cluster};
 
 #[test]
 fn a_record_is_read_as_it_was_published() {
@@ -17,11 +17,15 @@ fn a_record_is_read_as_it_was_published() {
     kafka.create_topic(&topic, 1, &[("max.message.bytes", "1000000")]);
     assert_eq!(kafka.read_all(&topic), []);
 
+    let before = now();
     publish(&kafka.client(), &topic, "a key").expect("it is published");
+    let read = kafka.read_until(&topic, 1, SOON);
+    let timestamp = read[0].timestamp;
+    assert!((before..=now()).contains(&timestamp), "{timestamp}");
     let published = TestRecord {
         partition: 0,
         offset: 0,
-        timestamp: 1_700_000_000_123,
+        timestamp,
         key: Some(b"a key".to_vec()),
         headers: vec![
             ("first".to_owned(), b"1".to_vec()),
@@ -30,7 +34,6 @@ fn a_record_is_read_as_it_was_published() {
         value: b"value".to_vec(),
     };
     assert_eq!(published.header("second"), Some("zwei".as_bytes()));
-    let read = kafka.read_until(&topic, 1, SOON);
     assert_eq!(kafka.read_all(&topic), read);
     assert_eq!(read, [published]);
     assert_eq!(kafka.ends(&topic, [0]), [(0, 1)].into());
