@@ -114,7 +114,8 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     };
     let Some(((((secrets, _), url), events), authorities)) = read_settings(stop, read).await?
     else {
-        return Ok(());
+        // A signal: nothing is sent or printed.
+        return Err(Failure::Reported);
     };
     let signer = Signer::new(&secrets, args.appid.as_deref(), args.groups)?;
     let seed = args.seed.unwrap_or_else(rand::random);
