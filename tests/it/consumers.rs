@@ -10,8 +10,9 @@ const EXAMPLES: [(&str, &str); 3] = [
     ),
 ];
 
-const DOCUMENTS: [(&str, &str); 4] = [
+const DOCUMENTS: [(&str, &str); 5] = [
     ("README.md", include_str!("../../README.md")),
+    ("consuming.md", include_str!("../../docs/consuming.md")),
     ("scaling.md", include_str!("../../docs/scaling.md")),
     ("asyncapi.yaml", include_str!("../../schemas/asyncapi.yaml")),
     (
