@@ -33,8 +33,15 @@ fn anchors(page: &str) -> BTreeSet<String> {
 /// The targets of links and pictures, those of HTML too.
 fn targets(text: &str) -> Vec<String> {
     let text = prose(text);
-    let markdown = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let quoted = |name| text.split(name).skip(1).filter_map(|rest| rest.split('"').next());
+    let markdown = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    let quoted = |name| {
+        text.split(name)
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+    };
     let html = quoted(" href=\"").chain(quoted(" src=\""));
     markdown.chain(html).map(str::to_owned).collect()
 }
@@ -85,17 +92,25 @@ fn every_document_can_be_reached_from_the_readme() {
     let linked = targets(&readme.expect("it is the first").text);
     for page in PAGES.iter().filter(|page| page.name != "README.md") {
         let is_it = |target: &String| target.split('#').next() == Some(page.name.as_str());
-        assert!(linked.iter().any(is_it), "README.md has no link to {}", page.name);
+        assert!(
+            linked.iter().any(is_it),
+            "README.md has no link to {}",
+            page.name
+        );
     }
 }
 
 #[test]
 fn links_of_every_kind_are_found_and_judged() {
-    let text = "[a](b.md#c) ![d](e.png) <img src=\"f.png\"> <a href=\"g.md\">\n```sh\n[x](y)\n```\n";
+    let text =
+        "[a](b.md#c) ![d](e.png) <img src=\"f.png\"> <a href=\"g.md\">\n```sh\n[x](y)\n```\n";
     assert_eq!(targets(text), ["b.md#c", "e.png", "g.md", "f.png"]);
     assert!(is_url("https://example.com/a") && is_url("https://example.com"));
     for target in ["http://example.com", "https://nohost", "https:/example.com"] {
         assert!(!is_url(target), "{target}");
     }
-    assert_eq!(Vec::from_iter(anchors("## `a_b`: C-d, e\n```sh\n# f\n```")), ["a_b-c-d-e"]);
+    assert_eq!(
+        Vec::from_iter(anchors("## `a_b`: C-d, e\n```sh\n# f\n```")),
+        ["a_b-c-d-e"]
+    );
 }

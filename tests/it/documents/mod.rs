@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 mod links;
 mod runbook;
+mod stack;
 mod tables;
 
 /// A document.

@@ -68,7 +68,10 @@ fn the_table_of_settings_is_the_one_that_the_command_line_has() {
 fn the_refused_properties_are_those_of_the_code() {
     let refused = REFUSED.iter().map(|(name, _)| *name).collect();
     assert_eq!(
-        quoted(CONFIGURATION, "These are refused, because the promises rest on them:"),
+        quoted(
+            CONFIGURATION,
+            "These are refused, because the promises rest on them:"
+        ),
         refused
     );
 }
@@ -138,7 +141,11 @@ fn the_tables_of_events_name_every_event_with_its_family_topic_and_schema() {
         let row = row.unwrap_or_else(|| panic!("no row of {family}"));
         assert_eq!(row[1], format!("zim.{family}"));
         let mut events = row[2].split(", ").map(|name| name.trim_matches('`'));
-        assert!(events.any(|name| name == kind.name), "{row:?}: {}", kind.name);
+        assert!(
+            events.any(|name| name == kind.name),
+            "{row:?}: {}",
+            kind.name
+        );
     }
     let listed: usize = families.iter().map(|row| row[2].split(", ").count()).sum();
     assert_eq!(listed, EVENTS.len());
