@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+mod commands;
 mod links;
 mod runbook;
 mod stack;

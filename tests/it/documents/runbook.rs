@@ -38,7 +38,7 @@ fn entries() -> Vec<(&'static str, &'static str)> {
 }
 
 /// The texts in backquotes, each on one line.
-fn quoted(text: &str) -> Vec<String> {
+pub(super) fn quoted(text: &str) -> Vec<String> {
     let prose = prose(text);
     let quoted = prose.split('`').skip(1).step_by(2);
     quoted
