@@ -6,7 +6,7 @@
 //! field cannot reach Kafka.
 //!
 //! The sender's signature covers the secret, the timestamp and the nonce, and nothing else: only
-//! these three are verified in a `VerifiedCallback`. See "Threats" in the README.
+//! these three are verified in a `VerifiedCallback`. See `docs/security.md`.
 
 mod authenticate;
 mod decode;

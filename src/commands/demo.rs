@@ -14,7 +14,7 @@ use super::shown::shown;
 use super::subscriber::{Range, Records, pretty, subscribe};
 use super::{Failure, Stop, output, read_settings};
 use crate::callback::{Secrets, TimestampUnit};
-use crate::config::{CALLBACK_SECRETS, Faults, KafkaArgs, ServeArgs, Setting};
+use crate::config::{self, CALLBACK_SECRETS, Faults, KafkaArgs, ServeArgs, Setting};
 use crate::event::{BEFORE_SEND_MESSAGE, GROUP_JOIN};
 use crate::kafka::StartFrom;
 use crate::reload::Reload;
@@ -235,10 +235,8 @@ fn commands(
         " (not installed here)"
     };
     let routes = kafka.topics.as_deref().unwrap_or(TOPICS);
-    let routes = match routes.contains(char::is_whitespace) {
-        true => quoted(routes),
-        false => routes.to_owned(),
-    };
+    let routes = shell_word(routes);
+    let program = shell_word(&config::program());
     // As a flag, it would be the one topic to read.
     let topic = match kafka.topic.is_given {
         true => format!("ZIM2KAFKA_TOPIC={} ", kafka.topic.name),
@@ -252,7 +250,7 @@ fn commands(
 
 Post more, of all events, with the secret of this run:
 
-  {CALLBACK_SECRETS}={pair} zim2kafka send --url {url} --event mix --count 10
+  {CALLBACK_SECRETS}={pair} {program} send --url {url} --event mix --count 10
 
 Subscribe with kcat{not_installed}:
 
@@ -260,9 +258,18 @@ Subscribe with kcat{not_installed}:
 
 or with zim2kafka itself:
 
-  {topic}zim2kafka tail --kafka-brokers {brokers} --topics {routes} --from-beginning --pretty
+  {topic}{program} tail --kafka-brokers {brokers} --topics {routes} --from-beginning --pretty
 "
     ))
+}
+
+/// Quoted only if a shell would read it differently.
+fn shell_word(text: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-,=:+@%".contains(char);
+    match text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => quoted(text),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the rule is for tests only")]

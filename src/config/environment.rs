@@ -40,6 +40,17 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
+/// How this program was called, such as `target/release/zim2kafka`: the same works again in the same
+/// folder.
+pub fn program() -> String {
+    let first = env::args_os().next().filter(|name| !name.is_empty());
+    let path = first.or_else(|| env::current_exe().ok().map(OsString::from));
+    path.map_or_else(
+        || env!("CARGO_PKG_NAME").to_owned(),
+        |path| path.to_string_lossy().into_owned(),
+    )
+}
+
 /// The width for printed text that `COLUMNS` sets.
 pub fn columns() -> Option<usize> {
     let columns = env::var("COLUMNS").ok()?.parse().ok();

@@ -39,7 +39,7 @@ pub use arguments::{
 };
 pub use callbacks::{PortParts, PortSettings, secrets};
 use environment::variable;
-pub use environment::{columns, parse, unknown_variables, variables};
+pub use environment::{columns, parse, program, unknown_variables, variables};
 pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
 pub use file::{Content, MAX_FILE_BYTES, read_text};

@@ -8,7 +8,7 @@ use crate::records::{Event, HOUR, MINUTE, Topic, start};
 use crate::script::T;
 use crate::support::kafka::{Kafka, kafka};
 
-/// The number in README, AsyncAPI and the scaling page; `tests/it/consumers.rs` compares them.
+/// The number in the documents, AsyncAPI and the scaling page; `tests/it/consumers.rs` compares them.
 const WINDOW: i64 = 60 * MINUTE;
 
 pub(crate) fn remembers_an_id_for_the_window(language: Language) {

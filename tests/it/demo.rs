@@ -75,7 +75,10 @@ fn the_demo_sends_events_where_the_settings_say() {
         "callback 4, call_create, answered 200 OK {\"status\":\"dead_lettered\"",
         "callback 5, user_action, answered 200 OK {\"status\":\"published\"",
         " -G demo joins chat\n",
-        "  ZIM2KAFKA_TOPIC=joins zim2kafka tail ",
+        &format!(
+            "  ZIM2KAFKA_TOPIC=joins {} tail ",
+            env!("CARGO_BIN_EXE_zim2kafka")
+        ),
         " --topics message=chat,room=discard,user=chat ",
     ] {
         assert!(ended.stdout.contains(line), "{line}: {}", ended.stdout);
@@ -102,7 +105,10 @@ fn the_commands_that_the_demo_suggests_work_and_ctrl_c_ends_it() {
     assert!(send.stdout.contains("2xx         10 "), "{send:?}");
 
     // Of the mix, most are published.
-    let tail = format!("{} --count 9", line("zim2kafka tail "));
+    let tail = format!(
+        "{} --count 9",
+        line(&format!("{} tail ", env!("CARGO_BIN_EXE_zim2kafka")))
+    );
     let tail = Process::start(shell(&tail)).end();
     assert_eq!(tail.code, Some(0), "{tail:?}");
     let records = |topic: &str| tail.stdout.matches(&format!("{topic} partition ")).count();
@@ -115,6 +121,38 @@ fn the_commands_that_the_demo_suggests_work_and_ctrl_c_ends_it() {
     demo.signal("INT");
     let ended = demo.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn the_demo_prints_the_program_as_it_was_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let blank = folder.path().join("with blank");
+    std::fs::create_dir(&blank).expect("it is new");
+    let link = blank.join("zim2kafka");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zim2kafka"), &link).expect("a link");
+    let arguments = format!("{} --count=1", ON_FREE_PORTS.join(" "));
+    let path = link.display();
+    for (called, printed) in [
+        ("zim2kafka".to_owned(), "zim2kafka".to_owned()),
+        (format!("'{path}'"), format!("'{path}'")),
+        (
+            format!("cd '{}' && ./zim2kafka", blank.display()),
+            "./zim2kafka".to_owned(),
+        ),
+    ] {
+        let ended = Process::start(shell(&format!("{called} {arguments}"))).end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            ended.stdout.contains(&format!("\n  {printed} tail ")),
+            "{called}: {}",
+            ended.stdout
+        );
+        assert!(
+            ended.stdout.contains(&format!(" {printed} send ")),
+            "{called}: {}",
+            ended.stdout
+        );
+    }
 }
 
 #[test]

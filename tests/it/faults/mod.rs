@@ -1,7 +1,7 @@
 //! Faults under load, judged by the auditor.
 //!
 //! `cargo test` runs them small. `tests/faults` runs them at full size, in release, and writes what
-//! they found to `tests/faults.json`, from which the table in the README is made.
+//! they found to `tests/faults.json`, from which the table in `docs/guarantees.md` is made.
 
 mod answers;
 mod crash;
@@ -33,7 +33,7 @@ use crate::support::volume::Volume;
 /// A hard deadline for every answer, in ms: the answer deadline, and what a busy machine adds.
 const ANSWER_MS: u64 = 3000;
 
-/// By the README a crash or a new producer repeats no more: the window of the producer, and one
+/// By `docs/guarantees.md` a crash or a new producer repeats no more: the window of the producer, and one
 /// batch of deletions.
 const DUPLICATES: u64 = 20_000;
 

@@ -7,8 +7,10 @@ use clap::error::ErrorKind;
 use zim2kafka::commands::Cli;
 use zim2kafka::metrics::Metrics;
 
-const RUNBOOK: &str = include_str!("../../docs/runbook.md");
-const ALERTS: &str = include_str!("../../deploy/alerts.yml");
+use super::prose;
+
+const RUNBOOK: &str = include_str!("../../../docs/runbook.md");
+const ALERTS: &str = include_str!("../../../deploy/alerts.yml");
 
 /// What an entry answers.
 const QUESTIONS: [&str; 4] = [
@@ -36,9 +38,8 @@ fn entries() -> Vec<(&'static str, &'static str)> {
 }
 
 /// The texts in backquotes, each on one line.
-fn quoted(text: &str) -> Vec<String> {
-    let prose: Vec<_> = text.split("```").step_by(2).collect();
-    let prose = prose.join(" ");
+pub(super) fn quoted(text: &str) -> Vec<String> {
+    let prose = prose(text);
     let quoted = prose.split('`').skip(1).step_by(2);
     quoted
         .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))

@@ -1,24 +1,23 @@
-//! What the README says that the code says too.
+//! The tables of the documents are what the code has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use clap::CommandFactory;
 use strum::VariantArray;
-use zim2kafka::callback::sign;
 use zim2kafka::commands::Cli;
 use zim2kafka::config::{CALLBACK_SECRETS, KAFKA_PROPERTIES, variables};
-use zim2kafka::event::Reason;
+use zim2kafka::event::{EVENTS, Reason};
 use zim2kafka::kafka::REFUSED;
 use zim2kafka::metrics::Metrics;
 
-const README: &str = include_str!("../../README.md");
+const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
+const EVENTS_PAGE: &str = include_str!("../../../docs/events.md");
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 /// The rows of the table whose head begins with this cell, without their backquotes.
-fn table(first_head: &str) -> Vec<Vec<String>> {
+fn table(page: &str, first_head: &str) -> Vec<Vec<String>> {
     let head = format!("| {first_head} |");
-    let rows = README
+    let rows = page
         .lines()
         .skip_while(|line| !line.starts_with(&head))
         .skip(2);
@@ -33,10 +32,10 @@ fn table(first_head: &str) -> Vec<Vec<String>> {
 }
 
 /// The words in backquotes in the paragraph that begins so.
-fn quoted(beginning: &str) -> BTreeSet<&'static str> {
-    let (_, text) = README
+fn quoted(page: &'static str, beginning: &str) -> BTreeSet<&'static str> {
+    let (_, text) = page
         .split_once(beginning)
-        .expect("the README has the paragraph");
+        .expect("the page has the paragraph");
     let (paragraph, _) = text.split_once("\n\n").expect("it ends");
     paragraph.split('`').skip(1).step_by(2).collect()
 }
@@ -57,7 +56,7 @@ fn the_table_of_settings_is_the_one_that_the_command_line_has() {
     for variable in [CALLBACK_SECRETS, KAFKA_PROPERTIES] {
         settings.insert(variable.to_owned(), "none".to_owned());
     }
-    let told: BTreeMap<_, _> = table("variable")
+    let told: BTreeMap<_, _> = table(CONFIGURATION, "variable")
         .into_iter()
         .map(|row| (row[0].clone(), row[1].clone()))
         .collect();
@@ -69,7 +68,10 @@ fn the_table_of_settings_is_the_one_that_the_command_line_has() {
 fn the_refused_properties_are_those_of_the_code() {
     let refused = REFUSED.iter().map(|(name, _)| *name).collect();
     assert_eq!(
-        quoted("These are refused, because the promises rest on them:"),
+        quoted(
+            CONFIGURATION,
+            "These are refused, because the promises rest on them:"
+        ),
         refused
     );
 }
@@ -81,12 +83,12 @@ fn the_table_of_metrics_is_what_the_service_shows() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE zim2kafka_"));
     let shown: BTreeSet<_> = types.map(|line| format!("zim2kafka_{line}")).collect();
-    let told: BTreeSet<_> = table("metric")
+    let told: BTreeSet<_> = table(OPERATIONS, "metric")
         .iter()
         .map(|row| format!("{} {}", row[0], row[1]))
         .collect();
     assert_eq!(told, shown);
-    for row in table("metric") {
+    for row in table(OPERATIONS, "metric") {
         for label in row
             .get(2)
             .into_iter()
@@ -101,7 +103,7 @@ fn the_table_of_metrics_is_what_the_service_shows() {
 
 #[test]
 fn the_reasons_of_dead_letters_are_those_of_the_code() {
-    let told = quoted("Its reasons are");
+    let told = quoted(EVENTS_PAGE, "Its reasons are");
     for reason in Reason::VARIANTS {
         assert!(told.contains(reason.to_string().as_str()), "{reason}");
     }
@@ -114,7 +116,7 @@ fn the_table_of_commands_names_every_command() {
         .get_subcommands()
         .map(|command| command.get_name().to_owned())
         .collect();
-    let told: BTreeSet<_> = table("command")
+    let told: BTreeSet<_> = table(OPERATIONS, "command")
         .into_iter()
         .map(|row| row[0].clone())
         .collect();
@@ -122,61 +124,29 @@ fn the_table_of_commands_names_every_command() {
 }
 
 #[test]
-fn the_sample_of_the_page_is_signed_as_it_says() {
-    let signature = sign("secret", "1499676978", "350176").to_hex();
-    assert!(README.contains(&format!("\"signature\":\"{signature}\"")));
-}
-
-/// What GitHub makes of the headings of a page, for links to them.
-fn anchors(page: &str) -> BTreeSet<String> {
-    let mut is_code = false;
-    let mut anchors = BTreeSet::new();
-    for line in page.lines() {
-        is_code ^= line.starts_with("```");
-        let heading = line.trim_start_matches('#');
-        if is_code || heading == line || !heading.starts_with(' ') {
-            continue;
-        }
-        let chars = heading.trim().chars().filter_map(|char| match char {
-            ' ' => Some('-'),
-            '-' | '_' => Some(char),
-            _ => char.is_alphanumeric().then_some(char),
-        });
-        let anchor = chars.collect::<String>().to_lowercase();
+fn the_tables_of_events_name_every_event_with_its_family_topic_and_schema() {
+    let families = table(CONFIGURATION, "family");
+    let rows = table(EVENTS_PAGE, "event");
+    let told: BTreeSet<_> = rows.iter().map(|row| row[0].as_str()).collect();
+    let known: BTreeSet<_> = EVENTS.iter().map(|kind| kind.name).collect();
+    assert_eq!(told, known);
+    for kind in EVENTS {
+        let row = rows.iter().find(|row| row[0] == kind.name);
+        let row = row.expect("the names are the same");
+        let schema = kind.schema.trim_start_matches("urn:zim2kafka:schema:");
+        let link = format!("(../schemas/{}.schema.json)", schema.replace(":v", ".v"));
+        assert!(row[3].contains(&link), "{row:?} has no {link}");
+        let family = <&str>::from(kind.family);
+        let row = families.iter().find(|row| row[0] == family);
+        let row = row.unwrap_or_else(|| panic!("no row of {family}"));
+        assert_eq!(row[1], format!("zim.{family}"));
+        let mut events = row[2].split(", ").map(|name| name.trim_matches('`'));
         assert!(
-            anchors.insert(anchor),
-            "{heading}: two headings have this text"
+            events.any(|name| name == kind.name),
+            "{row:?}: {}",
+            kind.name
         );
     }
-    anchors
-}
-
-#[test]
-fn every_link_of_the_readme_and_the_docs_leads_to_a_file_and_a_heading_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_dir(root.join("docs")).expect("the folder");
-    let docs = docs.map(|file| file.expect("it can be read").path());
-    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    for page in docs.chain([root.join("README.md")]) {
-        let name = page.display();
-        let text = fs::read_to_string(&page).expect("text");
-        let targets = (text.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
-        let targets: Vec<_> = targets.filter(|target| !target.contains("://")).collect();
-        assert!(!targets.is_empty(), "{name}");
-        for target in targets {
-            let (file, anchor) = match target.split_once('#') {
-                Some((file, anchor)) => (file, Some(anchor)),
-                None => (target, None),
-            };
-            let file = match file {
-                "" => page.clone(),
-                file => page.parent().expect("a folder").join(file),
-            };
-            assert!(file.exists(), "{name}: {target}");
-            if let Some(anchor) = anchor {
-                let anchors = anchors(&fs::read_to_string(&file).expect("text"));
-                assert!(anchors.contains(anchor), "{name}: {target}: {anchors:?}");
-            }
-        }
-    }
+    let listed: usize = families.iter().map(|row| row[2].split(", ").count()).sum();
+    assert_eq!(listed, EVENTS.len());
 }
