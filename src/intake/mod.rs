@@ -177,16 +177,13 @@ impl Intake {
             Verdict::Discarded => Ok(Accepted::Discarded),
             Verdict::Event(record) => {
                 self.stale_check.record_fresh();
-                self.enqueue_once(callback, appid, record)
+                self.enqueue_once(callback, appid, record, || ())
             }
             Verdict::DeadLetter(why) => {
                 self.record_age(callback, &why);
                 let letter = rules.dead_letter(callback, judged.kind, &why);
-                let accepted = self.enqueue_once(callback, appid, letter)?;
-                if matches!(accepted, Accepted::Pending(_)) {
-                    self.list_dead_letter(appid, judged.kind, &why);
-                }
-                Ok(accepted)
+                let list = || self.list_dead_letter(appid, judged.kind, &why);
+                self.enqueue_once(callback, appid, letter, list)
             }
         }
     }
@@ -228,7 +225,8 @@ impl Intake {
         }
     }
 
-    /// Adds the record to its queue, unless the same callback has been accepted before.
+    /// Adds the record to its queue and calls `on_first`, unless the same callback has been accepted
+    /// before.
     ///
     /// Lookup, numbering and insertion happen under one lock; otherwise a concurrent resend could
     /// be numbered too. The record is therefore made first, even for the rare resend that does not
@@ -238,6 +236,7 @@ impl Intake {
         callback: &VerifiedCallback<'_>,
         appid: Option<&str>,
         record: Record,
+        on_first: impl FnOnce(),
     ) -> Result<Accepted, Full> {
         let key = Key::new(callback.signature(), &callback.raw().body);
         let mut dedup = self.dedup.lock();
@@ -262,6 +261,7 @@ impl Intake {
             self.metrics.signature_reused();
             self.list_reused_signature(appid);
         }
+        on_first();
         Ok(Accepted::Pending(ticket))
     }
 

@@ -320,6 +320,18 @@ async fn a_body_with_two_events_is_never_the_question() {
 }
 
 #[test]
+fn a_dead_letter_that_is_resent_while_it_is_pending_is_listed_once() {
+    let intake = intake();
+    let stale = callback(THEN + TOLERANCE + 1, &json!({}));
+    let first = on_its_way(&intake, &stale);
+    assert!(Arc::ptr_eq(&first, &on_its_way(&intake, &stale)));
+    let [problems, _] = intake.metrics.problems().lines();
+    let problems = serde_json::to_value(problems).expect("JSON");
+    assert_eq!(problems[0]["kind"], "dead letter");
+    assert_eq!(problems[0]["count"], 1, "{problems}");
+}
+
+#[test]
 fn what_is_refused_is_not_remembered() {
     let intake = intake();
     let forged = callback(THEN, &json!({"nonce": "350177"}));
