@@ -19,7 +19,7 @@ const RUNNERS: [&str; 6] = [
 ];
 
 /// How commands of others begin, and what runs them, or why nothing does.
-const OTHERS: [(&str, &str); 21] = [
+const OTHERS: [(&str, &str); 25] = [
     ("cargo build --release", "Dockerfile"),
     ("cargo run --example consumer", ".ci/consumers"),
     ("cp .env.example .env", "the shell"),
@@ -34,6 +34,13 @@ const OTHERS: [(&str, &str); 21] = [
     ("mvn dependency:copy-dependencies", ".ci/consumers"),
     ("pip install -r requirements.txt", ".ci/consumers"),
     ("python consumer.py", ".ci/consumers"),
+    ("python3 -m venv target/types", ".ci/consuming"),
+    ("target/types/bin/pip install ", ".ci/consuming"),
+    ("target/types/bin/datamodel-codegen ", ".ci/consuming"),
+    (
+        "npx --yes json-schema-to-typescript@16.0.0 ",
+        ".ci/consuming",
+    ),
     (
         "sqlite3 members.db",
         "tests/consumers reads the same tables",
