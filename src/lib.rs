@@ -83,7 +83,7 @@
 //! | the history of the status page | [`http::MAX_HISTORY_SECONDS`] seconds, of 90 bytes each |
 //! | problems that the status page lists | [`metrics::MAX_PROBLEMS`] lines, and [`metrics::MAX_UNAUTHENTICATED_PROBLEMS`] for requests that are not authentic; each of at most 6 KiB |
 //! | dead letters of one transaction of `redrive` | 500 records, or 8 MiB of them and one more, or 20,000 letters; and 8 MiB that librdkafka has read ahead of each partition |
-//! | records that earlier runs of `redrive` have published | the id of each that is found, 16 bytes |
+//! | records that runs of `redrive` have published | the id of each that is found, and of each of this run, 16 bytes |
 //! | log lines that wait for stderr | [`log::MAX_QUEUED_BYTES`]; then the oldest are dropped |
 //! | the deduplication window | [`intake::MAX_DEDUP_BYTES`], pending tickets included; within that, every callback of the last [`intake::DEDUP_WINDOW`] and at least [`intake::DEDUP_WINDOW_EVENTS`] |
 

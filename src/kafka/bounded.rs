@@ -26,6 +26,10 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(40);
 /// Without a record for this long, Kafka does not deliver the topic.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The stored progress of a consumer group: for each partition the next offset, with the mark of the
+/// transaction that stored it.
+pub type Stored = BTreeMap<i32, (i64, String)>;
+
 /// Where to begin to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
@@ -50,14 +54,13 @@ pub struct BoundedReader {
     /// Where each partition was read first.
     begin: BTreeMap<i32, i64>,
     /// The progress of the group as it is stored.
-    stored: BTreeMap<i32, i64>,
+    stored: Stored,
     /// The progress of the group, or where the partition was read first if that is later.
     progress: BTreeMap<i32, i64>,
     /// Where each partition ends.
     end: BTreeMap<i32, i64>,
     /// The partitions that are not read to their end.
     unread: BTreeMap<i32, i64>,
-    has_progress: bool,
     /// When the last record came.
     last: Instant,
 }
@@ -97,19 +100,23 @@ impl BoundedReader {
             topic: topic.to_owned(),
             group: group.to_owned(),
             begin: BTreeMap::new(),
-            stored: BTreeMap::new(),
+            stored: Stored::new(),
             progress: BTreeMap::new(),
             end: BTreeMap::new(),
             unread: BTreeMap::new(),
-            has_progress: true,
             last: Instant::now(),
         };
         let partitions = reader.partitions(topic)?;
         let known = match begin {
-            Begin::Time(time) => reader.offsets_at(&partitions, time)?,
+            Begin::Time(time) => {
+                reader.wait_for_decided(settings, &partitions)?;
+                reader.offsets_at(&partitions, time)?
+            }
             Begin::Oldest | Begin::Progress => {
                 reader.stored = reader.fetch_stored(partitions.iter())?;
-                reader.stored.clone()
+                (reader.stored.iter())
+                    .map(|(partition, (at, _))| (*partition, *at))
+                    .collect()
             }
         };
         for partition in partitions {
@@ -133,14 +140,10 @@ impl BoundedReader {
     }
 
     /// The progress in a partition that has these offsets, with that which is stored.
-    fn progress_of(&mut self, partition: i32, stored: Option<i64>, low: i64, high: i64) -> i64 {
+    fn progress_of(&self, partition: i32, stored: Option<i64>, low: i64, high: i64) -> i64 {
         let topic = &self.topic;
         match stored {
-            None => {
-                // A partition without records has no progress to lose.
-                self.has_progress &= low == high;
-                low
-            }
+            None => low,
             Some(at) if at < low => {
                 tracing::warn!(
                     "{topic}: {} records of partition {partition} were removed before they were read, probably by retention; reading on from offset {low}",
@@ -153,7 +156,6 @@ impl BoundedReader {
                     "{topic}: partition {partition} ends before the progress of the group {}; the topic was probably created again; reading it from its beginning",
                     self.group
                 );
-                self.has_progress = false;
                 low
             }
             Some(at) => at,
@@ -248,30 +250,9 @@ impl BoundedReader {
         self.len() == 0
     }
 
-    /// Whether the consumer group had progress in every partition that has records.
-    pub fn has_progress(&self) -> bool {
-        self.has_progress
-    }
-
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.topic
-    }
-
-    /// Whether Kafka has another consumer group whose name begins like this one's up to its last
-    /// `-`. Kafka may not answer that; then there may be one.
-    pub fn may_have_sibling(&self) -> bool {
-        let family = self.group.rsplit_once('-').map_or("", |(family, _)| family);
-        let is_sibling = |name: &str| {
-            name != self.group && name.rsplit_once('-').is_some_and(|(of, _)| of == family)
-        };
-        match self.consumer.fetch_group_list(None, ANSWER_TIMEOUT) {
-            Ok(groups) => (groups.groups().iter()).any(|group| is_sibling(group.name())),
-            Err(error) => {
-                tracing::debug!("cannot list the consumer groups: {error}");
-                true
-            }
-        }
     }
 
     /// Checks that a topic exists and may be written to, as far as Kafka reports that.
@@ -331,7 +312,7 @@ impl BoundedReader {
     }
 
     /// The progress of the group as it was stored when this was opened.
-    pub fn stored(&self) -> &BTreeMap<i32, i64> {
+    pub fn stored(&self) -> &Stored {
         &self.stored
     }
 
@@ -340,14 +321,14 @@ impl BoundedReader {
     /// # Errors
     ///
     /// If Kafka does not answer or refuses.
-    pub fn stored_now(&self) -> Result<BTreeMap<i32, i64>, TransferError> {
+    pub fn stored_now(&self) -> Result<Stored, TransferError> {
         self.fetch_stored(self.progress.keys())
     }
 
     fn fetch_stored<'p>(
         &self,
         partitions: impl Iterator<Item = &'p i32>,
-    ) -> Result<BTreeMap<i32, i64>, TransferError> {
+    ) -> Result<Stored, TransferError> {
         let mut wanted = TopicPartitionList::new();
         for partition in partitions {
             wanted.add_partition(&self.topic, *partition);
@@ -355,7 +336,42 @@ impl BoundedReader {
         let ask = || (self.consumer).committed_offsets(wanted.clone(), PROGRESS_TIMEOUT);
         let committed = patiently(ask);
         let committed = committed.map_err(|error| TransferError::of_group(&self.group, error))?;
-        Ok(offsets(&committed))
+        let elements = committed.elements();
+        let known = elements.iter().filter_map(|found| match found.offset() {
+            Offset::Offset(at) => Some((found.partition(), (at, found.metadata().to_owned()))),
+            _ => None,
+        });
+        Ok(known.collect())
+    }
+
+    /// Waits until every transaction is decided in the topic itself. A transaction that is committed
+    /// is visible to a reader only when its markers are written, which may be later.
+    fn wait_for_decided(
+        &self,
+        settings: &KafkaSettings,
+        partitions: &[i32],
+    ) -> Result<(), TransferError> {
+        let uncommitted: BaseConsumer<QuietContext> = settings
+            .client()
+            .set("isolation.level", "read_uncommitted")
+            .create_with_context(QuietContext)
+            .map_err(TransferError::Kafka)?;
+        let end = |consumer: &BaseConsumer<QuietContext>, partition| {
+            let ask = || consumer.fetch_watermarks(&self.topic, partition, ANSWER_TIMEOUT);
+            let watermarks = patiently(ask).map_err(|error| self.cannot_read(error))?;
+            Ok::<i64, TransferError>(watermarks.1)
+        };
+        let deadline = Instant::now() + PROGRESS_TIMEOUT;
+        for partition in partitions {
+            let written = end(&uncommitted, *partition)?;
+            while end(&self.consumer, *partition)? < written {
+                if Instant::now() > deadline {
+                    return Err(TransferError::Undecided(self.topic.clone()));
+                }
+                thread::sleep(ASK_PAUSE);
+            }
+        }
+        Ok(())
     }
 
     fn offsets_at(

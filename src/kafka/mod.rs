@@ -27,7 +27,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use crate::event::Routes;
-pub use bounded::{Begin, BoundedReader};
+pub use bounded::{Begin, BoundedReader, Stored};
 pub use broker_status::{BrokerStatus, Connection};
 pub use brokers::{BrokerError, check_brokers};
 pub(crate) use client_config::Ordering;

@@ -1,6 +1,5 @@
 //! Publishes records and stores the progress of a consumer group in one transaction, for `redrive`.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -8,7 +7,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::KafkaSettings;
-use super::bounded::BoundedReader;
+use super::bounded::{BoundedReader, Stored};
 use super::client_config::{Ordering, of_producer};
 use super::events::{Event, EventQueue};
 use super::offsets::AckedOffsets;
@@ -142,12 +141,12 @@ impl Transactions {
     /// # Errors
     ///
     /// Then nothing is published, or, if the connection is lost while Kafka commits, all of it: the
-    /// progress that is stored after the start of the next producer tells which.
+    /// progress that is stored after the start of the next producer tells which by its marks.
     pub fn commit(
         &mut self,
         records: &[(&str, &Record)],
         reader: &BoundedReader,
-        progress: &BTreeMap<i32, i64>,
+        progress: &Stored,
     ) -> Result<Commit, TransferError> {
         let begun = self.inner.begin_transaction();
         begun.map_err(|error| self.error(error))?;
@@ -260,10 +259,12 @@ impl Transactions {
     }
 
     /// Adds the progress of the reader's group to the transaction.
-    fn store(&self, reader: &BoundedReader, progress: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+    fn store(&self, reader: &BoundedReader, progress: &Stored) -> KafkaResult<()> {
         let mut offsets = TopicPartitionList::new();
-        for (partition, at) in progress {
-            offsets.add_partition_offset(reader.topic(), *partition, Offset::Offset(*at))?;
+        for (partition, (at, mark)) in progress {
+            let mut added = offsets.add_partition(reader.topic(), *partition);
+            added.set_offset(Offset::Offset(*at))?;
+            added.set_metadata(mark);
         }
         let group = reader.group().ok_or(KafkaError::Canceled)?;
         self.retried(|inner| inner.send_offsets_to_transaction(&offsets, &group, STEP_TIMEOUT))

@@ -26,6 +26,11 @@ pub enum TransferError {
     /// Kafka does not deliver the records of a topic.
     #[error("Kafka has delivered no record of the topic {0} for {1:?}; check that all brokers run")]
     Silent(String, Duration),
+    /// A transaction stays open.
+    #[error(
+        "a transaction in the topic {0} has neither been committed nor aborted for 40 s, so it is not known what earlier redrives have published; end the producer that has it open, then run this again"
+    )]
+    Undecided(String),
     /// A topic takes no records. The text follows the topic's name.
     #[error("the topic {topic} {reason}")]
     Topic {

@@ -1,10 +1,13 @@
 //! The dead letters of one transaction, and which of them Kafka has rejected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::table::Outcome;
 use crate::event::Record;
+use crate::kafka::Stored;
 
 /// The most records of a transaction.
 const MAX_BATCH_RECORDS: usize = 500;
@@ -23,6 +26,7 @@ const BATCH_AGE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Batch {
     pub(super) letters: Vec<Letter>,
     records: usize,
+    ids: HashSet<Uuid>,
     bytes: usize,
     began: Option<Instant>,
 }
@@ -36,10 +40,12 @@ pub(super) struct Letter {
     pub(super) record: Option<Record>,
 }
 
-/// The sizes of records that Kafka has rejected for their size, by event, with their number. Each
-/// rejection costs a new producer, so after a few of them, no larger record of the event is tried.
-#[derive(Default)]
-pub(super) struct TooLarge(BTreeMap<String, (usize, usize)>);
+impl Letter {
+    /// The id of its record.
+    pub(super) fn event_id(&self) -> Option<Uuid> {
+        self.record.as_ref().map(|record| record.event_id)
+    }
+}
 
 /// Kafka has rejected the records at these places among those that were to be published.
 pub(super) fn reject(letters: &mut [Letter], named: Vec<(usize, String)>) {
@@ -53,36 +59,26 @@ pub(super) fn reject(letters: &mut [Letter], named: Vec<(usize, String)>) {
     }
 }
 
-impl TooLarge {
-    /// After this many rejections.
-    const LEARNED: usize = 5;
+/// What became of a transaction.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Aborted,
+    Committed,
+    /// Another run has stored progress since.
+    Unknown,
+}
 
-    pub(super) fn learn(&mut self, letters: &[Letter], named: &[(usize, String)]) {
-        let records: Vec<_> = (letters.iter())
-            .filter_map(|letter| letter.record.as_ref())
-            .collect();
-        let is_size = |reason: &str| reason.contains("MessageSizeTooLarge");
-        for (place, _) in named.iter().filter(|(_, reason)| is_size(reason)) {
-            if let Some(record) = records.get(*place)
-                && let Some(event) = &record.event
-            {
-                let known = self.0.entry(event.to_string()).or_insert((usize::MAX, 0));
-                *known = (record.size().min(known.0), known.1 + 1);
-            }
+impl Fate {
+    /// By the progress that is stored now, that which was stored before, and that which the transaction
+    /// was to store. Its mark is new, so it tells also if the offsets are the same.
+    pub(super) fn of(stored: &Stored, before: &Stored, attempted: &Stored) -> Self {
+        if stored == before {
+            Self::Aborted
+        } else if stored == attempted && !attempted.is_empty() {
+            Self::Committed
+        } else {
+            Self::Unknown
         }
-    }
-
-    /// Rejects the records that are not tried.
-    pub(super) fn reject_untried(&self, letters: &mut [Letter]) {
-        let records = letters.iter().filter_map(|letter| letter.record.as_ref());
-        let untried = records.enumerate().filter(|(_, record)| {
-            let known = record.event.as_deref().and_then(|event| self.0.get(event));
-            known.is_some_and(|(least, count)| *count >= Self::LEARNED && record.size() >= *least)
-        });
-        let reason = "not tried, because Kafka has rejected smaller ones: message size too large";
-        let untried = untried.map(|(place, _)| (place, reason.to_owned()));
-        let untried: Vec<_> = untried.collect();
-        reject(letters, untried);
     }
 }
 
@@ -91,9 +87,15 @@ impl Batch {
         self.began.get_or_insert_with(Instant::now);
         if let Some(record) = &letter.record {
             self.records += 1;
+            self.ids.insert(record.event_id);
             self.bytes += record.size();
         }
         self.letters.push(letter);
+    }
+
+    /// Whether one of them has a record with the same id.
+    pub(super) fn has_record_of(&self, letter: &Letter) -> bool {
+        letter.event_id().is_some_and(|id| self.ids.contains(&id))
     }
 
     pub(super) fn is_due(&self) -> bool {

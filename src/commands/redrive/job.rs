@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::batch::{Batch, Letter, TooLarge, reject};
+use super::batch::{Batch, Fate, Letter, reject};
 use super::judge::{Judge, Judgement};
 use super::table::{Example, Outcome, Table};
 use crate::commands::filter::Filter;
 use crate::commands::progress::Counter;
-use crate::event::{REDRIVEN, Record};
+use crate::event::{Policy, REDRIVEN, Record, Rules, Times};
 use crate::kafka::{
-    Begin, BoundedReader, Commit, Consumed, KafkaSettings, Transactions, TransferError,
+    Begin, BoundedReader, Commit, Consumed, KafkaSettings, Stored, Transactions, TransferError,
 };
 
 /// How often it is checked whether to stop.
@@ -40,10 +40,14 @@ pub(super) struct Job<'a> {
     pub(super) counter: &'a Counter,
 }
 
+/// How much older the record of an earlier run may be than this run knows: retries of a callback can
+/// have one `event_id` and different timestamps, within the sender's 62 s.
+const TIME_MARGIN_MS: i64 = 120_000;
+
 /// What would be published, before anything is.
 #[derive(Default)]
 struct Survey {
-    /// The topics, with the oldest Kafka timestamp of their records.
+    /// The topics, with the oldest Kafka timestamp that their records may have.
     topics: BTreeMap<String, i64>,
 }
 
@@ -53,9 +57,10 @@ struct Publishing {
     transactions: Option<Transactions>,
     /// Whether it sends each record in a batch of its own.
     is_alone: bool,
-    too_large: TooLarge,
     /// The progress that is stored if nobody else has stored any.
-    stored: BTreeMap<i32, i64>,
+    stored: Stored,
+    /// What the last transaction would have stored.
+    attempted: Stored,
     /// The progress that is committed. It never goes back: with `from_beginning`, the next run would
     /// otherwise publish again what this one has not reached.
     progress: BTreeMap<i32, i64>,
@@ -90,9 +95,9 @@ impl Job<'_> {
             (false, checked) => (checked, Ok(())),
         };
         checked?;
-        let published = match self.may_be_published(&reader) {
-            true if failed.is_ok() => self.search(&survey)?,
-            _ => HashSet::new(),
+        let published = match self.republish || failed.is_err() {
+            false => self.search(&survey)?,
+            true => HashSet::new(),
         };
         if self.is_stopped() {
             return Ok(());
@@ -101,11 +106,11 @@ impl Job<'_> {
         let publishing = transactions.map(|transactions| Publishing {
             transactions: Some(transactions),
             is_alone: false,
-            too_large: TooLarge::default(),
             stored: reader.stored().clone(),
+            attempted: Stored::new(),
             progress: reader.progress().clone(),
         });
-        self.publish(&mut reader, publishing, &published, table)?;
+        self.publish(&mut reader, publishing, published, table)?;
         failed
     }
 
@@ -131,21 +136,38 @@ impl Job<'_> {
         Ok(Some(letter))
     }
 
-    /// Judges all dead letters without publishing them, to find out beforehand where they go.
+    /// Judges all dead letters without publishing them, to find out beforehand where they go, and
+    /// since when earlier runs, with other settings, may have published them.
     fn survey(&self, reader: &mut BoundedReader) -> Result<Survey, TransferError> {
         self.counter.begin("judging dead letters", reader.len());
         let mut survey = Survey::default();
+        // An earlier run may have taken an event's own time for the record, or the signed one.
+        let policy = Policy {
+            tolerance: None,
+            ..self.judge.rules.policy.clone()
+        };
+        let judge = Judge {
+            rules: Rules {
+                policy: &policy,
+                ..self.judge.rules
+            },
+            ..self.judge
+        };
         while !self.is_stopped() && !reader.is_at_end() {
             let Some(letter) = self.next(reader)? else {
                 continue;
             };
             self.counter.add();
             if self.filter.matches(&letter)
-                && let Judgement::Publish { record, .. } = self.judge.judge(&letter)
+                && let Judgement::Publish { record, .. } = judge.judge(&letter)
                 && let Some(topic) = self.topic_of(&record)
             {
                 let oldest = survey.topics.entry(topic.to_owned()).or_insert(i64::MAX);
-                *oldest = record.timestamp.min(*oldest);
+                // With `LogAppendTime`, Kafka has set the timestamp when it was published.
+                let Times { callback, received } = record.times;
+                let times = [record.timestamp, callback, received];
+                let earliest = times.into_iter().chain(letter.timestamp).min();
+                *oldest = (*oldest).min(earliest.unwrap_or(0).saturating_sub(TIME_MARGIN_MS));
             }
         }
         Ok(survey)
@@ -155,18 +177,12 @@ impl Job<'_> {
         self.kafka.routes.topic_of(record.event.as_deref()?)
     }
 
-    /// Whether an earlier run, with these filters or with others, may have published some of them.
-    fn may_be_published(&self, reader: &BoundedReader) -> bool {
-        let is_first = self.from_beginning || !reader.has_progress();
-        !self.republish && (is_first || reader.may_have_sibling())
-    }
-
     /// The ids of the records that earlier runs have published. None of them has an older timestamp
     /// than the oldest that is to be published now.
     fn search(&self, survey: &Survey) -> Result<HashSet<Uuid>, TransferError> {
         let mut found = HashSet::new();
         for (topic, oldest) in &survey.topics {
-            let begin = Begin::Time(*oldest);
+            let begin = Begin::Time((*oldest).max(0));
             let mut reader = BoundedReader::open(self.kafka, topic, self.group, begin)?;
             let what = format!("looking for records of earlier redrives in {topic}");
             self.counter.begin(&what, reader.len());
@@ -190,7 +206,7 @@ impl Job<'_> {
         &self,
         reader: &mut BoundedReader,
         mut publishing: Option<Publishing>,
-        published: &HashSet<Uuid>,
+        mut published: HashSet<Uuid>,
         table: &mut Table,
     ) -> Result<(), TransferError> {
         let what = match self.is_dry {
@@ -199,11 +215,14 @@ impl Job<'_> {
         };
         self.counter.begin(what, reader.len());
         let mut batch = Batch::default();
+        let mut next: Option<Letter> = None;
         loop {
-            let is_over = self.is_stopped() || reader.is_at_end();
-            if is_over || batch.is_due() {
+            let mut is_over = self.is_stopped() || (reader.is_at_end() && next.is_none());
+            let is_repeated = next.as_ref().is_some_and(|next| batch.has_record_of(next));
+            if is_over || is_repeated || batch.is_due() {
                 let letters = std::mem::take(&mut batch).letters;
-                self.finish(letters, reader, publishing.as_mut(), table)?;
+                is_over |=
+                    !self.finish(letters, reader, publishing.as_mut(), &mut published, table)?;
             }
             if is_over {
                 // Kafka begins another transaction only once the one before is visible to
@@ -213,20 +232,20 @@ impl Job<'_> {
                     None => Ok(()),
                 };
             }
+            if let Some(next) = next.take() {
+                batch.add(self.unless_published(next, &published));
+            }
             if let Some(letter) = self.next(reader)? {
-                batch.add(self.judged(&letter, published));
+                next = Some(self.judged(&letter));
             }
         }
     }
 
-    fn judged(&self, letter: &Consumed, published: &HashSet<Uuid>) -> Letter {
+    fn judged(&self, letter: &Consumed) -> Letter {
         let (outcome, record) = match self.filter.matches(letter) {
             false => (None, None),
             true => match self.judge.judge(letter) {
                 Judgement::Stay(outcome, detail) => (Some((outcome, detail)), None),
-                Judgement::Publish { record, .. } if published.contains(&record.event_id) => {
-                    (Some((Outcome::PublishedBefore, String::new())), None)
-                }
                 Judgement::Publish {
                     record,
                     is_authentic,
@@ -248,25 +267,31 @@ impl Job<'_> {
         }
     }
 
-    /// Publishes the letters with their progress, and counts them.
+    fn unless_published(&self, letter: Letter, published: &HashSet<Uuid>) -> Letter {
+        match letter.event_id().is_some_and(|id| published.contains(&id)) {
+            false => letter,
+            true => Letter {
+                outcome: Some((Outcome::PublishedBefore, String::new())),
+                record: None,
+                ..letter
+            },
+        }
+    }
+
+    /// Publishes the letters with their progress, and counts them. Returns false after a stop while
+    /// Kafka rejects records: then these letters, and so all later ones, are left to the next run.
     fn finish(
         &self,
         letters: Vec<Letter>,
         reader: &BoundedReader,
-        publishing: Option<&mut Publishing>,
+        mut publishing: Option<&mut Publishing>,
+        published: &mut HashSet<Uuid>,
         table: &mut Table,
-    ) -> Result<(), TransferError> {
-        let Some(publishing) = publishing else {
-            self.count(letters, table);
-            return Ok(());
-        };
-        if letters.is_empty() {
-            return Ok(());
-        }
+    ) -> Result<bool, TransferError> {
         let (mut letters, mut is_alone) = (letters, false);
-        // Known from earlier transactions.
-        publishing.too_large.reject_untried(&mut letters);
-        loop {
+        while let Some(publishing) = publishing.as_deref_mut()
+            && !letters.is_empty()
+        {
             let commit = self.commit(&letters, is_alone, reader, publishing)?;
             tracing::debug!(
                 "a transaction with {} dead letters: {commit:?}",
@@ -278,16 +303,18 @@ impl Job<'_> {
                     let reason = "it does not name the record that it rejects".to_owned();
                     return Err(TransferError::Failed(reason));
                 }
+                Commit::Rejected(_) if self.is_stopped() => return Ok(false),
                 Commit::Rejected(named) => {
                     is_alone |= named.is_empty();
-                    publishing.too_large.learn(&letters, &named);
                     reject(&mut letters, named);
-                    publishing.too_large.reject_untried(&mut letters);
                 }
             }
         }
+        if !self.republish {
+            published.extend(letters.iter().filter_map(Letter::event_id));
+        }
         self.count(letters, table);
-        Ok(())
+        Ok(true)
     }
 
     /// Publishes the letters with their progress.
@@ -308,14 +335,18 @@ impl Job<'_> {
         let records: Vec<_> = records.collect();
         let mut attempt = 1;
         loop {
-            let Some(mut transactions) = self.transactions(is_alone, reader, &next, publishing)?
-            else {
+            let Some(mut transactions) = self.transactions(is_alone, reader, publishing)? else {
+                publishing.progress = next;
                 return Ok(Commit::Done);
             };
-            let error = match transactions.commit(&records, reader, &next) {
+            // Tells this transaction from every other one, which may have stored the same offsets.
+            let mark = Uuid::from_u128(rand::random()).to_string();
+            let marked = |(partition, at): (&i32, &i64)| (*partition, (*at, mark.clone()));
+            publishing.attempted = next.iter().map(marked).collect();
+            let error = match transactions.commit(&records, reader, &publishing.attempted) {
                 Ok(Commit::Done) => {
                     publishing.transactions = Some(transactions);
-                    publishing.stored.clone_from(&next);
+                    publishing.stored.clone_from(&publishing.attempted);
                     publishing.progress = next;
                     return Ok(Commit::Done);
                 }
@@ -334,12 +365,11 @@ impl Job<'_> {
 
     /// The producer for the next transaction. After a failure, it is a new one; another run with the
     /// same filters may have started in between, and then this one ends. `None` if the transaction
-    /// before, which stored this progress, turns out to be committed.
+    /// that was attempted before turns out to be committed.
     fn transactions(
         &self,
         is_alone: bool,
         reader: &BoundedReader,
-        next: &BTreeMap<i32, i64>,
         publishing: &mut Publishing,
     ) -> Result<Option<Transactions>, TransferError> {
         let transactions = publishing.transactions.take();
@@ -351,16 +381,15 @@ impl Job<'_> {
         // A stop does not interrupt what is needed to end in order.
         let started = Transactions::start(self.kafka, self.group, is_alone, || false)?;
         let stored = reader.stored_now()?;
-        if stored == publishing.stored {
-            return Ok(started);
+        match Fate::of(&stored, &publishing.stored, &publishing.attempted) {
+            Fate::Aborted => Ok(started),
+            Fate::Committed => {
+                publishing.transactions = started;
+                publishing.stored = stored;
+                Ok(None)
+            }
+            Fate::Unknown => Err(TransferError::Fenced),
         }
-        if stored != *next {
-            return Err(TransferError::Fenced);
-        }
-        publishing.transactions = started;
-        publishing.stored = stored;
-        publishing.progress.clone_from(next);
-        Ok(None)
     }
 
     fn count(&self, letters: Vec<Letter>, table: &mut Table) {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::batch::Fate;
 use super::judge::{Judge, Judgement};
 use super::table::Outcome;
 use crate::callback::{RawCallback, Secrets, TimestampUnit, TraceContext, VerifiedCallback, sign};
 use crate::event::{
     EVENTS, Omit, Policy, Reason, Record, Routes, Rules, Unpublishable, Verdict, kind_of,
 };
-use crate::kafka::Consumed;
+use crate::kafka::{Consumed, Stored};
 
 const TIMESTAMP: i64 = 1_757_577_600_123;
 const RECEIVED_AT: i64 = TIMESTAMP + 1_000;
@@ -448,4 +449,19 @@ fn equal_filters_on_a_topic_have_one_group_and_others_have_others() {
         group("other", &of(&[Reason::InvalidEvent, Reason::Stale]))
     );
     assert_ne!(both, all);
+}
+
+#[test]
+fn the_mark_tells_what_became_of_a_transaction_although_the_offsets_are_the_same() {
+    let stored = |mark: &str| Stored::from([(0, (7, mark.to_owned())), (1, (9, mark.to_owned()))]);
+    let (before, attempted) = (stored("before"), stored("attempted"));
+    let fate = |now: &Stored| Fate::of(now, &before, &attempted);
+    assert_eq!(fate(&before), Fate::Aborted);
+    assert_eq!(fate(&attempted), Fate::Committed);
+    assert_eq!(fate(&stored("another")), Fate::Unknown);
+    assert_eq!(fate(&Stored::new()), Fate::Unknown);
+    // Kafka has forgotten the progress before anything was attempted.
+    let none = Stored::new();
+    assert_eq!(Fate::of(&none, &before, &none), Fate::Unknown);
+    assert_eq!(Fate::of(&none, &none, &attempted), Fate::Aborted);
 }

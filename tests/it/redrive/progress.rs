@@ -61,6 +61,57 @@ fn each_set_of_filters_has_its_own_progress_and_none_publishes_twice() {
 }
 
 #[test]
+fn nothing_is_published_again_although_kafka_has_forgotten_the_progress() {
+    let Some(kafka) = kafka() else { return };
+    let topics = Topics::create(kafka);
+    topics.put([join("a", Reason::Stale), join("b", Reason::InvalidEvent)]);
+    topics.redriven(&STALE);
+    kafka.delete_groups(&format!("zim2kafka-redrive-{}-", topics.dead));
+    let table = topics.redriven(&["--ignore-age"]);
+    has_row(&table, 1, "published to");
+    has_row(&table, 1, "not published again");
+    assert_eq!(topics.keys(), ["a", "b"]);
+}
+
+/// A larger tolerance gives a record the message's own time, which is long before the signed one.
+#[test]
+fn what_was_published_with_another_tolerance_is_found() {
+    let Some(kafka) = kafka() else { return };
+    let mut topics = Topics::create(kafka);
+    topics.set("ZIM2KAFKA_TOPICS", &format!("message={}", topics.events));
+    let kind = EVENTS.into_iter().find(|kind| kind.name == "send_msg");
+    let mut body: serde_json::Value =
+        serde_json::from_str(kind.expect("one").examples[0]).expect("JSON");
+    let (received, own) = (now(), now() - 3_600_000);
+    body["timestamp"] = received.into();
+    body["msg_time"] = own.into();
+    let letter = dead_letter("secret", &callback(body), Reason::InvalidEvent, received);
+    topics.put([letter]);
+    topics.set("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "2h");
+    topics.redriven(&[]);
+    assert_eq!(topics.published()[0].timestamp, own);
+    topics.set("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "60s");
+    let table = topics.redriven(&["--from-beginning"]);
+    has_row(&table, 1, "not published again");
+    assert_eq!(topics.published().len(), 1);
+}
+
+#[test]
+fn of_dead_letters_with_the_same_id_one_is_published() {
+    let Some(kafka) = kafka() else { return };
+    let topics = Topics::create(kafka);
+    let twin = join("a", Reason::InvalidEvent);
+    topics.put([twin.clone(), join("b", Reason::InvalidEvent), twin]);
+    for flag in ["--dry-run", "--from-beginning"] {
+        let table = topics.redriven(&[flag]);
+        has_row(&table, 1, "not published again");
+    }
+    assert_eq!(topics.keys(), ["a", "b"]);
+    topics.redriven(&["--from-beginning", "--republish"]);
+    assert_eq!(topics.keys(), ["a", "a", "a", "b", "b"]);
+}
+
+#[test]
 fn a_dry_run_stores_no_progress() {
     let Some(kafka) = kafka() else { return };
     let topics = Topics::create(kafka);
@@ -137,11 +188,8 @@ fn an_age_as_the_limit_leaves_newer_dead_letters_to_a_later_run() {
         dead_letter("secret", &body, Reason::InvalidEvent, received_at)
     };
     // All in one partition.
-    topics.put([
-        received(now() - two_hours),
-        received(now()),
-        received(now()),
-    ]);
+    let now = now();
+    topics.put([received(now - two_hours), received(now - 1), received(now)]);
     for read in [1, 0] {
         let table = topics.redriven(&["--until=1h"]);
         assert!(table.starts_with(&format!("{read} dead letter")), "{table}");

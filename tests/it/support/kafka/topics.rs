@@ -101,6 +101,24 @@ impl Kafka {
         }
     }
 
+    /// Deletes the consumer groups whose names begin like this, as Kafka does after
+    /// `offsets.retention.minutes`. There must be one.
+    pub(crate) fn delete_groups(&self, prefix: &str) {
+        let client: BaseConsumer = self.client().create().expect("the settings are sound");
+        let groups = client
+            .fetch_group_list(None, PATIENCE)
+            .expect("the cluster answers");
+        let names = groups.groups().iter().map(|group| group.name());
+        let names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
+        assert_ne!(names, [""; 0], "no group {prefix}…");
+        let deleted = wait_for(self.admin().delete_groups(&names, &AdminOptions::new()));
+        let refused = deleted
+            .expect("the cluster answers")
+            .into_iter()
+            .find_map(Result::err);
+        assert_eq!(refused, None, "{names:?} were not deleted");
+    }
+
     /// Sets the settings of a topic, and all others to the defaults.
     pub(crate) fn change_topic(&self, name: &str, settings: &[(&str, &str)]) {
         let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
