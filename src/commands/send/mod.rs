@@ -16,7 +16,7 @@ use hyper::Uri;
 
 use super::client::HttpClient;
 use super::names::Named;
-use super::{Failure, Stop, output, read_settings};
+use super::{Failure, Stop, blocking, output, unless_stopped};
 use crate::config::{self, ConfigError, Faults, SecretsArgs};
 use crate::event::GROUP_JOIN;
 use authorities::authorities;
@@ -112,11 +112,8 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         let authorities = authorities.and_then(|authorities| faults.take(authorities));
         faults.finish(secrets.zip(uri).zip(events).zip(authorities))
     };
-    let Some(((((secrets, _), url), events), authorities)) = read_settings(stop, read).await?
-    else {
-        // A signal: nothing is sent or printed.
-        return Err(Failure::Reported);
-    };
+    let settings = unless_stopped(stop, async { Ok(blocking(read).await??) }).await?;
+    let ((((secrets, _), url), events), authorities) = settings;
     let signer = Signer::new(&secrets, args.appid.as_deref(), args.groups)?;
     let seed = args.seed.unwrap_or_else(rand::random);
     let callbacks = Callbacks::new(signer, events, args.scenario, seed);

@@ -257,7 +257,7 @@ fn a_signal_stops_a_command_that_waits_for_a_file_of_its_settings() {
         ("serve", secrets, 0, ""),
         ("demo", properties, 0, ""),
         ("tail", properties, 0, ""),
-        ("send", secrets, 0, ""),
+        ("send", secrets, 1, "error: stopped by a signal\n"),
         ("check", secrets, 1, "error: stopped by a signal\n"),
     ] {
         let mut process = Process::start(zim2kafka(&[command], &[variable]));
