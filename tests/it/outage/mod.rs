@@ -92,12 +92,16 @@ fn answers(service: &Service, path: &str, text: &str) {
     }
 }
 
-/// An event is published, so all connections are there.
+/// An event is published, so all connections are there. Each is of another group: one of the same
+/// group would wait behind those that went to the spool before, and so would the next one.
 #[track_caller]
 fn published(service: &Service) {
     let deadline = Instant::now() + PATIENCE;
-    while !service.post(callback(json!({}))).contains("published") {
+    let mut groups = (0..).map(|number| format!("group-{number}"));
+    let mut post = || service.post(callback(json!({"group_id": groups.next()})));
+    while !post().contains("published") {
         assert!(Instant::now() < deadline, "{}", service.process.stderr());
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
