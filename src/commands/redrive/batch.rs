@@ -59,7 +59,7 @@ pub(super) fn reject(letters: &mut [Letter], named: Vec<(usize, String)>) {
     }
 }
 
-/// What became of a transaction.
+/// How a transaction ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Aborted,

@@ -59,7 +59,7 @@ struct Publishing {
     is_alone: bool,
     /// The progress that is stored if nobody else has stored any.
     stored: Stored,
-    /// What the last transaction would have stored.
+    /// The progress that the last transaction was to store.
     attempted: Stored,
     /// The progress that is committed. It never goes back: with `from_beginning`, the next run would
     /// otherwise publish again what this one has not reached.

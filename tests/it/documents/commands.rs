@@ -8,7 +8,7 @@ use zim2kafka::commands::Cli;
 use super::PAGES;
 use super::runbook::quoted;
 
-/// What runs a command of ours elsewhere, or builds it first.
+/// The programs that run a command of ours elsewhere, or build it first.
 const RUNNERS: [&str; 6] = [
     "cargo run --release -- ",
     "docker compose exec zim2kafka ",

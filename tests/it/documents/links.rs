@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{PAGES, prose};
 
-/// What GitHub makes of the headings of a page, for links to them.
+/// The anchors that GitHub gives to the headings of a page.
 fn anchors(page: &str) -> BTreeSet<String> {
     let mut is_code = false;
     let mut anchors = BTreeSet::new();
