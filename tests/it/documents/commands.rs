@@ -1,12 +1,13 @@
 //! Every command in a document is one that the command line accepts, or stands in the table of those
 //! that something else runs.
 
+use std::path::Path;
+
 use clap::Parser;
 use clap::error::ErrorKind;
 use zim2kafka::commands::Cli;
 
-use super::PAGES;
-use super::runbook::quoted;
+use super::{PAGES, prose};
 
 /// The programs that run a command of ours elsewhere, or build it first.
 const RUNNERS: [&str; 6] = [
@@ -94,12 +95,35 @@ fn simple(part: &str) -> String {
     Vec::from_iter(words).join(" ")
 }
 
-/// Why it is not accepted.
-fn fault(command: &str) -> Option<String> {
+/// The texts in backquotes, each on one line.
+fn quoted(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let quoted = prose.split('`').skip(1).step_by(2);
+    quoted
+        .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+/// A command without what runs it elsewhere, and that.
+fn without_runner(command: &str) -> (&str, &str) {
     let runner = RUNNERS
         .iter()
-        .find_map(|runner| Some((*runner, command.strip_prefix(runner)?)));
-    let (runner, ours) = runner.unwrap_or(("", command));
+        .find_map(|runner| Some((command.strip_prefix(runner)?, *runner)));
+    runner.unwrap_or((command, ""))
+}
+
+/// The commands of ours in sentences and in blocks.
+pub(super) fn ours(text: &str) -> Vec<String> {
+    let sentences = quoted(text).into_iter().map(|text| simple(&text));
+    let all = sentences.chain(commands(text));
+    let ours = all.map(|command| without_runner(&command).0.to_owned());
+    ours.filter(|command| command.starts_with("zim2kafka "))
+        .collect()
+}
+
+/// Why it is not accepted.
+fn fault(command: &str) -> Option<String> {
+    let (ours, runner) = without_runner(command);
     let ours = match runner {
         "cargo run --release -- " => format!("zim2kafka {ours}"),
         _ => ours.to_owned(),
@@ -134,18 +158,22 @@ fn every_command_in_a_block_is_accepted_or_listed() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (begin, by) in OTHERS {
         let is_used = used.iter().any(|command| command.starts_with(begin));
         assert!(is_used, "no document has {begin:?} ({by}): delete its row");
+        // The name of a file comes first.
+        let file = by.split([' ', ',']).next().unwrap_or_default();
+        let is_missing = file.contains('/') && !root.join(file).exists();
+        assert!(!is_missing, "{begin:?}: there is no {file}");
     }
 }
 
 #[test]
-fn every_command_of_ours_in_a_sentence_is_accepted() {
+fn every_command_of_ours_is_accepted_also_in_a_sentence() {
     let mut faults = Vec::new();
     for page in PAGES.iter() {
-        let texts = quoted(&page.text).into_iter().map(|text| simple(&text));
-        for command in texts.filter(|text| text.starts_with("zim2kafka ")) {
+        for command in ours(&page.text) {
             if let Some(fault) = fault(&command) {
                 faults.push(format!("{}: {command}: {fault}", page.name));
             }
@@ -170,4 +198,16 @@ fn a_wrong_or_unknown_command_is_found() {
     ] {
         assert!(fault(command).is_some(), "{command}");
     }
+}
+
+#[test]
+fn commands_of_ours_are_found_in_sentences_in_blocks_and_behind_what_runs_them() {
+    let text = "Run `zim2kafka spool\n  status`, `check` or `docker compose exec zim2kafka zim2kafka check`.\n```sh\nzim2kafka tail > file\nsed x\n```\n`zim2kafka send`";
+    let expected = [
+        "zim2kafka spool status",
+        "zim2kafka check",
+        "zim2kafka send",
+        "zim2kafka tail",
+    ];
+    assert_eq!(ours(text), expected);
 }

@@ -1,5 +1,5 @@
 //! The documents: README.md, the pages of docs/ and that of examples/. Their tables are those of the
-//! code, their links lead somewhere, and their commands work as they stand there.
+//! code, their links lead somewhere, and the command line accepts their commands.
 
 use std::fs;
 use std::path::Path;
