@@ -12,12 +12,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use self::check::error_of;
-use crate::support::app::{PATIENCE, callback};
+use crate::support::app::{ONCE_A_MINUTE, PATIENCE, callback};
 use crate::support::kafka::{Cluster, Exclusive, kafka, shared_cluster};
 use crate::support::process::{Ended, Service, run, taken};
-
-/// The time for a line that is logged once a minute: a slow start may have logged it already.
-const ONCE_A_MINUTE: Duration = Duration::from_secs(60).saturating_add(PATIENCE);
 
 /// A Kafka that goes away and comes back, and the topics of a service.
 struct Scene {

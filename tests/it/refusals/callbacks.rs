@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{PATH, TIMES, is_logged_once, log_of, now, of_app, signed};
-use crate::support::app::PATIENCE;
-use crate::support::process::{Service, request, say};
+use crate::support::app::{ONCE_A_MINUTE, PATIENCE};
+use crate::support::process::{Process, Service, request, say};
 use crate::support::scale::alone;
 use crate::support::tls::write;
 use crate::support::wire::{Wire, of_length, post};
@@ -272,7 +272,7 @@ fn an_event_that_is_not_stored_in_time_is_answered_so_and_logged_so() {
 
 #[test]
 fn those_after_the_first_are_logged_together_a_minute_later_without_another_request() {
-    let service = Service::embedded(&["--drain-delay=0s"], &[PATH]);
+    let mut service = Service::embedded(&["--drain-delay=0s"], &[PATH]);
     service.ready();
     for _ in 0..TIMES {
         let elsewhere = request(service.callbacks, "POST", "/sesame", b"");
@@ -285,18 +285,12 @@ fn those_after_the_first_are_logged_together_a_minute_later_without_another_requ
         "4 callbacks were malformed and answered 400 in the last minute, for example: the body is neither one JSON object nor a form: it begins like neither (a body that begins neither like JSON nor like a form, 6 bytes);",
         "4 callbacks were answered 401 in the last minute, for example: appid is missing or unusable (a body that begins like JSON, 2 bytes, no known field);",
     ];
-    let log = service.process.stderr();
-    assert_eq!(log.matches("in the last minute").count(), 3, "{log}");
-    let deadline = Instant::now() + Duration::from_secs(60) + PATIENCE;
-    while service
-        .process
-        .stderr()
-        .matches("in the last minute")
-        .count()
-        < 6
-    {
-        assert!(Instant::now() < deadline, "{}", service.process.stderr());
-        std::thread::sleep(Duration::from_millis(100));
+    let logged = |process: &Process| process.stderr().matches("in the last minute").count();
+    let first = |process: &Process| logged(process) >= 3;
+    service.process.wait_until("the first of each", first);
+    assert_eq!(logged(&service.process), 3);
+    for line in lines {
+        service.process.logs_within(ONCE_A_MINUTE, line);
     }
     let log = log_of(service);
     for line in lines {

@@ -26,6 +26,9 @@ use super::kafka::{Kafka, TestRecord};
 /// For what a healthy service does at once, and a busy machine some time later.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For a line that is logged once a minute, and may just have been.
+pub(crate) const ONCE_A_MINUTE: Duration = Duration::from_secs(60).saturating_add(PATIENCE);
+
 /// The application and the secret that tests sign with.
 pub(crate) const APPID: &str = "1";
 pub(crate) const SECRET: &str = "secret";
