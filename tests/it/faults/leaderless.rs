@@ -171,7 +171,7 @@ async fn a_restart_without_a_broker_holds_up_the_groups_of_its_partitions_only()
         return;
     };
     let (mut run, stuck) = run_on(&cluster, &cluster.proxied()).await;
-    let rate = size(900, 1000);
+    let rate = size(400, 1000);
     let sender = run.load_of(groups(&stuck, 4 * rate as usize), rate);
     load_for(Duration::from_secs(size(2, 10))).await;
     blocking(|| cluster.stop(BROKER));
