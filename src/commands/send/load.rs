@@ -14,8 +14,8 @@ use super::progress::Progress;
 use super::sample::{Post, now};
 use super::scenario::{Callbacks, Scenario};
 use super::summary::Summary;
+use crate::client::HttpClient;
 use crate::commands::Stop;
-use crate::commands::client::HttpClient;
 
 /// The pauses before the sender's five further attempts, as on ZEGOCLOUD's page "Callback on group
 /// joined". After the last attempt it drops the event.
