@@ -255,7 +255,7 @@ impl Subscription {
                 self.at_end.insert(partition);
                 return Ok(None);
             }
-            Some(Err(error)) if is_temporary(&error) => return Ok(None),
+            Some(Err(error)) if is_temporary(&error) || is_of_the_group(&error) => return Ok(None),
             Some(Err(error)) => {
                 let doubt = Doubt::of(&error).ok_or(error)?;
                 self.doubt = self.doubt.max(Some(doubt));
@@ -418,6 +418,12 @@ pub(super) fn is_temporary(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::Resolve
         )
     )
+}
+
+/// librdkafka looks up the coordinator of `group.id`, although nothing of the group is used. So no
+/// right on the group is needed.
+fn is_of_the_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
 /// Logs what librdkafka reports at debug level only.
