@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha1::{Digest, Sha1};
 
 use super::filter::Filter;
-use super::progress::{Counter, Progress};
+use super::progress::Counter;
 use super::{Failure, Stop, blocking, output, read_settings, unless_stopped};
 use crate::config::{self, CallbackArgs, Faults, KafkaArgs, RegistryArgs};
 use crate::event::{Policy, Rules};
@@ -111,7 +111,7 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let topic = settings.kafka.routes.dead_letter_topic().to_owned();
     let (filters, is_dry) = (args.filter.to_string(), args.dry_run);
     let counter = Arc::new(Counter::default());
-    let progress = Progress::start(&counter);
+    let progress = counter.show();
     let is_stopped = Arc::new(AtomicBool::new(false));
     let work = {
         let (counter, is_stopped) = (Arc::clone(&counter), Arc::clone(&is_stopped));

@@ -67,12 +67,17 @@ fn every_row_names_a_metric_that_exists_and_a_page_to_go_on_with() {
             let is_known = match label {
                 "" => text.contains(&format!("# TYPE {name} ")),
                 // Its other label, the appid, is that of the settings.
-                _ if name == "zim2kafka_app_callbacks_total" => label == r#"outcome="unauthorized""#,
+                _ if name == "zim2kafka_app_callbacks_total" => {
+                    label == r#"outcome="unauthorized""#
+                }
                 _ => text.lines().any(has_label),
             };
             assert!(is_known, "{metric}");
         }
-        assert!(row[4].contains("](") && row[4].contains(".md") || row[4].contains("](#"), "{row:?}");
+        assert!(
+            row[4].contains("](") && row[4].contains(".md") || row[4].contains("](#"),
+            "{row:?}"
+        );
     }
 }
 
