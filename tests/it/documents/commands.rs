@@ -20,7 +20,7 @@ const RUNNERS: [&str; 6] = [
 ];
 
 /// How commands of others begin, and what runs them, or why nothing does.
-const OTHERS: [(&str, &str); 25] = [
+const OTHERS: [(&str, &str); 31] = [
     ("cargo build --release", "Dockerfile"),
     ("cargo run --example consumer", ".ci/consumers"),
     ("cp .env.example .env", "the shell"),
@@ -31,8 +31,23 @@ const OTHERS: [(&str, &str); 25] = [
     ("mkdir -p ", "the shell"),
     ("sh", "tests/it/demo.rs runs what is printed"),
     ("tail -n 1", "tests/it/demo.rs takes the line too"),
-    ("java -cp 'libs/*' Consumer.java", ".ci/consumers"),
+    ("go run . localhost:9092", ".ci/consumers"),
+    (
+        "go run github.com/atombender/go-jsonschema@v0.24.1 ",
+        ".ci/consuming",
+    ),
+    ("java -cp 'libs/*:.' Consumer.java", ".ci/consumers"),
+    (
+        "java -cp 'libs/*' MemberTable.java",
+        ".ci/consuming, without a Kafka",
+    ),
+    (
+        "mvn --quiet --file examples/pom.xml org.jsonschema2pojo:",
+        ".ci/consuming",
+    ),
     ("mvn dependency:copy-dependencies", ".ci/consumers"),
+    ("node consumer.ts", ".ci/consumers"),
+    ("npm ci", ".ci/consumers"),
     ("pip install -r requirements.txt", ".ci/consumers"),
     ("python consumer.py", ".ci/consumers"),
     ("python3 -m venv target/types", ".ci/consuming"),
