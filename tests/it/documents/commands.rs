@@ -42,7 +42,7 @@ const OTHERS: [(&str, &str); 31] = [
         ".ci/consuming, without a Kafka",
     ),
     (
-        "mvn --quiet --file examples/pom.xml org.jsonschema2pojo:",
+        "mvn --quiet --file examples/pom.xml org.jsonschema2pojo:jsonschema2pojo-maven-plugin:1.2.2:generate",
         ".ci/consuming",
     ),
     ("mvn dependency:copy-dependencies", ".ci/consumers"),
