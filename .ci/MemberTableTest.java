@@ -61,7 +61,8 @@ class MemberTableTest {
             // None of these may end the program, and none changes a list.
             send(null, "{}".getBytes());
             send("com.zegocloud.zim.group.joined.v2", "{}".getBytes());
-            for (var value : List.of("", "{", "7", "[]", "{}", "null", "{\"appid\":\"1\",\"group_id\":\"g\",\"timestamp\":\"7\"}",
+            for (var value : List.of("", "{", "7", "[]", "{}", "null",
+                "{\"appid\":\"1\",\"group_id\":\"g\",\"timestamp\":\"7\"}",
                 "{\"appid\":\"1\",\"group_id\":\"g\",\"timestamp\":999,\"new_user_ids\":[null]}")) {
                 send(MemberTable.JOINED, value.getBytes());
             }
@@ -72,7 +73,8 @@ class MemberTableTest {
                     var type = TYPES.get(example.path("event").asText());
                     send(type, JSON.writeValueAsBytes(example));
                     var key = output.readRecord().key();
-                    var group = example.get("appid").textValue() + "/" + example.get("group_id").textValue();
+                    var group = example.get("group_id").textValue();
+                    group = example.get("appid").textValue() + "/" + group;
                     check(key.equals(group), file + ": key " + key);
                     passed++;
                 }

@@ -6,7 +6,9 @@
 //
 // README.md beside this file has the rules that all consumers of this folder follow.
 
-import { Consumer, FetchIsolationLevels, type Message, stringDeserializer } from '@platformatic/kafka'
+import {
+  Consumer, FetchIsolationLevels, type Message, stringDeserializer
+} from '@platformatic/kafka'
 import { readFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout } from 'node:timers/promises'
@@ -51,7 +53,8 @@ function read({ headers, value }: KafkaRecord) {
   const mayBeUnknown = usersField === 'user_ids'
   const isList = Array.isArray(users) && users.every(isText)
   if (!isList && !(users === null && mayBeUnknown)) return 'invalid field'
-  if (![event_id, appid, group_id].every(isText) || ![timestamp, received_at].every(isTime)) return 'invalid field'
+  if (![event_id, appid, group_id].every(isText)) return 'invalid field'
+  if (![timestamp, received_at].every(isTime)) return 'invalid field'
   return [type, event_id, appid, group_id, users && JSON.stringify(users), timestamp, received_at]
 }
 
@@ -60,11 +63,13 @@ function onlyIntegers(_: string, value: unknown, context?: { source?: string }) 
   return typeof value === 'number' && !/^\d+$/.test(context?.source ?? '') ? NaN : value
 }
 
-const [brokers = 'localhost:9092', topic = 'zim.group', path = 'members.db', group = 'members-typescript'] =
-  process.argv.slice(2)
+const [
+  brokers = 'localhost:9092', topic = 'zim.group', path = 'members.db', group = 'members-typescript'
+] = process.argv.slice(2)
 const store = new DatabaseSync(path)
 store.exec(readFileSync(new URL('members.sql', import.meta.url), 'utf8'))
-const { id, runs } = store.prepare('SELECT id, runs FROM instance').get() as { id: string; runs: number }
+type Instance = { id: string; runs: number }
+const { id, runs } = store.prepare('SELECT id, runs FROM instance').get() as Instance
 const insert = store.prepare('INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)')
 const skip = store.prepare('INSERT INTO skipped VALUES (?, ?, ?)')
 
@@ -123,7 +128,8 @@ while (true) {
       partition: Number(String(row.name).slice(topic.length + 1)),
       offset: BigInt(Number(row.next_offset))
     }))
-    const stream = await consumer.consume({ topics: [topic], mode: 'manual', fallbackMode: 'earliest', offsets })
+    const from = { mode: 'manual', fallbackMode: 'earliest', offsets } as const
+    const stream = await consumer.consume({ topics: [topic], ...from })
     let records: KafkaRecord[] = []
     for await (const record of stream) {
       records.push(record)

@@ -1,5 +1,5 @@
-// A table of the members of each group with Kafka Streams: reads zim.group, and writes the list of a
-// group to zim.members with each of its events. The key of a list is appid/group_id.
+// A table of the members of each group with Kafka Streams: reads zim.group, and writes the list of
+// a group to zim.members with each of its events. The key of a list is appid/group_id.
 //
 //   mvn dependency:copy-dependencies -DoutputDirectory=libs
 //   java -cp 'libs/*' MemberTable.java localhost:9092
@@ -84,7 +84,8 @@ public class MemberTable extends ContextualProcessor<byte[], byte[], String, Lis
         group = group.apply(event);
         groups.put(event.group, group);
         context().forward(
-            record.withKey(event.group).withValue(group.members()).withHeaders(new RecordHeaders()));
+            record.withKey(event.group).withValue(group.members())
+                .withHeaders(new RecordHeaders()));
     }
 
     static Event read(Record<byte[], byte[]> record) throws IOException {
@@ -94,7 +95,8 @@ public class MemberTable extends ContextualProcessor<byte[], byte[], String, Lis
         if (record.value() == null) throw new IllegalArgumentException("no value");
         var value = JSON.readTree(record.value());
         var time = value.required("timestamp");
-        List<String> users = JSON.convertValue(value.get(USERS.get(type)), new TypeReference<>() {});
+        List<String> users =
+            JSON.convertValue(value.get(USERS.get(type)), new TypeReference<>() {});
         var app = value.required("appid");
         var group = value.required("group_id");
         var isValid = time.isIntegralNumber() && app.isTextual() && group.isTextual();
