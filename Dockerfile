@@ -25,6 +25,7 @@ RUN mkdir -p src tests/it benches/callback \
  && rm -r src
 
 COPY build.rs ./
+COPY schemas schemas
 COPY src src
 ARG ZIM2KAFKA_REVISION
 RUN cargo build --release --locked

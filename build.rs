@@ -1,12 +1,13 @@
-//! Embeds the revision in the program, and reports missing build tools.
+//! Embeds the revision and the schemas of events in the program, and reports missing build tools.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "nothing else runs beside a build script"
 )]
 
+use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
 /// The tools that build librdkafka and OpenSSL from their C sources.
@@ -36,6 +37,25 @@ fn main() {
         .or_else(from_git)
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=ZIM2KAFKA_REVISION={revision}");
+    embed_schemas();
+}
+
+/// Writes a list of pairs, the `$id` and the text of each schema with a version, for `include!`.
+fn embed_schemas() {
+    println!("cargo::rerun-if-changed=schemas");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let entries = fs::read_dir(&folder).expect("there is a folder schemas");
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let pair = |file: &PathBuf| {
+        let name = file.file_name()?.to_str()?;
+        let (name, version) = name.strip_suffix(".schema.json")?.rsplit_once('.')?;
+        let id = format!("urn:zim2kafka:schema:{name}:{version}");
+        Some(format!("({id:?}, include_str!({file:?})),\n"))
+    };
+    let list = format!("&[\n{}]", files.iter().filter_map(pair).collect::<String>());
+    let out = std::env::var_os("OUT_DIR").expect("cargo sets it");
+    fs::write(Path::new(&out).join("schemas.rs"), list).expect("cargo's folder can be written to");
 }
 
 /// Compilers that are set by `CC` and `CXX` are not checked.

@@ -16,7 +16,8 @@
 //!
 //! In reading order. A module imports only modules that come before it in this list: `failpoint`,
 //! [`log`], `finding`, [`callback`], [`event`], [`metrics`], [`spool`], [`kafka`], [`delivery`],
-//! [`intake`], [`health`], [`http`], [`config`], [`reload`], [`server`], [`commands`].
+//! [`intake`], [`health`], [`http`], `client`, [`schema_registry`], [`config`], [`reload`], [`server`],
+//! [`commands`].
 //! `tests/it/rules/imports.rs` holds this order and fails if a module imports one that comes after
 //! it.
 //!
@@ -29,6 +30,8 @@
 //! | [`kafka`] | librdkafka: producer, consumer, topics, properties; the only module that imports `rdkafka` |
 //! | [`spool`] | SQLite: records on disk and their recovery; the only module that imports `rusqlite` |
 //! | [`http`] | the callback port and the admin port; the only module that answers with status codes |
+//! | [`schema_registry`] | the ids of the events' schemas in a schema registry |
+//! | `client` | the HTTP client of commands and of the schema registry |
 //! | [`health`] | whether the service is ready |
 //! | [`metrics`] | the metrics for Prometheus |
 //! | [`server`] | builds the parts above, runs and stops them |
@@ -100,6 +103,9 @@ pub mod health;
 pub mod http;
 pub mod log;
 pub mod metrics;
+
+mod client;
+pub mod schema_registry;
 
 pub mod config;
 pub mod reload;

@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::{Delivery, StartError};
+use crate::event::Routes;
 use crate::finding::{Finding, Level};
 use crate::health::Health;
 use crate::http::{
@@ -18,10 +19,11 @@ use crate::http::{
     Networks, Port, PortHandle, ShownSetting, Status, Tls,
 };
 use crate::intake::{Intake, IntakeSettings};
-use crate::kafka::{self, Inspection, KafkaSettings, TopicUse, Topics};
+use crate::kafka::{self, Inspection, KafkaSettings, SchemaIds, TopicUse, Topics};
 use crate::log::count;
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::reload::{self, Reload, ReloadTargets};
+use crate::schema_registry::SchemaRegistry;
 use crate::spool::{self, OpenStage, Spool, SpoolSettings};
 
 /// The settings of the service.
@@ -38,6 +40,8 @@ pub struct ServerSettings {
     pub intake: IntakeSettings,
     /// The brokers and topics.
     pub kafka: KafkaSettings,
+    /// Where the ids of schemas come from, if values begin with them.
+    pub registry: Option<SchemaRegistry>,
     /// Where events are stored while Kafka is late, if anywhere.
     pub spool: Option<SpoolSettings>,
     /// Whether to inspect the topics. An embedded Kafka creates its own.
@@ -105,7 +109,7 @@ const PRODUCER_STOP_TIME: Duration = Duration::from_millis(700);
 ///
 /// [`ServerError`], if it cannot start, a port fails or the spool is damaged.
 pub async fn run(
-    settings: ServerSettings,
+    mut settings: ServerSettings,
     listeners: Listeners,
     on_listening: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
@@ -171,6 +175,8 @@ pub async fn run(
             failed = &mut admin => return Err(port_failed("admin port", failed)),
         },
     };
+    let ids = settings.registry.as_ref().map(|_| Arc::default());
+    settings.kafka.schema_ids.clone_from(&ids);
     let delivery = Arc::new(Delivery::start(&settings.kafka, spool, &metrics)?);
     health.set_delivery(Arc::clone(&delivery));
     let mut topics = tokio::spawn(watch_topics(
@@ -179,6 +185,11 @@ pub async fn run(
         topic_use,
         Arc::clone(&delivery),
         Arc::clone(&health),
+    ));
+    let mut schemas = tokio::spawn(learn_schemas(
+        settings.registry,
+        ids,
+        delivery.routes().clone(),
     ));
     let mut outages = tokio::spawn(log_outages(Arc::clone(&delivery)));
     let intake = Intake::new(settings.intake, Arc::clone(&delivery), Arc::clone(&metrics));
@@ -226,6 +237,7 @@ pub async fn run(
         failed = &mut callbacks => return Err(port_failed("callback port", failed)),
         failed = &mut admin => return Err(port_failed("admin port", failed)),
         panic = panicked(&mut topics) => return Err(ServerError::Part("topic inspection", panic)),
+        panic = panicked(&mut schemas) => return Err(ServerError::Part("schema registry", panic)),
         panic = panicked(&mut outages) => return Err(ServerError::Part("log of outages", panic)),
         panic = panicked(&mut reload) => return Err(ServerError::Part("reload", panic)),
         damage = delivery.damaged() => return Err(ServerError::Spool(damage)),
@@ -256,6 +268,7 @@ pub async fn run(
     }
     admin_port.stop();
     topics.abort();
+    schemas.abort();
     reload.abort();
     let stopping = Arc::clone(&delivery);
     let stopped = tokio::task::spawn_blocking(move || stopping.stop());
@@ -285,6 +298,17 @@ pub async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Asks the schema registry, if there is one, for the ids without which no event is published.
+async fn learn_schemas(
+    registry: Option<SchemaRegistry>,
+    ids: Option<Arc<SchemaIds>>,
+    routes: Routes,
+) {
+    if let Some((registry, ids)) = registry.zip(ids) {
+        registry.learn(&routes, &ids).await;
+    }
 }
 
 /// Logs outages of Kafka. A task of its own, because other parts wait for a disk or for Kafka.

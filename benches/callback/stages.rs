@@ -30,6 +30,7 @@ pub(crate) fn measure(load: &Load) {
         properties: Properties::default(),
         routes: Routes::new([(GROUP_JOIN, "joined")], "dead"),
         create_topics: None,
+        schema_ids: None,
     };
     let metrics = Arc::new(Metrics::new());
     let delivery = Delivery::start(&settings, None, &metrics).expect("it starts");

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::client::{HttpClient, reachable};
 use super::send::events::{Sequence, one_of_each_family};
 use super::send::sample::{Post, Signer, curl, now, quoted};
 use super::serve::{EMBEDDED, address, connections, embed, listen};
@@ -14,6 +13,7 @@ use super::shown::shown;
 use super::subscriber::{Range, Records, pretty, subscribe};
 use super::{Failure, Stop, output, read_settings};
 use crate::callback::{Secrets, TimestampUnit};
+use crate::client::{HttpClient, reachable};
 use crate::config::{self, CALLBACK_SECRETS, Faults, KafkaArgs, ServeArgs, Setting};
 use crate::event::{BEFORE_SEND_MESSAGE, GROUP_JOIN};
 use crate::kafka::StartFrom;
@@ -64,9 +64,10 @@ pub(super) async fn run(
         let kafka = faults.take(arguments.kafka.settings_with(EMBEDDED, None));
         let ports = arguments.ports(&mut faults);
         faults.take(arguments.connections.check_plain());
-        faults.finish(kafka.zip(ports))
+        let registry = faults.take(arguments.registry.settings());
+        faults.finish(kafka.zip(ports).zip(registry))
     };
-    let Some((mut settings, ports)) = read_settings(stop, read).await? else {
+    let Some(((mut settings, ports), registry)) = read_settings(stop, read).await? else {
         return Ok(());
     };
     let _embedded = embed(&mut settings, &serve)?;
@@ -81,6 +82,7 @@ pub(super) async fn run(
         reload: Reload::default(),
         intake: serve.callback.intake(secrets(), ports.omit),
         kafka: settings,
+        registry,
         spool: None,
         inspect_topics: false,
         shown,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hyper::{StatusCode, Uri};
 
-use super::client::{HttpClient, reachable};
 use super::{Failure, output};
+use crate::client::{HttpClient, reachable};
 use crate::config::{AdminArgs, Faults};
 
 /// The flags of `healthcheck`.

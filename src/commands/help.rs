@@ -43,6 +43,9 @@ a machine can read the flags of its processes:
   ZIM2KAFKA_KAFKA_PROPERTIES  librdkafka properties, key=value, separated by
                               new lines or ; and besides those in the file of
                               ZIM2KAFKA_KAFKA_PROPERTIES_FILE
+  ZIM2KAFKA_SCHEMA_REGISTRY_AUTH
+                              user:password for the schema registry, or in the
+                              file of ZIM2KAFKA_SCHEMA_REGISTRY_AUTH_FILE
 
 `zim2kafka serve --help` explains every setting of the service.";
 

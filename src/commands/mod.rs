@@ -1,7 +1,6 @@
 //! The commands, one file or folder each, and what they share: command line, failures and signals.
 
 mod check;
-mod client;
 mod completions;
 mod demo;
 mod filter;

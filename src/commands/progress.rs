@@ -54,8 +54,20 @@ impl Counter {
     }
 }
 
-/// Shows a [`Counter`], on a thread of its own: a terminal may stop taking output (ctrl-s), which
-/// must hold up neither the work nor signals.
+/// What is shown of a command while it works.
+pub(super) trait Shown: Send + 'static {
+    /// The bar for a terminal.
+    fn bar(&self) -> ProgressBar;
+
+    /// Brings the bar up to date.
+    fn draw(&mut self, bar: &ProgressBar);
+
+    /// The line for a log; `None` if there is nothing to report.
+    fn line(&mut self) -> Option<String>;
+}
+
+/// Shows how far a command is, on a thread of its own: a terminal may stop taking output (ctrl-s),
+/// which must hold up neither the work nor signals.
 pub(super) struct Progress {
     /// Dropped at the end.
     is_over: mpsc::Sender<()>,
@@ -64,12 +76,23 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Begins to show it.
-    pub(super) fn start(counter: &Arc<Counter>) -> Self {
-        let counter = Arc::clone(counter);
+    pub(super) fn start(mut shown: impl Shown) -> Self {
         let (is_over, over) = mpsc::channel();
-        let showing = tokio::task::spawn_blocking(move || match log::is_terminal() {
-            true => draw(&counter, &over),
-            false => log_lines(&counter, &over),
+        let goes_on = move |pause| over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout);
+        let showing = tokio::task::spawn_blocking(move || {
+            if !log::is_terminal() {
+                while goes_on(LINE_INTERVAL) {
+                    if let Some(line) = shown.line() {
+                        tracing::info!("{line}");
+                    }
+                }
+                return;
+            }
+            let bar = shown.bar();
+            while goes_on(DRAW_INTERVAL) {
+                shown.draw(&bar);
+            }
+            bar.finish_and_clear();
         });
         Self { is_over, showing }
     }
@@ -82,42 +105,63 @@ impl Progress {
     }
 }
 
-fn draw(counter: &Counter, over: &mpsc::Receiver<()>) {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}");
-    let bar = ProgressBar::new(0).with_style(style.expect("a constant template is valid"));
-    let mut shown = Step::default();
-    while over.recv_timeout(DRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        let (step, done) = counter.read();
+/// A bar in this style.
+pub(super) fn bar(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::no_length().with_style(style.expect("a constant template is valid"))
+}
+
+/// Shows a [`Counter`].
+struct Counted {
+    counter: Arc<Counter>,
+    /// When it was last shown, the step then, and how much of it was done.
+    last: (Instant, Step, u64),
+}
+
+impl Counter {
+    /// Shows the count while a command works.
+    pub(super) fn show(self: &Arc<Self>) -> Progress {
+        Progress::start(Counted {
+            counter: Arc::clone(self),
+            last: (Instant::now(), Step::default(), 0),
+        })
+    }
+}
+
+impl Shown for Counted {
+    fn bar(&self) -> ProgressBar {
+        bar("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}")
+    }
+
+    fn draw(&mut self, bar: &ProgressBar) {
+        let (step, done) = self.counter.read();
         if step == Step::default() {
             // Nothing has begun.
-            continue;
+            return;
         }
-        if step != shown {
+        if step != self.last.1 {
             bar.reset();
             bar.set_length(step.total);
             bar.set_message(step.what.clone());
-            shown = step;
+            self.last.1 = step;
         }
         bar.set_position(done);
     }
-    bar.finish_and_clear();
-}
 
-fn log_lines(counter: &Counter, over: &mpsc::Receiver<()>) {
-    let mut last = (Instant::now(), Step::default(), 0);
-    while over.recv_timeout(LINE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        let (step, done) = counter.read();
+    fn line(&mut self) -> Option<String> {
+        let (step, done) = self.counter.read();
         if step == Step::default() {
-            continue;
+            return None;
         }
-        let (at, before, done_before) = &last;
+        let (at, before, done_before) = &self.last;
         let since = match *before == step {
             true => *done_before,
             false => 0,
         };
         let rate = done.saturating_sub(since) as f64 / at.elapsed().as_secs_f64();
         let Step { what, total } = &step;
-        tracing::info!("{what}: {done} of {total}, {rate:.0}/s");
-        last = (Instant::now(), step, done);
+        let line = format!("{what}: {done} of {total}, {rate:.0}/s");
+        self.last = (Instant::now(), step, done);
+        Some(line)
     }
 }

@@ -189,8 +189,10 @@ fn settings(
     });
     let secrets = faults.take(config::secrets(&serve.callback.secrets));
     faults.take(serve.spool.check_folder());
+    let registry = faults.take(serve.registry.settings());
     let ports = serve.ports(&mut faults);
-    let ((kafka, secrets), ports) = faults.finish(kafka.zip(secrets).zip(ports))?;
+    let settings = kafka.zip(secrets).zip(ports).zip(registry);
+    let (((kafka, secrets), ports), registry) = faults.finish(settings)?;
     for warning in serve.warnings() {
         tracing::warn!("{warning}");
     }
@@ -207,6 +209,7 @@ fn settings(
         },
         intake: serve.callback.intake(secrets, ports.omit),
         kafka,
+        registry,
         spool: ports.spool,
         inspect_topics: !embedded,
         shown: Vec::new(),

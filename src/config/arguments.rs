@@ -10,6 +10,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::addresses::{admin_address, callback_address};
 use super::callbacks::{before_send, before_send_reason};
+use super::registry::RegistryArgs;
 use super::values::{
     OrOff, boolean, duration_in, log_filter, log_format, networks, number_in, or_off, path,
     size_in, text, timestamp_unit, value,
@@ -50,6 +51,8 @@ pub struct ServeArgs {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub topics: TopicArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     #[command(flatten)]
     pub spool: SpoolArgs,
     #[command(flatten)]

@@ -12,15 +12,7 @@ use super::faults::{ConfigError, Faults, invalid};
 use super::in_force::{Setting, settings};
 use super::suggestions::{PREFIX, nearest, setting_of};
 use super::values::{NOT_UTF_8, check_quotes};
-use super::{CALLBACK_SECRETS, KAFKA_PROPERTIES};
-
-/// Settings of features that are not built yet. To ignore them would publish other events, or more
-/// of them, than the operator asked for.
-const NOT_BUILT: [&str; 3] = [
-    "SCHEMA_REGISTRY",
-    "SCHEMA_REGISTRY_AUTH",
-    "SCHEMA_REGISTRY_CA",
-];
+use super::{CALLBACK_SECRETS, SCHEMA_REGISTRY_AUTH, WITHOUT_FLAG};
 
 /// The value of a variable; `None` if it is empty.
 pub(super) fn variable(name: &'static str) -> Result<Option<String>, ConfigError> {
@@ -88,11 +80,6 @@ pub fn parse<C: CommandFactory + FromArgMatches>(
     for unknown in unknown_names(set_variables(), &definition) {
         if let (name, Some(meant)) = unknown {
             faults.mistyped.insert(meant, name);
-        }
-    }
-    for name in NOT_BUILT.map(|name| format!("{PREFIX}{name}")) {
-        if is_set(&name) {
-            faults.add(invalid(name, "is not built into this version; unset it"));
         }
     }
     loop {
@@ -304,10 +291,7 @@ fn unknown_argument(argument: &str, flags: &[String]) -> Option<Fault> {
     }
     let name = |flag: &str| flag.replace('-', "_").to_uppercase();
     let typed = name(typed);
-    if NOT_BUILT.contains(&typed.as_str()) {
-        return fault("is not built into this version; remove it", None);
-    }
-    let without_flag = [CALLBACK_SECRETS, KAFKA_PROPERTIES].map(|name| &name[PREFIX.len()..]);
+    let without_flag = WITHOUT_FLAG.map(|name| &name[PREFIX.len()..]);
     let names: Vec<_> = (flags.iter())
         .map(|flag| name(flag.trim_start_matches('-')))
         .collect();
@@ -321,10 +305,10 @@ fn unknown_argument(argument: &str, flags: &[String]) -> Option<Fault> {
         return fault(&problem, Some(flag));
     }
     let variable = format!("{PREFIX}{meant}");
-    let content = if variable == CALLBACK_SECRETS {
-        "secrets have no flag, because"
-    } else {
-        "Kafka properties have no flag, because they may hold a password and"
+    let content = match variable.as_str() {
+        CALLBACK_SECRETS => "secrets have no flag, because",
+        SCHEMA_REGISTRY_AUTH => "passwords have no flag, because",
+        _ => "Kafka properties have no flag, because they may hold a password and",
     };
     let problem =
         format!("{content} every user of the machine can read flags; set the variable {variable}");
@@ -372,7 +356,7 @@ pub(super) fn unknown_names(
 ) -> Vec<(String, Option<String>)> {
     let known = variables(command).into_iter().map(|(_, variable)| variable);
     let known: BTreeSet<_> = known
-        .chain([CALLBACK_SECRETS, KAFKA_PROPERTIES].map(str::to_owned))
+        .chain(WITHOUT_FLAG.map(str::to_owned))
         .filter_map(|name| Some(name.strip_prefix(PREFIX)?.to_owned()))
         .collect();
     let mut unknown = Vec::new();
@@ -380,8 +364,7 @@ pub(super) fn unknown_names(
         let Some(setting) = setting_of(&name, &value) else {
             continue;
         };
-        let is_known = known.contains(&setting) || NOT_BUILT.contains(&setting.as_str());
-        if is_known && name == format!("{PREFIX}{setting}") {
+        if known.contains(&setting) && name == format!("{PREFIX}{setting}") {
             continue;
         }
         let has_prefix = name.to_ascii_uppercase().starts_with(PREFIX);

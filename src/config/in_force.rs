@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use serde::Serialize;
 
-use super::{CALLBACK_SECRETS, Faults, KAFKA_PROPERTIES};
+use super::{Faults, WITHOUT_FLAG};
 
 const CALLBACK_PATH: &str = "ZIM2KAFKA_CALLBACK_PATH";
 
@@ -79,7 +79,7 @@ pub(super) fn settings(
                 continue;
             };
             // What has no flag stands before the file that can stand for it.
-            for listed in [CALLBACK_SECRETS, KAFKA_PROPERTIES] {
+            for listed in WITHOUT_FLAG {
                 if name.strip_prefix(listed) == Some("_FILE") {
                     let file = origin_of(name).map(|_| Origin::File);
                     settings.push(without_flag(listed, origin_of(listed).or(file)));

@@ -12,12 +12,14 @@
 
 mod addresses;
 mod arguments;
+mod authorities;
 mod callbacks;
 mod environment;
 mod faults;
 mod file;
 mod in_force;
 mod omit;
+mod registry;
 mod source;
 mod suggestions;
 mod topics;
@@ -37,6 +39,7 @@ pub use arguments::{
     AdminArgs, CallbackArgs, ConnectionArgs, DeadlineArgs, KafkaArgs, ListenArgs, LogArgs,
     LogFormat, SecretsArgs, ServeArgs, SpoolArgs, TopicArg, TopicArgs,
 };
+pub use authorities::AuthoritiesSettings;
 pub use callbacks::{PortParts, PortSettings, secrets};
 use environment::variable;
 pub use environment::{columns, parse, program, unknown_variables, variables};
@@ -44,6 +47,7 @@ pub use faults::{ConfigError, ConfigErrors, Faults};
 use faults::{NOT_SET, contradiction, invalid};
 pub use file::{Content, MAX_FILE_BYTES, read_text};
 pub use in_force::{Origin, Setting, State};
+pub use registry::{RegistryArgs, SCHEMA_REGISTRY_AUTH};
 pub use source::{Reading, Source};
 pub use suggestions::nearest;
 use topics::Chosen;
@@ -55,6 +59,10 @@ pub const CALLBACK_SECRETS: &str = "ZIM2KAFKA_CALLBACK_SECRETS";
 
 /// librdkafka properties.
 pub const KAFKA_PROPERTIES: &str = "ZIM2KAFKA_KAFKA_PROPERTIES";
+
+/// The settings that are variables only: each is a secret or may hold one. A file can stand for
+/// each, which another setting names.
+pub const WITHOUT_FLAG: [&str; 3] = [CALLBACK_SECRETS, KAFKA_PROPERTIES, SCHEMA_REGISTRY_AUTH];
 
 /// The settings for Kafka. Those that are at fault are missing.
 #[derive(Debug, Clone)]
@@ -77,6 +85,7 @@ impl KafkaParts {
             properties: self.properties?,
             routes: self.routes?,
             create_topics: self.create_topics,
+            schema_ids: None,
         })
     }
 }

@@ -55,6 +55,11 @@ impl Delivery {
         outage.cause().filter(|_| waits).map(str::to_owned)
     }
 
+    /// Why no event can be published yet although a broker is connected.
+    pub(super) fn schema_obstacle(&self) -> Option<String> {
+        self.schema_ids.as_ref()?.obstacle()
+    }
+
     pub(super) fn observe(&self, share: Share, now: Instant) -> Observed {
         let (events, dead_letters) = (self.lanes.events(), self.lanes.dead_letters());
         let all = self.lanes.all();
@@ -101,7 +106,11 @@ impl Delivery {
             has_failed: self.status.is_down(),
             errors: self.status.errors(),
             noun,
-            obstacle: obstacle(&long, now),
+            obstacle: match share {
+                Share::Events => self.schema_obstacle(),
+                Share::DeadLetters => None,
+            }
+            .unwrap_or_else(|| obstacle(&long, now)),
             advertised: self.status.advertised_errors(),
             topics: topics.join(", "),
             records: in_memory + on_disk,

@@ -185,10 +185,11 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
         "" => String::new(),
         reason => format!(" ({reason})"),
     };
-    let kafka = match (state.kafka_is_up, topic_found) {
-        (true, true) => Ok(()),
-        (true, false) => Err("the topic of events has not been found".to_owned()),
-        (false, _) => Err(format!(
+    let kafka = match (state.kafka_is_up, topic_found, &state.schema_obstacle) {
+        (true, true, None) => Ok(()),
+        (true, _, Some(obstacle)) => Err(obstacle.clone()),
+        (true, false, None) => Err("the topic of events has not been found".to_owned()),
+        (false, ..) => Err(format!(
             "Kafka cannot be reached{}",
             in_brackets(&state.kafka_errors)
         )),

@@ -13,6 +13,7 @@ fn the_body_of_readyz_names_the_reason() {
                 false => "connect: a:1: refused".to_owned(),
             },
             cause: cause.map(str::to_owned),
+            schema_obstacle: None,
             oldest_ages: vec![("t".to_owned(), Duration::from_secs(waited))],
         };
         judge(&state, topic_found, deadline).to_string()
@@ -24,6 +25,7 @@ fn the_body_of_readyz_names_the_reason() {
         kafka_is_up: true,
         kafka_errors: String::new(),
         cause: None,
+        schema_obstacle: None,
         oldest_ages: vec![("t".to_owned(), Duration::ZERO)],
     };
     for (text, expected) in [
@@ -90,6 +92,7 @@ fn a_topic_that_takes_no_events_makes_the_service_unready_only_if_no_other_may_w
             kafka_is_up,
             kafka_errors: String::new(),
             cause: cause.map(str::to_owned),
+            schema_obstacle: None,
             oldest_ages: ages.collect(),
         };
         judge(&state, topic_found, Duration::from_secs(2)).to_string()

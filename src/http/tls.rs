@@ -30,6 +30,9 @@ struct Validity {
     not_after: Duration,
 }
 
+/// How long before its end a certificate is reported, as by the alert.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86400);
+
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -123,6 +126,15 @@ impl Certificate {
                     (validity.not_before - now).as_secs()
                 ),
             )),
+            (Ok(validity), now) if now + EXPIRES_SOON > validity.not_after => {
+                findings.push(Finding::warning(
+                    SUBJECT,
+                    format!(
+                        "the certificate expires in {} h, and then senders that verify it cannot connect; replace the file, which is reloaded",
+                        (validity.not_after - now).as_secs() / 3600
+                    ),
+                ));
+            }
             (Ok(_), _) => {}
             (Err(error), _) => findings.push(Finding::warning(
                 SUBJECT,
@@ -287,6 +299,11 @@ mod tests {
         let (level, text) = finding(&expired.certificate());
         assert_eq!(level, Level::Error);
         assert!(text.contains("has expired"), "{text}");
+        let soon = SystemTime::now() + EXPIRES_SOON - Duration::from_secs(1800);
+        let soon = issue(|params| params.not_after = soon.into());
+        let (level, text) = finding(&soon.certificate());
+        assert_eq!(level, Level::Warning);
+        assert!(text.contains("expires in 335 h"), "{text}");
         let early = issue(|params| params.not_before = rcgen::date_time_ymd(2099, 1, 1));
         let (level, text) = finding(&early.certificate());
         assert_eq!(level, Level::Error);

@@ -29,6 +29,7 @@ fn intake_with(brokers: &str, routes: Routes) -> Intake {
         properties: Properties::default(),
         routes,
         create_topics: None,
+        schema_ids: None,
     };
     let settings = IntakeSettings {
         secrets: Secrets::parse_list("1=secret").expect("a list"),

@@ -10,6 +10,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::producer::log;
+use super::schema_ids::json;
 use super::{Error, KafkaSettings};
 use crate::log::LogThrottle;
 
@@ -99,7 +100,7 @@ pub struct Consumed {
     pub key: Option<Vec<u8>>,
     /// The headers, in order.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The value.
+    /// The value, without the schema id in front of its JSON.
     pub value: Vec<u8>,
 }
 
@@ -112,14 +113,21 @@ impl Consumed {
                 header.value.unwrap_or_default().to_vec(),
             )
         });
+        let headers: Vec<_> = headers.collect();
+        let is_event = headers.iter().any(|(name, _)| name == "ce_type");
+        let value = match message.payload().unwrap_or_default() {
+            framed if is_event => json(framed),
+            // The body of a callback, whatever its first byte is.
+            body => body,
+        };
         Self {
             topic: message.topic().to_owned(),
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),
             key: message.key().map(<[u8]>::to_vec),
-            headers: headers.collect(),
-            value: message.payload().unwrap_or_default().to_vec(),
+            headers,
+            value: value.to_vec(),
         }
     }
 
@@ -247,7 +255,7 @@ impl Subscription {
                 self.at_end.insert(partition);
                 return Ok(None);
             }
-            Some(Err(error)) if is_temporary(&error) => return Ok(None),
+            Some(Err(error)) if is_temporary(&error) || is_of_the_group(&error) => return Ok(None),
             Some(Err(error)) => {
                 let doubt = Doubt::of(&error).ok_or(error)?;
                 self.doubt = self.doubt.max(Some(doubt));
@@ -410,6 +418,12 @@ pub(super) fn is_temporary(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::Resolve
         )
     )
+}
+
+/// librdkafka looks up the coordinator of `group.id`, although nothing of the group is used. So no
+/// right on the group is needed.
+fn is_of_the_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
 /// Logs what librdkafka reports at debug level only.

@@ -15,6 +15,7 @@ mod producer;
 mod properties;
 mod reports;
 mod rights;
+mod schema_ids;
 mod statistics;
 mod topic_settings;
 mod topics;
@@ -22,6 +23,7 @@ mod transaction;
 mod transfer;
 
 use std::io;
+use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -38,6 +40,7 @@ pub use probe::{Address, Reachability, Unreached, probe};
 pub(crate) use producer::{PARTITION_DEPTH, Producer, SendError};
 pub use properties::{Place, Problem, Properties, PropertyError, REFUSED};
 pub(crate) use reports::{Report, Reports};
+pub use schema_ids::SchemaIds;
 pub(crate) use statistics::{Statistics, TopicStatistics};
 pub use topics::{Inspection, TopicUse, Topics, judge_routes};
 pub use transaction::{Commit, Transactions};
@@ -64,6 +67,8 @@ pub struct KafkaSettings {
     pub routes: Routes,
     /// How to create missing topics; `None` does not create any.
     pub create_topics: Option<CreateTopics>,
+    /// The ids of schemas that values begin with; `None` publishes plain JSON.
+    pub schema_ids: Option<Arc<SchemaIds>>,
 }
 
 /// How to create a topic.
@@ -87,6 +92,13 @@ pub enum Error {
 }
 
 impl KafkaSettings {
+    /// Whether records for this topic can be published, as far as the schema registry is concerned.
+    /// Dead letters have no schema.
+    pub(crate) fn has_schemas_for(&self, topic: &str) -> bool {
+        let ids = self.schema_ids.as_ref();
+        ids.is_none_or(|ids| ids.are_known()) || topic == self.routes.dead_letter_topic()
+    }
+
     /// The configuration that all our clients share.
     fn client(&self) -> ClientConfig {
         let mut config = self.properties.client();

@@ -22,6 +22,7 @@ use super::events::{Event, EventQueue};
 use super::failures::why_not_delivered;
 use super::offsets::AckedOffsets;
 use super::reports::{Reports, is_final, judge};
+use super::schema_ids::SchemaIds;
 use super::statistics::{self, Statistics};
 use super::{BrokerStatus, Error, KafkaSettings};
 use crate::event::Record;
@@ -81,6 +82,7 @@ pub(crate) struct Producer {
     /// Whether a connection of it has been up.
     was_up: AtomicBool,
     acked: AckedOffsets,
+    schema_ids: Option<Arc<SchemaIds>>,
 }
 
 impl Producer {
@@ -124,6 +126,7 @@ impl Producer {
             made_for_distant,
             was_up: AtomicBool::new(false),
             acked: AckedOffsets::default(),
+            schema_ids: settings.schema_ids.clone(),
         })
     }
 
@@ -179,8 +182,10 @@ impl Producer {
 
     /// Gives a record to librdkafka, which copies it. The report follows, with this number.
     pub(crate) fn send(&self, topic: &str, number: u64, record: &Record) -> Result<(), SendError> {
-        let message = message(topic, number, record);
-        (self.inner.send(message)).map_err(|(error, _)| SendError::of(&error))
+        let outgoing = Outgoing::of(record, self.schema_ids.as_deref());
+        let outgoing = outgoing.map_err(SendError::Failed)?;
+        let sent = self.inner.send(outgoing.message(topic, number));
+        sent.map_err(|(error, _)| SendError::of(&error))
     }
 
     /// The error after which this producer takes nothing any more.
@@ -242,27 +247,47 @@ impl Producer {
     }
 }
 
-/// The record for librdkafka, which reports on it with this number.
-pub(super) fn message<'a>(
-    topic: &'a str,
-    number: u64,
+/// A record as it is published.
+pub(super) struct Outgoing<'a> {
     record: &'a Record,
-) -> BaseRecord<'a, [u8], [u8], usize> {
-    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-    for (key, value) in &record.headers {
-        headers = headers.insert(Header {
-            key,
-            value: Some(value.as_ref()),
-        });
+    /// Its value, if a frame stands in front of the JSON.
+    framed: Option<Vec<u8>>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Frames the record's value, if there are schema ids.
+    ///
+    /// # Errors
+    ///
+    /// If the schema of its event has no id.
+    pub(super) fn of(record: &'a Record, ids: Option<&SchemaIds>) -> Result<Self, String> {
+        let framed = ids.map_or(Ok(None), |ids| ids.frame(record))?;
+        Ok(Self { record, framed })
     }
-    let mut message = BaseRecord::with_opaque_to(topic, number as usize)
-        .payload(record.value.as_ref())
-        .timestamp(record.timestamp.max(EARLIEST_TIMESTAMP))
-        .headers(headers);
-    if let Some(key) = &record.key {
-        message = message.key(key.as_ref());
+
+    /// The record for librdkafka, which reports on it with this number.
+    pub(super) fn message<'m>(
+        &'m self,
+        topic: &'m str,
+        number: u64,
+    ) -> BaseRecord<'m, [u8], [u8], usize> {
+        let Self { record, framed } = self;
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header {
+                key,
+                value: Some(value.as_ref()),
+            });
+        }
+        let mut message = BaseRecord::with_opaque_to(topic, number as usize)
+            .payload(framed.as_deref().unwrap_or(&record.value))
+            .timestamp(record.timestamp.max(EARLIEST_TIMESTAMP))
+            .headers(headers);
+        if let Some(key) = &record.key {
+            message = message.key(key.as_ref());
+        }
+        message
     }
-    message
 }
 
 /// librdkafka's callbacks. All that matters arrives as an [`Event`].

@@ -1,5 +1,6 @@
 //! Publishes records and stores the progress of a consumer group in one transaction, for `redrive`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -11,8 +12,9 @@ use super::bounded::{BoundedReader, Stored};
 use super::client_config::{Ordering, of_producer};
 use super::events::{Event, EventQueue};
 use super::offsets::AckedOffsets;
-use super::producer::{Callbacks, SendError, log, message};
+use super::producer::{Callbacks, Outgoing, SendError, log};
 use super::reports::{Report, judge};
+use super::schema_ids::SchemaIds;
 use super::transfer::{TransferError, is_fenced};
 use crate::event::Record;
 
@@ -54,6 +56,7 @@ pub struct Transactions {
     inner: BaseProducer<Callbacks>,
     id: String,
     acked: AckedOffsets,
+    schema_ids: Option<Arc<SchemaIds>>,
 }
 
 /// How a transaction ended.
@@ -118,6 +121,7 @@ impl Transactions {
             inner,
             id: id.to_owned(),
             acked: AckedOffsets::default(),
+            schema_ids: settings.schema_ids.clone(),
         };
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
@@ -209,8 +213,15 @@ impl Transactions {
         record: &Record,
         reported: &mut Reported,
     ) -> bool {
+        let outgoing = match Outgoing::of(record, self.schema_ids.as_deref()) {
+            Ok(outgoing) => outgoing,
+            Err(reason) => {
+                reported.fail(topic, reason);
+                return false;
+            }
+        };
         loop {
-            let Err((error, _)) = self.inner.send(message(topic, number, record)) else {
+            let Err((error, _)) = self.inner.send(outgoing.message(topic, number)) else {
                 return true;
             };
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) {

@@ -18,8 +18,21 @@ fn is_command(quote: &str) -> bool {
     COMMANDS.contains(&quote.split(' ').next().unwrap_or_default())
 }
 
+/// What the program can write: its sources without tests and comments.
+pub(crate) fn program() -> String {
+    let sources = Source::all();
+    let program = sources.iter().flat_map(|source| {
+        let without_tests = source.text.split("#[cfg(test)]").next();
+        without_tests.unwrap_or_default().lines()
+    });
+    let program = program.filter(|line| !line.trim_start().starts_with("//"));
+    // `std` writes the last one.
+    let lines: Vec<_> = program.chain(["panicked at"]).collect();
+    lines.join("\n")
+}
+
 /// Whether each part of a quote stands in the text. `…` stands for what differs.
-fn is_in(quote: &str, text: &str) -> bool {
+pub(crate) fn is_in(quote: &str, text: &str) -> bool {
     let mut parts = quote
         .split('…')
         .map(str::trim)
@@ -29,17 +42,7 @@ fn is_in(quote: &str, text: &str) -> bool {
 
 #[test]
 fn every_log_line_that_an_alert_quotes_is_in_the_sources() {
-    let sources = Source::all();
-    let program = sources.iter().flat_map(|source| {
-        let without_tests = source.text.split("#[cfg(test)]").next();
-        without_tests.unwrap_or_default().lines()
-    });
-    let program = program.filter(|line| !line.trim_start().starts_with("//"));
-    // `std` writes the last one.
-    let text = program
-        .chain(["panicked at"])
-        .collect::<Vec<_>>()
-        .join("\n");
+    let text = program();
     let rules = include_str!("../../deploy/alerts.yml");
     let quotes = quotes(rules);
     let lines: Vec<_> = quotes.iter().filter(|quote| !is_command(quote)).collect();

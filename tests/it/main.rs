@@ -36,6 +36,7 @@ mod refusals;
 mod reject;
 mod resend;
 mod rules;
+mod schema_registry;
 mod schemas;
 mod send;
 mod setting_errors;

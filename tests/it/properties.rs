@@ -105,7 +105,7 @@ fn every_fault_of_a_java_clients_file_is_named_with_its_line() {
         ),
         (
             10,
-            "schema.registry.url is not a property of librdkafka; leave it out",
+            "schema.registry.url is not a property of librdkafka; leave it out and set ZIM2KAFKA_SCHEMA_REGISTRY",
         ),
         (
             11,

@@ -36,6 +36,8 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("ADMIN_LISTEN", "0.0.0.0", r#""0.0.0.0" has no port"#, "write 0.0.0.0:9464"),
     ("LISTEN", r#""0.0.0.0:8080""#, QUOTES, "write it without them"),
     ("SPOOL_DIR", "'/var/spool'", QUOTES, "write it without them"),
+    ("SCHEMA_REGISTRY", "http://user:geheim@a:8081", "has a user in it", "set ZIM2KAFKA_SCHEMA_REGISTRY_AUTH=user:password instead"),
+    ("SCHEMA_REGISTRY", "http://a:8081,kafka:9092", "is not a list of HTTP URLs", "write http://host:8081 or https://host:8081, or several, separated by commas"),
     ("CALLBACK_SECRETS", r#""1=geheim""#, QUOTES, "write it without them"),
     ("KAFKA_PROPERTIES", "'linger.ms=5'", QUOTES, "write it without them"),
     ("SPOOL_DIR", "~/spool", r#""~/spool" begins with ~ or $, which only a shell expands"#, PATH),
@@ -275,8 +277,8 @@ fn a_mistyped_name_gets_the_right_advice_beside_the_setting_that_is_missing() {
             "is not a flag of this command; did you mean --kafka-brokers?".to_owned(),
         ),
         (
-            "--schema-registry",
-            "is not built into this version; remove it".to_owned(),
+            "--schema-registry-auth",
+            format!("passwords {no_flag} {readable} ZIM2KAFKA_SCHEMA_REGISTRY_AUTH"),
         ),
         (
             "--frobnicate",
@@ -339,24 +341,6 @@ fn a_flag_that_is_used_wrongly_is_named() {
     ];
     let ended = run_with(&arguments, &[("ZIM2KAFKA_LISTEN", "127.0.0.1:0")]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-}
-
-#[test]
-fn a_setting_of_a_feature_that_is_not_built_is_refused() {
-    for name in [
-        "SCHEMA_REGISTRY",
-        "SCHEMA_REGISTRY_AUTH",
-        "SCHEMA_REGISTRY_CA",
-    ] {
-        let variable = format!("ZIM2KAFKA_{name}");
-        let ended = run_with(&["serve"], &[(&variable, "geheim")]);
-        let expected = format!("{variable}: is not built into this version; unset it");
-        assert_eq!(faults(&ended), [expected]);
-        let (_port, address) = taken();
-        let empty = [(variable.as_str(), ""), ("ZIM2KAFKA_LISTEN", &address)];
-        let ended = run_with(&["serve", "--admin-listen=127.0.0.1:0"], &empty);
-        assert_eq!(ended.code, Some(1), "{ended:?}");
-    }
 }
 
 #[test]

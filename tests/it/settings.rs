@@ -61,6 +61,12 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("CREATE_TOPICS", "maybe", "true"),
     ("TOPIC_PARTITIONS", "0", "1"),
     ("TOPIC_REPLICATION", "many", "1"),
+    (
+        "SCHEMA_REGISTRY",
+        "registry:8081",
+        "http://registry:8081,https://other/api",
+    ),
+    ("SCHEMA_REGISTRY_REGISTER", "maybe", "false"),
     ("ANSWER_DEADLINE", "soon", "1s"),
     ("DRAIN_DELAY", "1 parsec", "1s"),
     ("STOP_DEADLINE", "1s", "1m"),
@@ -75,9 +81,11 @@ const SETTINGS: &[(&str, &str, &str)] = &[
 ];
 
 /// Settings that other tests try, because they need files or each other.
-const TRIED_ELSEWHERE: [&str; 7] = [
+const TRIED_ELSEWHERE: [&str; 9] = [
     "BEFORE_SEND_REASON",
     "CALLBACK_SECRETS_FILE",
+    "SCHEMA_REGISTRY_AUTH_FILE",
+    "SCHEMA_REGISTRY_CA",
     "SPOOL_DIR",
     "SPOOL_MAX_BYTES",
     "SPOOL_AFTER",

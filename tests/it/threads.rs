@@ -211,6 +211,7 @@ fn deliver(brokers: &str, topics: &str) {
             properties: Properties::default(),
             routes: Routes::new(pairs, dead_letter_topic),
             create_topics: None,
+            schema_ids: None,
         };
         let spool = open_spool(spool_folder.path());
         Delivery::start(&settings, Some(spool), &Arc::new(Metrics::new())).expect("it starts")

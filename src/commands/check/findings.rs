@@ -8,6 +8,8 @@ use crate::config::{self, Faults, KafkaParts, Origin, ServeArgs, Setting, State}
 use crate::event::{GROUP_JOIN, Omit, Routes};
 use crate::finding::Finding;
 use crate::kafka::{self, Address, KafkaSettings, Place, Properties, TopicUse, Topics, Unreached};
+use crate::log::count;
+use crate::schema_registry::{Registration, RegistryError, SchemaRegistry};
 use crate::spool;
 
 const TOPIC: &str = "ZIM2KAFKA_TOPIC";
@@ -21,6 +23,7 @@ pub(super) async fn all(
 ) -> Result<Report, Failure> {
     let kafka = arguments.kafka.parts(Some(&arguments.topics), &mut faults);
     faults.take(config::secrets(&arguments.callback.secrets));
+    let registry = faults.take(arguments.registry.settings()).flatten();
     let ports = arguments.port_parts(&mut faults);
     let spool = arguments.spool.unchecked();
 
@@ -66,6 +69,9 @@ pub(super) async fn all(
         spool,
     };
     findings.extend(of_kafka(&kafka, &usage).await?);
+    if let Some((registry, routes)) = registry.as_ref().zip(kafka.routes.as_ref()) {
+        findings.push(of_registry(registry, routes).await);
+    }
 
     conceal(&mut settings, &faults, kafka.routes.as_ref());
     let properties = properties(&kafka);
@@ -149,6 +155,26 @@ async fn of_topics(settings: &KafkaSettings, usage: &TopicUse) -> Vec<Finding> {
             "Kafka",
             format!("does not answer ({error}); check ZIM2KAFKA_KAFKA_BROKERS and the network"),
         )],
+    }
+}
+
+/// Looks up the schemas of all events with a topic. Registering them is left to `serve`.
+async fn of_registry(registry: &SchemaRegistry, routes: &Routes) -> Finding {
+    const SUBJECT: &str = "schema registry";
+    match registry.ids(routes, Registration::LookUp).await {
+        Ok(ids) => Finding::ok(
+            SUBJECT,
+            format!("has {}", count(ids.len() as u64, "schema")),
+        ),
+        Err(RegistryError::NotRegistered { .. })
+            if registry.registration() == Registration::Register =>
+        {
+            Finding::ok(
+                SUBJECT,
+                "answers; `serve` registers the schemas that it does not have",
+            )
+        }
+        Err(error) => Finding::error(SUBJECT, error.to_string()),
     }
 }
 

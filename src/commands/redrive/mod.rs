@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha1::{Digest, Sha1};
 
 use super::filter::Filter;
-use super::progress::{Counter, Progress};
-use super::{Failure, Stop, blocking, output, read_settings};
-use crate::config::{self, CallbackArgs, Faults, KafkaArgs};
+use super::progress::Counter;
+use super::{Failure, Stop, blocking, output, read_settings, unless_stopped};
+use crate::config::{self, CallbackArgs, Faults, KafkaArgs, RegistryArgs};
 use crate::event::{Policy, Rules};
 use crate::intake::IntakeSettings;
-use crate::kafka::{KafkaSettings, REDRIVE_PREFIX};
+use crate::kafka::{KafkaSettings, REDRIVE_PREFIX, SchemaIds};
 use crate::log::Chain;
 use job::Job;
 use judge::Judge;
@@ -53,6 +53,8 @@ pub(super) struct Args {
     #[command(flatten)]
     callback: CallbackArgs,
     #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
     filter: Filter,
 }
 
@@ -80,24 +82,36 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         tracing::warn!("{warning}");
     }
     let (kafka, callback) = (args.kafka.clone(), args.callback.clone());
+    let registry = args.registry.clone();
     let read = move || {
         let kafka = faults.take(kafka.settings(None));
         let secrets = faults.take(config::secrets(&callback.secrets));
         let omit = faults.take(callback.omit());
+        let registry = faults.take(registry.settings());
         let settings = kafka.zip(secrets).zip(omit);
         let settings = settings.map(|((kafka, (secrets, _)), omit)| Settings {
             kafka,
             intake: callback.intake(secrets, omit),
         });
-        faults.finish(settings)
+        faults.finish(settings.zip(registry))
     };
-    let Some(settings) = read_settings(stop, read).await? else {
+    let Some((mut settings, registry)) = read_settings(stop, read).await? else {
         return Ok(());
     };
+    if let Some(registry) = registry.filter(|_| !args.dry_run) {
+        let ids = registry.ids(&settings.kafka.routes, registry.registration());
+        let known = SchemaIds::default();
+        let found = async {
+            ids.await
+                .map_err(|error| Failure::Failed(error.to_string()))
+        };
+        known.set(unless_stopped(stop, found).await?);
+        settings.kafka.schema_ids = Some(Arc::new(known));
+    }
     let topic = settings.kafka.routes.dead_letter_topic().to_owned();
     let (filters, is_dry) = (args.filter.to_string(), args.dry_run);
     let counter = Arc::new(Counter::default());
-    let progress = Progress::start(&counter);
+    let progress = counter.show();
     let is_stopped = Arc::new(AtomicBool::new(false));
     let work = {
         let (counter, is_stopped) = (Arc::clone(&counter), Arc::clone(&is_stopped));

@@ -10,12 +10,13 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::progress::Progress;
+use super::progress::Sent;
 use super::sample::{Post, now};
 use super::scenario::{Callbacks, Scenario};
 use super::summary::Summary;
+use crate::client::HttpClient;
 use crate::commands::Stop;
-use crate::commands::client::HttpClient;
+use crate::commands::progress::Progress;
 
 /// The pauses before the sender's five further attempts, as on ZEGOCLOUD's page "Callback on group
 /// joined". After the last attempt it drops the event.
@@ -62,11 +63,11 @@ impl Load {
         });
         let posts = Scenario::posts(self.callbacks.scenario);
         let progress = {
-            let (sender, count) = (
-                Arc::clone(&sender),
-                self.count.map(|count| count.saturating_mul(posts)),
-            );
-            Progress::start(count, move || sender.summary().progress())
+            let sender = Arc::clone(&sender);
+            Progress::start(Sent {
+                total: self.count.map(|count| count.saturating_mul(posts)),
+                counts: move || sender.summary().progress(),
+            })
         };
         let unfinished = Arc::new(Semaphore::new(MAX_UNFINISHED));
         let mut stopped = false;

@@ -1,6 +1,5 @@
 //! `send`: acts as the sender.
 
-mod authorities;
 pub(super) mod events;
 mod load;
 mod progress;
@@ -14,16 +13,20 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::client::HttpClient;
 use super::names::Named;
 use super::{Failure, Stop, blocking, output, unless_stopped};
-use crate::config::{self, ConfigError, Faults, SecretsArgs};
+use crate::client::HttpClient;
+use crate::config::{self, AuthoritiesSettings, ConfigError, Faults, SecretsArgs};
 use crate::event::GROUP_JOIN;
-use authorities::authorities;
 use events::Sequence;
 use load::{Load, RETRY_PAUSES};
 use sample::Signer;
 use scenario::{Callbacks, Scenario};
+
+const AUTHORITIES: AuthoritiesSettings = AuthoritiesSettings {
+    url: "--url",
+    file: "--ca",
+};
 
 /// The lowest rate: a callback in 17 minutes. With less the command looks as if it hung.
 const MIN_RATE: f64 = 0.001;
@@ -108,7 +111,8 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
     let (secrets, ca) = (args.secrets.clone(), args.ca.clone());
     let read = move || {
         let secrets = faults.take(config::secrets(&secrets));
-        let authorities = uri.as_ref().map(|uri| authorities(uri, ca.as_deref()));
+        let authorities = |uri: &Uri| AUTHORITIES.read(std::slice::from_ref(uri), ca.as_deref());
+        let authorities = uri.as_ref().map(authorities);
         let authorities = authorities.and_then(|authorities| faults.take(authorities));
         faults.finish(secrets.zip(uri).zip(events).zip(authorities))
     };

@@ -54,6 +54,7 @@ fn the_defaults_are_those_of_the_contract() {
         connections,
         kafka,
         topics,
+        registry,
         spool,
         deadlines,
     } = serve;
@@ -85,6 +86,10 @@ fn the_defaults_are_those_of_the_contract() {
         (topics.topic_partitions, topics.topic_replication),
         (12, None)
     );
+    assert_eq!(registry.schema_registry, None);
+    assert_eq!(registry.schema_registry_auth_file, None);
+    assert_eq!(registry.schema_registry_ca, None);
+    assert!(registry.schema_registry_register);
     assert_eq!(spool.spool_dir, None);
     assert_eq!(spool.spool_max_bytes, 1 << 30);
     assert_eq!(spool.spool_after, Duration::from_millis(250));
@@ -133,6 +138,9 @@ fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
         "CREATE_TOPICS",
         "TOPIC_PARTITIONS",
         "TOPIC_REPLICATION",
+        "SCHEMA_REGISTRY",
+        "SCHEMA_REGISTRY_AUTH",
+        "SCHEMA_REGISTRY_CA",
         "SPOOL_DIR",
         "SPOOL_MAX_BYTES",
         "SPOOL_AFTER",
@@ -149,6 +157,9 @@ fn every_setting_of_the_contract_is_a_flag_with_its_variable() {
         // Not in the contract's table: who may send is named in its answers only.
         "ALLOWED_NETWORKS",
         "TRUSTED_PROXIES",
+        // Nor these: a secret may be in a file, and some registries are written to by one program.
+        "SCHEMA_REGISTRY_AUTH_FILE",
+        "SCHEMA_REGISTRY_REGISTER",
         // No settings.
         "SERVICE_HOST",
         "PORT",

@@ -168,6 +168,9 @@ impl Producers {
 
     /// The producer that takes such records of this topic now.
     pub(super) fn route(&mut self, topic: &str, via: Via, now: Instant) -> Option<ProducerId> {
+        if !self.shared.settings.has_schemas_for(topic) {
+            return None;
+        }
         let at = match via {
             Via::Shard(hash) => hash as usize % self.shards_in_use,
             Via::Backlog => BACKLOG,

@@ -36,6 +36,7 @@ fn producers(brokers: String, properties: &str) -> (Producers, Arc<Lanes>) {
         properties: Properties::parse_list(properties).expect("they are sound"),
         routes: Routes::new([("good", "good"), ("bad", "bad")], "dead"),
         create_topics: None,
+        schema_ids: None,
     };
     let sequence = Arc::new(Sequence::from(1));
     let (metrics, status) = (Arc::new(Metrics::new()), Arc::new(BrokerStatus::new(None)));

@@ -149,7 +149,7 @@ const FOREIGN: &[(&str, &str)] = &[
 const CODE: &str = "leave it out; it names a Java class";
 const TLS: &str = "leave it out; the TLS version is negotiated";
 const BYTES: &str = "leave it out; the service serializes keys and values itself";
-const REGISTRY: &str = "leave it out; the service writes JSON and uses no schema registry";
+const REGISTRY: &str = "leave it out and set ZIM2KAFKA_SCHEMA_REGISTRY";
 const CONFLUENT: &str = "leave it out; it concerns Confluent's own clients";
 const METRICS: &str = "leave it out; the metrics are at /metrics of the admin port";
 

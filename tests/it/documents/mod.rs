@@ -10,6 +10,7 @@ mod links;
 mod runbook;
 mod stack;
 mod tables;
+mod troubleshooting;
 
 /// A document.
 struct Page {

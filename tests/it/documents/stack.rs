@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory;
 use zim2kafka::commands::Cli;
-use zim2kafka::config::{CALLBACK_SECRETS, KAFKA_PROPERTIES};
+use zim2kafka::config::WITHOUT_FLAG;
 
 const COMPOSE: &str = include_str!("../../../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../../../Dockerfile");
@@ -24,7 +24,7 @@ fn the_stack_passes_every_setting_to_the_service() {
     let settings = commands.flat_map(|command| command.get_arguments());
     let settings = settings.filter_map(|argument| argument.get_env()?.to_str());
     let settings: BTreeSet<_> = settings
-        .chain([CALLBACK_SECRETS, KAFKA_PROPERTIES])
+        .chain(WITHOUT_FLAG)
         .map(|name| name.trim_start_matches("ZIM2KAFKA_"))
         .collect();
     let passed: BTreeSet<_> = passed().into_iter().map(|(name, _)| name).collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::CommandFactory;
 use strum::VariantArray;
 use zim2kafka::commands::Cli;
-use zim2kafka::config::{CALLBACK_SECRETS, KAFKA_PROPERTIES, variables};
+use zim2kafka::config::{WITHOUT_FLAG, variables};
 use zim2kafka::event::{EVENTS, Reason};
 use zim2kafka::kafka::REFUSED;
 use zim2kafka::metrics::Metrics;
@@ -53,7 +53,7 @@ fn the_table_of_settings_is_the_one_that_the_command_line_has() {
             }
         }
     }
-    for variable in [CALLBACK_SECRETS, KAFKA_PROPERTIES] {
+    for variable in WITHOUT_FLAG {
         settings.insert(variable.to_owned(), "none".to_owned());
     }
     let told: BTreeMap<_, _> = table(CONFIGURATION, "variable")

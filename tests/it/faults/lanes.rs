@@ -172,6 +172,7 @@ async fn the_start_fails_and_keeps_events_in_the_spool_that_have_no_topic() {
             "dead",
         ),
         create_topics: None,
+        schema_ids: None,
     };
     let start = || Delivery::start(&settings, Some(open_spool(folder.path())), &Arc::default());
     let delivery = blocking(start).expect("it starts");
@@ -251,6 +252,7 @@ async fn each_of_several_topics_holds_up_its_own_records_only() {
             &dead_letters,
         ),
         create_topics: None,
+        schema_ids: None,
     };
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let start = || {

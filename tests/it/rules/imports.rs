@@ -6,7 +6,7 @@ use super::{catches, is_kept};
 use crate::support::source::Source;
 
 /// The modules of the service, from the bottom to the top.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 18] = [
     "failpoint",
     "log",
     "finding",
@@ -19,6 +19,8 @@ const ORDER: [&str; 16] = [
     "intake",
     "health",
     "http",
+    "client",
+    "schema_registry",
     "config",
     "reload",
     "server",

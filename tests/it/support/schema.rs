@@ -97,6 +97,11 @@ pub(crate) fn problem(
     if reason.is_some_and(|reason| reason != "rejected_by_kafka") {
         return None;
     }
+    // With a schema registry, five bytes stand in front of the JSON.
+    let value = match value {
+        [0, _, _, _, _, json @ ..] => json,
+        json => json,
+    };
     // No schema takes null, which stands for a value that is not JSON.
     let value: Value = serde_json::from_slice(value).unwrap_or_default();
     let kind = EVENTS.into_iter().find(|kind| match reason {

@@ -33,6 +33,8 @@ use rdkafka::error::KafkaError;
 
 #[allow(unused_imports, reason = "only the benchmarks use `Setup`")]
 pub(crate) use cluster::{Cluster, Setup};
+pub(crate) use distribution::{distribution, said_by};
+pub(crate) use left_out::is_wanted;
 pub(crate) use machine::Jvm;
 use machine::Machine;
 pub(crate) use pool::Exclusive;

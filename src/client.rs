@@ -1,4 +1,4 @@
-//! The HTTP client of `send`, `demo` and `healthcheck`.
+//! The HTTP client of `send`, `demo`, `healthcheck` and the schema registry.
 
 use std::error::Error;
 use std::io;
@@ -21,22 +21,38 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// A client that reuses its connections, over HTTP/1.1 and HTTPS.
-#[derive(Clone)]
-pub(super) struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+#[derive(Debug, Clone)]
+pub(crate) struct HttpClient {
+    inner: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// The setting that names the file of authorities, for error messages.
+    authorities_setting: &'static str,
+}
+
+/// The authorities whose certificates a client trusts.
+#[derive(Debug, Clone)]
+pub struct Authorities {
+    /// Their certificates.
+    pub roots: RootCertStore,
+    /// The setting that names the file of certificates, such as `--ca`.
+    pub setting: &'static str,
+}
 
 impl HttpClient {
     /// For plain HTTP: it trusts no certificate.
-    pub(super) fn new() -> Self {
-        Self::trusting(RootCertStore::empty())
+    pub(crate) fn new() -> Self {
+        Self::trusting(Authorities {
+            roots: RootCertStore::empty(),
+            setting: "",
+        })
     }
 
     /// For HTTPS too, with servers whose certificates are of these authorities and for the name in
     /// the URL.
-    pub(super) fn trusting(authorities: RootCertStore) -> Self {
+    pub(crate) fn trusting(authorities: Authorities) -> Self {
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has the versions of TLS")
-            .with_root_certificates(authorities)
+            .with_root_certificates(authorities.roots)
             .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
@@ -46,7 +62,10 @@ impl HttpClient {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        Self(Client::builder(TokioExecutor::new()).build(connector))
+        Self {
+            inner: Client::builder(TokioExecutor::new()).build(connector),
+            authorities_setting: authorities.setting,
+        }
     }
 
     /// Gets a page within `timeout`.
@@ -54,7 +73,7 @@ impl HttpClient {
     /// # Errors
     ///
     /// Why there was no answer, in words.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         url: &Uri,
         timeout: Duration,
@@ -67,7 +86,7 @@ impl HttpClient {
     /// # Errors
     ///
     /// Why there was no answer, in words.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         url: &Uri,
         content_type: &'static str,
@@ -78,7 +97,12 @@ impl HttpClient {
         self.request(request, body, timeout).await
     }
 
-    async fn request(
+    /// Sends a request and reads its complete answer, within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Why there was no answer, in words.
+    pub(crate) async fn request(
         &self,
         request: request::Builder,
         body: Bytes,
@@ -88,11 +112,8 @@ impl HttpClient {
             .body(Full::new(body))
             .map_err(|error| error.to_string())?;
         let exchange = async {
-            let response = self
-                .0
-                .request(request)
-                .await
-                .map_err(|error| reason(&error))?;
+            let response = self.inner.request(request).await;
+            let response = response.map_err(|error| reason(&error, self.authorities_setting))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
                 .collect()
@@ -107,13 +128,13 @@ impl HttpClient {
 }
 
 /// Why a request failed. The innermost cause is more specific than "client error (Connect)".
-fn reason(error: &(dyn Error + 'static)) -> String {
+fn reason(error: &(dyn Error + 'static), authorities_setting: &str) -> String {
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => {
-            "the server's certificate is not of a trusted authority; name the file of its authority with --ca".to_owned()
-        }
+        )) => format!(
+            "the server's certificate is not of a trusted authority; name the file of its authority with {authorities_setting}"
+        ),
         Some(rustls::Error::InvalidMessage(_)) => {
             "the server does not answer with TLS; write http:// in the URL".to_owned()
         }
@@ -142,7 +163,7 @@ fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> 
 
 /// The address at which a listener is reached from this machine: loopback if it listens on all
 /// addresses.
-pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
