@@ -17,9 +17,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Language {
+    Go,
     Java,
     Python,
     Rust,
+    TypeScript,
 }
 
 impl Language {
@@ -27,9 +29,12 @@ impl Language {
     fn command(self) -> Command {
         let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
         match self {
+            Language::Go => Command::new(tools().join("go/consumer")),
             Language::Java => {
                 let mut java = Command::new("java");
-                java.arg("-cp").arg(tools().join("java/*"));
+                let path = [&tools().join("java/*"), examples];
+                java.arg("-cp")
+                    .arg(env::join_paths(path).expect("no colon in them"));
                 java.arg(examples.join("Consumer.java"));
                 java
             }
@@ -41,6 +46,11 @@ impl Language {
             Language::Rust => {
                 let service = Path::new(env!("CARGO_BIN_EXE_zim2kafka"));
                 Command::new(service.with_file_name("examples").join("consumer"))
+            }
+            Language::TypeScript => {
+                let mut node = Command::new("node");
+                node.arg(tools().join("typescript/consumer.ts"));
+                node
             }
         }
     }
@@ -79,7 +89,9 @@ impl Instance {
             file.expect("the folder takes files")
         };
         let mut command = language.command();
-        command.args([brokers, topic]).arg(&store);
+        // The tests of a language do not rebalance each other's groups.
+        let group = format!("{language:?}-{topic}");
+        command.args([brokers, topic]).arg(&store).arg(group);
         command.stdin(Stdio::null());
         command.stdout(output("out")).stderr(output("err"));
         let process = command.start();

@@ -1,4 +1,4 @@
-//! The three consumers of `examples/`, as a subscriber runs them, against a real Kafka:
+//! The consumers of `examples/`, as a subscriber runs them, against a real Kafka:
 //! `.ci/consumers` provides what they need, and runs this.
 //!
 //! Every test runs with each of them, on the same records, and compares the member lists and counts
@@ -52,7 +52,9 @@ macro_rules! with_each_consumer {
 }
 
 with_each_consumer! {
+    go: Language::Go,
     java: Language::Java,
     python: Language::Python,
     rust: Language::Rust,
+    typescript: Language::TypeScript,
 }

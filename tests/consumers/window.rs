@@ -89,7 +89,7 @@ const PLANS: [(&str, &str); 3] = [
     ("SELECT clock FROM partitions WHERE name = 'x'", "INDEX"),
 ];
 
-/// All ids, and then all of them again. One topic serves the three consumers.
+/// All ids, and then all of them again. One topic serves all consumers.
 fn many(kafka: &'static Kafka) -> &'static Topic<'static> {
     static TOPIC: OnceLock<Topic<'static>> = OnceLock::new();
     TOPIC.get_or_init(|| {

@@ -1,16 +1,14 @@
 //! How long consumers should deduplicate: every document and example has the same number.
 //! `tests/consumers` tests what the examples do.
 
-const EXAMPLES: [(&str, &str); 3] = [
-    ("consumer.py", include_str!("../../examples/consumer.py")),
-    ("consumer.rs", include_str!("../../examples/consumer.rs")),
-    (
-        "Consumer.java",
-        include_str!("../../examples/Consumer.java"),
-    ),
+/// The statements that deduplicate.
+const STATEMENTS: [(&str, &str); 2] = [
+    ("members.sql", include_str!("../../examples/members.sql")),
+    ("consuming.md", include_str!("../../docs/consuming.md")),
 ];
 
-const DOCUMENTS: [(&str, &str); 5] = [
+const DOCUMENTS: [(&str, &str); 6] = [
+    ("members.sql", include_str!("../../examples/members.sql")),
     ("README.md", include_str!("../../README.md")),
     ("consuming.md", include_str!("../../docs/consuming.md")),
     ("scaling.md", include_str!("../../docs/scaling.md")),
@@ -31,22 +29,18 @@ fn advised(text: &str) -> Vec<u64> {
     advice.collect()
 }
 
-/// The value of the constant in an example.
+/// The minutes in a statement.
 fn used(text: &str) -> u64 {
-    let (_, value) = text
-        .split_once("DEDUP_MINUTES")
-        .expect("it has the constant");
-    let (_, value) = value.split_once("= ").expect("the constant has a value");
-    let end = value.find(|character: char| !character.is_ascii_digit());
-    let digits = &value[..end.expect("the file goes on")];
+    let (before, _) = text.split_once(" * 60000").expect("it has the statement");
+    let (_, digits) = before.rsplit_once("- ").expect("it subtracts them");
     digits.parse().expect("a number")
 }
 
 #[test]
 fn the_window_of_consumers_is_the_same_number_in_every_document_and_example() {
-    let (_, python) = EXAMPLES[0];
-    let minutes = used(python);
-    for (name, text) in EXAMPLES {
+    let (_, examples) = STATEMENTS[0];
+    let minutes = used(examples);
+    for (name, text) in STATEMENTS {
         assert_eq!(used(text), minutes, "{name}");
     }
     for (name, text) in DOCUMENTS {
@@ -66,5 +60,5 @@ fn a_document_with_another_number_is_found() {
         advised("deduplicate over\n  10 minutes, and over 60 minutes."),
         [10, 60]
     );
-    assert_eq!(used("static final long DEDUP_MINUTES = 15;\n"), 15);
+    assert_eq!(used("seen_at < newest - 15 * 60000;\n"), 15);
 }
