@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -34,9 +34,10 @@ const SCHEMAS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/schemas.rs"
 
 /// A schema registry, and how its subjects are used. The subject of an event is its `ce_type`, so
 /// it is the same whatever the topic is.
-#[derive(Clone)]
 pub struct SchemaRegistry {
     urls: Vec<Uri>,
+    /// The place of the URL that has answered last.
+    at: AtomicUsize,
     credentials: Option<HeaderValue>,
     client: HttpClient,
     registration: Registration,
@@ -64,6 +65,16 @@ pub enum RegistryError {
         /// Why.
         reason: String,
     },
+    /// It has trouble of its own.
+    #[error("the schema registry at {url} answers {status} ({message}); check its log")]
+    Unavailable {
+        /// The URL of the registry.
+        url: Uri,
+        /// The status.
+        status: StatusCode,
+        /// The message in its answer.
+        message: String,
+    },
     /// It refuses the user.
     #[error(
         "the schema registry at {url} answers {status}; check ZIM2KAFKA_SCHEMA_REGISTRY_AUTH, and that this user may {need} the subject {subject}"
@@ -80,7 +91,7 @@ pub enum RegistryError {
     },
     /// The schema is not registered, and is only looked up.
     #[error(
-        "the schema registry has not the schema {schema} under the subject {subject}; register the file of that name in schemas/, or set ZIM2KAFKA_SCHEMA_REGISTRY_REGISTER=true"
+        "the schema registry does not have the schema {schema} under the subject {subject}; register its file in schemas/, or set ZIM2KAFKA_SCHEMA_REGISTRY_REGISTER=true"
     )]
     NotRegistered {
         /// The `$id` of the schema.
@@ -90,19 +101,19 @@ pub enum RegistryError {
     },
     /// The registry refuses the schema.
     #[error(
-        "the schema registry refuses the schema of the subject {subject} ({status}: {message}); compare the versions of the subject and its compatibility level"
+        "the schema registry refuses the schema of the subject {subject} ({status}: {message}); compare the versions of the subject with the file in schemas/, and its compatibility level"
     )]
     Refused {
         /// The subject.
         subject: &'static str,
         /// The status.
         status: StatusCode,
-        /// What it says.
+        /// The message in its answer.
         message: String,
     },
     /// The answer is not one of a schema registry.
     #[error(
-        "the answer of {url} ({status}) is not one of a schema registry; check the path in ZIM2KAFKA_SCHEMA_REGISTRY"
+        "the answer of {url} ({status}) is not one of a schema registry; check the host and the path in ZIM2KAFKA_SCHEMA_REGISTRY"
     )]
     Unknown {
         /// The URL of the registry.
@@ -113,12 +124,23 @@ pub enum RegistryError {
 }
 
 /// An answer of the registry: an id, or an error.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Id { id: u32 },
-    Error { error_code: u32, message: String },
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    id: Option<u32>,
+    error_code: Option<u32>,
+    message: Option<String>,
 }
+
+impl RegistryError {
+    /// Whether another server of the registry may answer, or this one later, whatever the schema is.
+    fn is_of_server(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. })
+    }
+}
+
+/// The most characters of a message of the registry that are shown.
+const MAX_MESSAGE_CHARS: usize = 300;
 
 /// Confluent's codes for a subject, and for a schema of a subject, that does not exist.
 const NO_SUBJECT: u32 = 40401;
@@ -140,55 +162,63 @@ impl SchemaRegistry {
         });
         Self {
             urls,
+            at: AtomicUsize::new(0),
             credentials,
             client: HttpClient::trusting(authorities),
             registration,
         }
     }
 
-    /// Finds the ids of all events with a topic, and sets them. Repeats that until the registry has
-    /// answered for each, and logs once a minute why it has not.
-    pub async fn learn(&self, routes: &Routes, ids: &Arc<SchemaIds>) {
+    /// Sets the ids of all events with a topic, each once the registry has answered for it, and logs
+    /// once a minute, and for each new reason, why some are missing.
+    pub async fn learn(&self, routes: &Routes, ids: &SchemaIds) {
         let throttle = LogThrottle::default();
+        let mut known = BTreeMap::new();
         let mut has_failed = false;
         loop {
-            let error = match self.ids(routes, self.registration).await {
-                Ok(found) => {
-                    if has_failed {
-                        tracing::info!("the schema registry has answered; events are published");
-                    }
-                    ids.set(found);
-                    return;
+            let errors = self.ids(routes, self.registration, &mut known).await;
+            let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            let obstacle = match texts.as_slice() {
+                [] => None,
+                [only] => Some(only.clone()),
+                [first, others @ ..] => Some(format!("{first} (and {} more)", others.len())),
+            };
+            ids.set(known.clone(), obstacle.clone());
+            let Some(obstacle) = obstacle else {
+                if has_failed {
+                    tracing::info!("the schema registry has answered; events are published");
                 }
-                Err(error) => error,
+                return;
             };
             has_failed = true;
-            ids.set_obstacle(error.to_string());
-            if throttle.is_due() {
-                tracing::warn!("{error}. No event is published before that");
+            if throttle.is_due_for(obstacle.clone()) {
+                tracing::warn!("{obstacle}. Events of topics without ids wait until then");
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// The ids of all events with a topic.
-    ///
-    /// # Errors
-    ///
-    /// Those of the first schema that has none.
+    /// Adds the ids of all events with a topic to those that are known. Returns why others are missing:
+    /// one error for each, or a single one if the registry cannot be asked now.
     pub async fn ids(
         &self,
         routes: &Routes,
         registration: Registration,
-    ) -> Result<BTreeMap<&'static str, u32>, RegistryError> {
-        let published = EVENTS
-            .into_iter()
-            .filter(|kind| matches!(routes.target_of(kind.name), Target::Topic(_)));
-        let mut ids = BTreeMap::new();
-        for kind in published {
-            ids.insert(kind.name, self.id(kind, registration).await?);
+        known: &mut BTreeMap<&'static str, u32>,
+    ) -> Vec<RegistryError> {
+        let mut errors = Vec::new();
+        for kind in EVENTS {
+            let is_published = matches!(routes.target_of(kind.name), Target::Topic(_));
+            if !is_published || known.contains_key(kind.name) {
+                continue;
+            }
+            match self.id(kind, registration).await {
+                Ok(id) => drop(known.insert(kind.name, id)),
+                Err(error) if error.is_of_server() => return vec![error],
+                Err(error) => errors.push(error),
+            }
         }
-        Ok(ids)
+        errors
     }
 
     /// What is done with a schema that is missing.
@@ -196,16 +226,24 @@ impl SchemaRegistry {
         self.registration
     }
 
-    /// The id of an event's schema, from the first URL that answers.
+    /// The id of an event's schema, from the URL that has answered last, or the next one that does.
     async fn id(&self, kind: &Kind, registration: Registration) -> Result<u32, RegistryError> {
-        let mut urls = self.urls.iter();
-        loop {
-            let url = urls.next().expect("the settings have a URL");
+        let first = self.at.load(Ordering::Relaxed);
+        let places = (0..self.urls.len()).map(|step| (first + step) % self.urls.len());
+        let mut last = None;
+        for at in places {
+            let Some(url) = self.urls.get(at) else {
+                continue;
+            };
             match self.id_at(url, kind, registration).await {
-                Err(RegistryError::Unreachable { .. }) if urls.len() > 0 => {}
-                answer => return answer,
+                Err(error) if error.is_of_server() => last = last.or(Some(error)),
+                answer => {
+                    self.at.store(at, Ordering::Relaxed);
+                    return answer;
+                }
             }
         }
+        Err(last.expect("the settings have a URL"))
     }
 
     async fn id_at(
@@ -233,35 +271,36 @@ impl SchemaRegistry {
             url: url.clone(),
             reason,
         })?;
-        match (status, serde_json::from_slice(&body)) {
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-                Err(RegistryError::Forbidden {
-                    url: url.clone(),
-                    status,
-                    need,
-                    subject,
-                })
-            }
-            (StatusCode::OK, Ok(Answer::Id { id })) => Ok(id),
-            (
-                StatusCode::NOT_FOUND,
-                Ok(Answer::Error {
-                    error_code: NO_SUBJECT | NO_SCHEMA,
-                    ..
-                }),
-            ) => Err(RegistryError::NotRegistered {
+        let answer = serde_json::from_slice::<Answer>(&body).unwrap_or_default();
+        let message = || {
+            let text = answer.message.as_deref().unwrap_or("no reason given");
+            let text: String = text.chars().take(MAX_MESSAGE_CHARS).collect();
+            text.escape_debug().to_string()
+        };
+        let url = url.clone();
+        match (status.as_u16(), answer.id, answer.error_code) {
+            (200, Some(id), _) => Ok(id),
+            (401 | 403, ..) => Err(RegistryError::Forbidden {
+                url,
+                status,
+                need,
+                subject,
+            }),
+            (429 | 500..=599, ..) => Err(RegistryError::Unavailable {
+                url,
+                status,
+                message: message(),
+            }),
+            (404, _, Some(NO_SUBJECT | NO_SCHEMA)) => Err(RegistryError::NotRegistered {
                 schema: kind.schema,
                 subject,
             }),
-            (_, Ok(Answer::Error { message, .. })) => Err(RegistryError::Refused {
+            (409 | 422, _, Some(_)) => Err(RegistryError::Refused {
                 subject,
                 status,
-                message,
+                message: message(),
             }),
-            (_, _) => Err(RegistryError::Unknown {
-                url: url.clone(),
-                status,
-            }),
+            _ => Err(RegistryError::Unknown { url, status }),
         }
     }
 }
@@ -279,7 +318,8 @@ impl fmt::Debug for SchemaRegistry {
 /// The schema of an event, as JSON.
 fn text_of(kind: &Kind) -> &'static str {
     let found = SCHEMAS.iter().find(|(id, _)| *id == kind.schema);
-    found.map_or("", |(_, text)| text)
+    let (_, text) = found.expect("a test checks that every event has a file in schemas/");
+    text
 }
 
 #[cfg(test)]

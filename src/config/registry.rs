@@ -132,20 +132,19 @@ impl RegistryArgs {
 fn urls(text: &str) -> Result<Urls, String> {
     const WRITE: &str =
         "write http://host:8081 or https://host:8081, or several, separated by commas";
+    // Anywhere, because a password may contain what ends a host.
+    if text.contains('@') {
+        return Err(format!(
+            "has a user in it; set {SCHEMA_REGISTRY_AUTH}=user:password instead"
+        ));
+    }
     let url = |text: &str| {
         let url: Uri = text.trim().parse().ok()?;
         let is_http = ["http", "https"].map(Some).contains(&url.scheme_str());
-        (is_http && url.query().is_none()).then_some(url)
+        let is_plain = url.query().is_none() && !text.contains('#');
+        (is_http && is_plain).then_some(url)
     };
-    let has_user = |url: &Uri| {
-        url.authority()
-            .is_some_and(|part| part.as_str().contains('@'))
-    };
-    match text.split(',').map(url).collect::<Option<Vec<_>>>() {
-        None => Err(format!("is not a list of HTTP URLs; {WRITE}")),
-        Some(urls) if urls.iter().any(has_user) => Err(format!(
-            "has a user in it; set {SCHEMA_REGISTRY_AUTH}=user:password instead"
-        )),
-        Some(urls) => Ok(Urls(urls)),
-    }
+    let urls = text.split(',').map(url).collect::<Option<Vec<_>>>();
+    urls.map(Urls)
+        .ok_or_else(|| format!("is not a list of HTTP URLs; {WRITE}"))
 }

@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
 use crate::event::{EVENTS, Record, Routes};
-use crate::kafka::{self, BrokerStatus, KafkaSettings, SchemaIds};
+use crate::kafka::{self, BrokerStatus, KafkaSettings};
 use crate::metrics::Metrics;
 use crate::spool::{self, Backlog, Spool};
 pub use files::{FEW_OPEN_FILES, max_kafka_files};
@@ -66,7 +66,7 @@ pub struct Delivery {
     /// How long Kafka may take before a record goes to the spool; `None` without a spool.
     spool_after: Option<Duration>,
     metrics: Arc<Metrics>,
-    schema_ids: Option<Arc<SchemaIds>>,
+    settings: KafkaSettings,
     outages: Outages,
     damage: Arc<SetOnce<Arc<spool::Error>>>,
 }
@@ -90,8 +90,8 @@ pub struct DeliveryState {
     pub kafka_errors: String,
     /// Why events have waited for long although a broker is connected, if they have.
     pub cause: Option<String>,
-    /// Why the ids of schemas are not known, if they are needed: no event is published until then.
-    pub schema_obstacle: Option<String>,
+    /// Why ids of schemas are missing, if they are needed, and the topics whose events wait for them.
+    pub schema_obstacle: Option<(String, Vec<String>)>,
     /// Each topic of events, with how long the oldest of its events that is not durable has waited.
     pub oldest_ages: Vec<(String, Duration)>,
 }
@@ -257,7 +257,7 @@ impl Delivery {
             spool_status,
             spool_after,
             metrics: Arc::clone(metrics),
-            schema_ids: settings.schema_ids.clone(),
+            settings: settings.clone(),
             outages,
             damage,
         })

@@ -55,9 +55,30 @@ impl Delivery {
         outage.cause().filter(|_| waits).map(str::to_owned)
     }
 
-    /// Why no event can be published yet although a broker is connected.
-    pub(super) fn schema_obstacle(&self) -> Option<String> {
-        self.schema_ids.as_ref()?.obstacle()
+    /// Why ids of schemas are missing, and the topics whose events wait for them.
+    pub(super) fn schema_obstacle(&self) -> Option<(String, Vec<String>)> {
+        let reason = self.settings.schema_ids.as_ref()?.obstacle()?;
+        let waiting = (self.lanes.events().iter())
+            .map(|lane| lane.topic.clone())
+            .filter(|topic| !self.settings.has_schemas_for(topic));
+        Some((reason, waiting.collect()))
+    }
+
+    /// Why records of these lanes may wait although a broker is connected; empty if that is not known.
+    fn obstacle(&self, lanes: &[&Lane], now: Instant) -> String {
+        if lanes
+            .iter()
+            .any(|lane| !self.settings.has_schemas_for(&lane.topic))
+            && let Some((reason, _)) = self.schema_obstacle()
+        {
+            return reason;
+        }
+        let obstacles = lanes.iter().filter_map(|lane| {
+            let obstacle = lane.queue.obstacle(now)?;
+            Some(format!("the topic {} {obstacle}", lane.topic))
+        });
+        let obstacles: Vec<String> = obstacles.take(LISTED_TOPICS).collect();
+        obstacles.join("; ")
     }
 
     pub(super) fn observe(&self, share: Share, now: Instant) -> Observed {
@@ -106,11 +127,7 @@ impl Delivery {
             has_failed: self.status.is_down(),
             errors: self.status.errors(),
             noun,
-            obstacle: match share {
-                Share::Events => self.schema_obstacle(),
-                Share::DeadLetters => None,
-            }
-            .unwrap_or_else(|| obstacle(&long, now)),
+            obstacle: self.obstacle(&long, now),
             advertised: self.status.advertised_errors(),
             topics: topics.join(", "),
             records: in_memory + on_disk,
@@ -125,14 +142,4 @@ impl Delivery {
             spool,
         }
     }
-}
-
-/// Why records of these lanes may wait although a broker is connected; empty if that is not known.
-fn obstacle(lanes: &[&Lane], now: Instant) -> String {
-    let obstacles = lanes.iter().filter_map(|lane| {
-        let obstacle = lane.queue.obstacle(now)?;
-        Some(format!("the topic {} {obstacle}", lane.topic))
-    });
-    let obstacles: Vec<String> = obstacles.take(LISTED_TOPICS).collect();
-    obstacles.join("; ")
 }

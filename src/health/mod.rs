@@ -185,11 +185,20 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
         "" => String::new(),
         reason => format!(" ({reason})"),
     };
-    let kafka = match (state.kafka_is_up, topic_found, &state.schema_obstacle) {
-        (true, true, None) => Ok(()),
-        (true, _, Some(obstacle)) => Err(obstacle.clone()),
-        (true, false, None) => Err("the topic of events has not been found".to_owned()),
-        (false, ..) => Err(format!(
+    // Of all topics, or of some: events of the others are published.
+    let (all_wait, some_wait) = match &state.schema_obstacle {
+        Some((reason, topics)) if topics.len() == state.oldest_ages.len() => (Some(reason), None),
+        Some((reason, topics)) if !topics.is_empty() => (
+            None,
+            Some(format!("{reason}; events of {} wait", topics.join(", "))),
+        ),
+        _ => (None, None),
+    };
+    let kafka = match (state.kafka_is_up, topic_found) {
+        (true, _) if let Some(reason) = all_wait => Err(reason.clone()),
+        (true, true) => Ok(()),
+        (true, false) => Err("the topic of events has not been found".to_owned()),
+        (false, _) => Err(format!(
             "Kafka cannot be reached{}",
             in_brackets(&state.kafka_errors)
         )),
@@ -232,7 +241,10 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
         (Some(true), Ok(()), Some(cause)) => {
             Readiness::Degraded(format!("{cause}; events go to the spool").into())
         }
-        (Some(true) | None, Ok(()), _) => Readiness::Ready,
+        (Some(true) | None, Ok(()), _) => match some_wait {
+            Some(reason) => Readiness::Degraded(reason.into()),
+            None => Readiness::Ready,
+        },
         (Some(true), Err(reason), _) => {
             Readiness::Degraded(format!("{reason}; events go to the spool").into())
         }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
-use crate::event::Routes;
+use crate::event::{EVENTS, Kind, Routes};
 pub use bounded::{Begin, BoundedReader, Stored};
 pub use broker_status::{BrokerStatus, Connection};
 pub use brokers::{BrokerError, check_brokers};
@@ -92,11 +92,15 @@ pub enum Error {
 }
 
 impl KafkaSettings {
-    /// Whether records for this topic can be published, as far as the schema registry is concerned.
-    /// Dead letters have no schema.
+    /// Whether all events of this topic have the id of their schema, if that is needed. Dead letters
+    /// have no schema.
     pub(crate) fn has_schemas_for(&self, topic: &str) -> bool {
-        let ids = self.schema_ids.as_ref();
-        ids.is_none_or(|ids| ids.are_known()) || topic == self.routes.dead_letter_topic()
+        let Some(ids) = &self.schema_ids else {
+            return true;
+        };
+        let is_of_topic = |kind: &&Kind| self.routes.topic_of(kind.name) == Some(topic);
+        let mut events = EVENTS.into_iter().filter(is_of_topic);
+        ids.are_complete() || events.all(|kind| ids.has(kind.name))
     }
 
     /// The configuration that all our clients share.

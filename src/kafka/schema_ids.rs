@@ -5,9 +5,9 @@
 //! <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::event::Record;
 
@@ -17,41 +17,45 @@ const MAGIC: u8 = 0;
 /// The bytes in front of the JSON.
 const FRAME_BYTES: usize = 5;
 
-/// The ids of the schemas of events, once the schema registry has answered. Until then, events are
-/// not published, because their values cannot be framed.
+/// The ids of the schemas of events, as far as the schema registry has answered. The events of a topic
+/// are published once all of them have one: values cannot be framed before, and the order of events
+/// with the same key must not depend on that.
 #[derive(Debug)]
 pub struct SchemaIds {
-    ids: OnceLock<BTreeMap<&'static str, u32>>,
-    obstacle: Mutex<String>,
+    ids: ArcSwap<BTreeMap<&'static str, u32>>,
+    /// Why ids are missing; `None` if none is.
+    obstacle: ArcSwapOption<String>,
 }
 
 impl Default for SchemaIds {
     fn default() -> Self {
+        let reason = "the schema registry has not answered yet".to_owned();
         Self {
-            ids: OnceLock::new(),
-            obstacle: Mutex::new("the schema registry has not answered yet".to_owned()),
+            ids: ArcSwap::default(),
+            obstacle: ArcSwapOption::from_pointee(reason),
         }
     }
 }
 
 impl SchemaIds {
-    /// Sets the id of each event's schema; to be called once.
-    pub fn set(&self, ids: BTreeMap<&'static str, u32>) {
-        drop(self.ids.set(ids));
+    /// Sets the ids that are known, by the names of events, and why others are missing, as a sentence
+    /// without a full stop.
+    pub fn set(&self, ids: BTreeMap<&'static str, u32>, obstacle: Option<String>) {
+        self.ids.store(Arc::new(ids));
+        self.obstacle.store(obstacle.map(Arc::new));
     }
 
-    /// Why the ids are not known, as a sentence without a full stop; `None` if they are.
+    /// Why ids are missing; `None` if none is.
     pub fn obstacle(&self) -> Option<String> {
-        (!self.are_known()).then(|| self.obstacle.lock().clone())
+        self.obstacle.load().as_deref().cloned()
     }
 
-    /// Sets why the ids are not known.
-    pub fn set_obstacle(&self, reason: String) {
-        *self.obstacle.lock() = reason;
+    pub(crate) fn are_complete(&self) -> bool {
+        self.obstacle.load().is_none()
     }
 
-    pub(crate) fn are_known(&self) -> bool {
-        self.ids.get().is_some()
+    pub(crate) fn has(&self, event: &str) -> bool {
+        self.ids.load().contains_key(event)
     }
 
     /// The value of a record as it is published; `None` for a dead letter, which has no schema.
@@ -63,9 +67,8 @@ impl SchemaIds {
         let Some(event) = record.event.as_deref() else {
             return Ok(None);
         };
-        let ids = self.ids.get();
-        let id = ids
-            .and_then(|ids| ids.get(event))
+        let ids = self.ids.load();
+        let id = (ids.get(event))
             .ok_or_else(|| format!("the id of the schema of {event} is not known"))?;
         let mut value = Vec::with_capacity(FRAME_BYTES + record.value.len());
         value.push(MAGIC);

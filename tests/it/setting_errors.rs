@@ -37,6 +37,8 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("LISTEN", r#""0.0.0.0:8080""#, QUOTES, "write it without them"),
     ("SPOOL_DIR", "'/var/spool'", QUOTES, "write it without them"),
     ("SCHEMA_REGISTRY", "http://user:geheim@a:8081", "has a user in it", "set ZIM2KAFKA_SCHEMA_REGISTRY_AUTH=user:password instead"),
+    ("SCHEMA_REGISTRY", "http://KEY:ge/heim@a:8081", "has a user in it", "set ZIM2KAFKA_SCHEMA_REGISTRY_AUTH=user:password instead"),
+    ("SCHEMA_REGISTRY", "http://a:8081#x", "is not a list of HTTP URLs", "write http://host:8081 or https://host:8081, or several, separated by commas"),
     ("SCHEMA_REGISTRY", "http://a:8081,kafka:9092", "is not a list of HTTP URLs", "write http://host:8081 or https://host:8081, or several, separated by commas"),
     ("CALLBACK_SECRETS", r#""1=geheim""#, QUOTES, "write it without them"),
     ("KAFKA_PROPERTIES", "'linger.ms=5'", QUOTES, "write it without them"),

@@ -1,5 +1,7 @@
 //! What `check` finds. A fault ends no check that does not depend on it.
 
+use std::collections::BTreeMap;
+
 use clap::CommandFactory;
 
 use super::super::{Cli, Failure, blocking, serve};
@@ -70,7 +72,7 @@ pub(super) async fn all(
     };
     findings.extend(of_kafka(&kafka, &usage).await?);
     if let Some((registry, routes)) = registry.as_ref().zip(kafka.routes.as_ref()) {
-        findings.push(of_registry(registry, routes).await);
+        findings.extend(of_registry(registry, routes).await);
     }
 
     conceal(&mut settings, &faults, kafka.routes.as_ref());
@@ -159,23 +161,28 @@ async fn of_topics(settings: &KafkaSettings, usage: &TopicUse) -> Vec<Finding> {
 }
 
 /// Looks up the schemas of all events with a topic. Registering them is left to `serve`.
-async fn of_registry(registry: &SchemaRegistry, routes: &Routes) -> Finding {
+async fn of_registry(registry: &SchemaRegistry, routes: &Routes) -> Vec<Finding> {
     const SUBJECT: &str = "schema registry";
-    match registry.ids(routes, Registration::LookUp).await {
-        Ok(ids) => Finding::ok(
-            SUBJECT,
-            format!("has {}", count(ids.len() as u64, "schema")),
-        ),
-        Err(RegistryError::NotRegistered { .. })
-            if registry.registration() == Registration::Register =>
-        {
-            Finding::ok(
-                SUBJECT,
-                "answers; `serve` registers the schemas that it does not have",
-            )
-        }
-        Err(error) => Finding::error(SUBJECT, error.to_string()),
-    }
+    let mut ids = BTreeMap::new();
+    let errors = registry.ids(routes, Registration::LookUp, &mut ids).await;
+    let is_registered_later = |error: &RegistryError| {
+        registry.registration() == Registration::Register
+            && matches!(error, RegistryError::NotRegistered { .. })
+    };
+    let (later, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(is_registered_later);
+    let known = count(ids.len() as u64, "schema");
+    let found = match (later.len(), errors.is_empty()) {
+        (0, true) => Some(format!("has {known}")),
+        (0, false) => None,
+        (later, _) => Some(format!(
+            "answers and has {known}; `serve` registers {later} more, if it is allowed to"
+        )),
+    };
+    let found = found.map(|text| Finding::ok(SUBJECT, text));
+    let errors = errors
+        .iter()
+        .map(|error| Finding::error(SUBJECT, error.to_string()));
+    found.into_iter().chain(errors).collect()
 }
 
 /// librdkafka does not create a client.

@@ -5,6 +5,7 @@ mod job;
 mod judge;
 mod table;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -99,13 +100,14 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         return Ok(());
     };
     if let Some(registry) = registry.filter(|_| !args.dry_run) {
-        let ids = registry.ids(&settings.kafka.routes, registry.registration());
+        let mut ids = BTreeMap::new();
+        let errors = registry.ids(&settings.kafka.routes, registry.registration(), &mut ids);
+        let errors = unless_stopped(stop, async { Ok(errors.await) }).await?;
+        if let Some(error) = errors.first() {
+            return Err(Failure::Failed(error.to_string()));
+        }
         let known = SchemaIds::default();
-        let found = async {
-            ids.await
-                .map_err(|error| Failure::Failed(error.to_string()))
-        };
-        known.set(unless_stopped(stop, found).await?);
+        known.set(ids, None);
         settings.kafka.schema_ids = Some(Arc::new(known));
     }
     let topic = settings.kafka.routes.dead_letter_topic().to_owned();

@@ -350,7 +350,8 @@ impl Topic<'_> {
                 "{FORMAT} is {version}: its records have no headers, and Kafka rejects those of the service; set {FORMAT}=0.11.0 or a newer one"
             )));
         }
-        // Of Confluent Server and of Redpanda. Our values are JSON without the id of a schema.
+        // Of Confluent Server and of Redpanda. They look for the subjects of the topic's name; ours
+        // are those of events.
         for key in [
             "confluent.key.schema.validation",
             "confluent.value.schema.validation",
@@ -359,7 +360,7 @@ impl Topic<'_> {
         ] {
             if is_true(settings, key) {
                 findings.push(self.error(format!(
-                    "{key} is true: Kafka rejects records without the id of a schema, such as those of the service; set {key}=false"
+                    "{key} is true: Kafka rejects records without the id of a schema of a subject of the topic's name, such as those of the service; set {key}=false"
                 )));
             }
         }

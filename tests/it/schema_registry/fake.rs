@@ -25,6 +25,8 @@ pub(super) enum Answers {
     Well,
     /// With this status and this body, whatever is asked.
     With(StatusCode, String),
+    /// The same for this subject only.
+    WithFor(&'static str, StatusCode, String),
 }
 
 /// It runs until the runtime ends.
@@ -136,8 +138,12 @@ async fn answer(State(state): State<Arc<Mutex<Known>>>, request: Request) -> Res
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut state = state.lock();
     state.asked.push(path.clone());
-    if let Answers::With(status, text) = &state.answers {
-        return (*status, text.clone()).into_response();
+    match &state.answers {
+        Answers::Well => {}
+        Answers::WithFor(subject, ..) if !path.contains(subject) => {}
+        Answers::With(status, text) | Answers::WithFor(_, status, text) => {
+            return (*status, text.clone()).into_response();
+        }
     }
     let is_allowed = (state.authorization.as_ref())
         .is_none_or(|wanted| authorization.is_some_and(|given| given == wanted.as_str()));

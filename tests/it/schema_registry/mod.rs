@@ -149,10 +149,14 @@ async fn what_a_registry_lacks_is_named_until_it_has_it() {
     let mut service = Service::embedded(&["--drain-delay=0s"], &variables);
     is_said(
         &mut service,
-        "is not one of a schema registry; check the path",
+        "is not one of a schema registry; check the host and the path",
     );
     // Without a spool, nothing is durable.
     assert!(post(&service, "g0").starts_with("HTTP/1.1 503"));
+    let trouble = json!({"error_code": 50004, "message": "no\nleader"}).to_string();
+    registry.answer(Answers::With(StatusCode::INTERNAL_SERVER_ERROR, trouble));
+    let text = "answers 500 Internal Server Error (no\\nleader); check its log";
+    is_said(&mut service, text);
     let refused = json!({"error_code": 409, "message": "incompatible"}).to_string();
     registry.answer(Answers::With(StatusCode::CONFLICT, refused));
     let text = format!("refuses the schema of the subject {JOINED} (409 Conflict: incompatible)");
@@ -166,7 +170,7 @@ async fn what_a_registry_lacks_is_named_until_it_has_it() {
     registry.demand("Basic dTpnZWhlaW0=");
     is_said(
         &mut service,
-        "has not the schema urn:zim2kafka:schema:group-joined:v1",
+        "does not have the schema urn:zim2kafka:schema:group-joined:v1",
     );
     registry.register_all(70_000);
     is_said(&mut service, "ready");
@@ -188,6 +192,40 @@ async fn what_a_registry_lacks_is_named_until_it_has_it() {
         !log.contains("geheim") && !log.contains("dTpnZWhlaW0="),
         "{log}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_schema_holds_up_the_events_of_its_topic_only() {
+    let registry = Fake::start();
+    let sick = Fake::start();
+    let trouble = json!({"error_code": 50001, "message": "a disk"}).to_string();
+    sick.answer(Answers::With(StatusCode::SERVICE_UNAVAILABLE, trouble));
+    let refused = json!({"error_code": 409, "message": "incompatible"}).to_string();
+    let presence = "com.zegocloud.zim.user.presence-changed.v1";
+    registry.answer(Answers::WithFor(presence, StatusCode::CONFLICT, refused));
+    // A server that answers only with its own trouble is passed over.
+    let urls = format!("http://{},http://{}", sick.address, registry.address);
+    let arguments = ["--drain-delay=0s", "--topics=all"];
+    let mut service = Service::embedded(&arguments, &[(REGISTRY, &urls)]);
+    is_said(&mut service, "; events of zim.user wait");
+    let ready = service.admin("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(post(&service, "g1").contains("\"published\""));
+    let action = callback(json!({
+        "event": "user_action", "user_id": "u1", "os": "ANDROID", "action": 0,
+        "session_id": "930821637828251648", "timestamp": now(),
+    }));
+    let answer = service.post(&action);
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    // Only what is missing is asked for again, and of the server that has answered.
+    assert_eq!(sick.asked().len(), 1);
+    registry.answer(Answers::Well);
+    is_said(&mut service, "ready");
+    let published = service.post(&action);
+    assert!(published.starts_with("HTTP/1.1 200"), "{published}");
+    let asked = registry.asked();
+    let of_joined = asked.iter().filter(|path| path.contains(JOINED)).count();
+    assert_eq!(of_joined, 1, "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,9 +289,9 @@ async fn the_next_url_is_asked_if_one_does_not_answer_and_check_registers_nothin
         &may,
         "ok",
         subject,
-        "`serve` registers the schemas that it does not have",
+        "answers and has 0 schemas; `serve` registers 1 more, if it is allowed to",
     );
-    let missing = "has not the schema urn:zim2kafka:schema:group-joined:v1";
+    let missing = "does not have the schema urn:zim2kafka:schema:group-joined:v1";
     finding(&may_not, "error", subject, missing);
     registry.register_all(1);
     finding(&check("false"), "ok", subject, "has 1 schema");
@@ -287,7 +325,7 @@ async fn redrive_publishes_with_ids_and_finds_what_it_published() {
     assert!(
         ended
             .stderr
-            .contains("(502 Bad Gateway) is not one of a schema registry"),
+            .contains("answers 502 Bad Gateway (no reason given); check its log"),
         "{ended:?}"
     );
     assert_eq!(topics.published().len(), 2);
