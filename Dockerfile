@@ -20,15 +20,15 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it benches/callback \
  && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs benches/callback/main.rs > src/lib.rs \
- && cargo build --release --locked \
- && cargo clean --release --locked --package zim2kafka \
+ && cargo build --profile dist --locked \
+ && cargo clean --profile dist --locked --package zim2kafka \
  && rm -r src
 
 COPY build.rs ./
 COPY schemas schemas
 COPY src src
 ARG ZIM2KAFKA_REVISION
-RUN cargo build --release --locked
+RUN cargo build --profile dist --locked
 
 # The moving tag is intended: a rebuild picks up Debian's fixes of libc.
 FROM debian:bookworm-slim
@@ -41,7 +41,7 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/zim2kafka
 USER 10001:10001
 
-COPY --from=build /build/target/release/zim2kafka /usr/local/bin/
+COPY --from=build /build/target/dist/zim2kafka /usr/local/bin/
 
 # Mount a volume here: the spool holds events that were answered 2xx and that Kafka may not have
 # yet.
