@@ -43,7 +43,7 @@ pub struct SchemaRegistry {
     registration: Registration,
 }
 
-/// What is done with a schema that the registry may not have.
+/// Whether a schema that the registry does not have is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// It is registered.
@@ -84,7 +84,7 @@ pub enum RegistryError {
         url: Uri,
         /// The status.
         status: StatusCode,
-        /// What the user needs to do with the subject.
+        /// The right that the user needs on the subject, as a verb.
         need: &'static str,
         /// The subject.
         subject: &'static str,
@@ -221,7 +221,7 @@ impl SchemaRegistry {
         errors
     }
 
-    /// What is done with a schema that is missing.
+    /// Whether missing schemas are registered.
     pub fn registration(&self) -> Registration {
         self.registration
     }

@@ -40,7 +40,7 @@ pub struct ServerSettings {
     pub intake: IntakeSettings,
     /// The brokers and topics.
     pub kafka: KafkaSettings,
-    /// Where the ids of schemas come from, if values begin with them.
+    /// The schema registry with the ids that values begin with; `None` publishes plain JSON.
     pub registry: Option<SchemaRegistry>,
     /// Where events are stored while Kafka is late, if anywhere.
     pub spool: Option<SpoolSettings>,

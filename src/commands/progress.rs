@@ -54,7 +54,7 @@ impl Counter {
     }
 }
 
-/// What is shown of a command while it works.
+/// The progress of a command, as a bar and as a line.
 pub(super) trait Shown: Send + 'static {
     /// The bar for a terminal.
     fn bar(&self) -> ProgressBar;

@@ -27,7 +27,7 @@ impl AuthoritiesSettings {
     ///
     /// # Errors
     ///
-    /// If there is none, or the file cannot be read.
+    /// If this system has no authorities, the file cannot be read, or it is set without an `https` URL.
     pub fn read(self, urls: &[Uri], file: Option<&Path>) -> Result<Authorities, ConfigError> {
         let is_https = |url: &Uri| url.scheme() == Some(&Scheme::HTTPS);
         let roots = match (urls.iter().any(is_https), file) {

@@ -18,7 +18,7 @@ fn is_command(quote: &str) -> bool {
     COMMANDS.contains(&quote.split(' ').next().unwrap_or_default())
 }
 
-/// What the program can write: its sources without tests and comments.
+/// The sources without tests and comments, which have every text that the program writes.
 pub(crate) fn program() -> String {
     let sources = Source::all();
     let program = sources.iter().flat_map(|source| {
