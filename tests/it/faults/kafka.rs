@@ -100,7 +100,7 @@ async fn an_outage_of_all_brokers_loses_nothing() {
         run.start();
         run.service().ready();
     });
-    let sender = run.load(1000);
+    let sender = run.load(size(400, 1000));
     load_for(Duration::from_secs(2)).await;
     blocking(|| cluster.stop(1));
     let down = Instant::now();
@@ -137,7 +137,7 @@ async fn kafka_down_from_the_start_and_a_spool_of_an_earlier_run_lose_nothing() 
         run.start();
         run.service().ready();
     });
-    let sender = run.load(1000);
+    let sender = run.load(size(400, 1000));
     let (times, mut worst, mut slowest) = (size(1, 5), Duration::ZERO, u64::MAX);
     for _ in 0..times {
         load_for(Duration::from_secs(size(3, 30))).await;
