@@ -30,7 +30,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::Signal;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{self, ConfigError, ConfigErrors, Faults, LogArgs, LogFormat, Setting};
 use crate::delivery::StartError;
@@ -341,20 +343,23 @@ pub fn start_log(cli: &Cli) -> Result<(), Failure> {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     });
-    let filter = EnvFilter::builder().parse(&cli.log.log).map_err(|error| {
+    let filter: Targets = cli.log.log.parse().map_err(|error| {
         Failure::Usage(format!(
             "ZIM2KAFKA_LOG: {error}; write a level such as info, or target=level"
         ))
     })?;
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(|| LogWriter)
         // `tracing` would write them to stderr directly and wait for it.
         .log_internal_errors(false)
         .with_ansi(log::is_terminal());
     match cli.log.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.finish().with(filter).init(),
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true);
+            log.finish().with(filter).init();
+        }
     }
     Ok(())
 }

@@ -9,7 +9,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use tracing_subscriber::filter::Directive;
 
 use super::LogFormat;
 use crate::callback::TimestampUnit;
@@ -230,7 +229,7 @@ pub(super) fn networks(text: &str) -> Result<Networks, String> {
     })
 }
 
-/// Parses directives of the log: levels, and `target=level`. `EnvFilter` takes any other word for a
+/// Parses directives of the log: levels, and `target=level`. `Targets` takes any other word for a
 /// target, and then logs nothing else, not even errors. For the same reason errors stay on if only
 /// targets are listed.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
@@ -240,7 +239,8 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     let is_target = |target: &str| {
         let is_part = |char: char| char.is_alphanumeric() || "_:-.".contains(char);
-        target.chars().all(is_part) && format!("{target}=info").parse::<Directive>().is_ok()
+        target.starts_with(|first: char| first.is_alphanumeric() || first == '_')
+            && target.chars().all(is_part)
     };
     let mut directives: Vec<_> = text.split(',').map(str::trim).collect();
     let mut has_level = false;
