@@ -5,19 +5,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::KafkaSettings;
-use super::consumer::{Consumed, QuietContext, is_temporary};
+use super::consumer::{Consumed, QuietContext};
+use super::retry::{ASK_PAUSE, is_retriable, offsets_of_times, patiently, watermarks};
 use super::rights::may_write;
 use super::transfer::TransferError;
 
 /// The time for Kafka's answer to one question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The pause before it is asked again.
-const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The time for an answer about progress: Kafka answers once no transaction may change it, which is after 30 s at
 /// the latest if a producer was killed.
@@ -120,10 +118,8 @@ impl BoundedReader {
             }
         };
         for partition in partitions {
-            let consumer = &reader.consumer;
-            let watermarks =
-                patiently(|| consumer.fetch_watermarks(topic, partition, ANSWER_TIMEOUT));
-            let (low, high) = watermarks.map_err(|error| reader.cannot_read(error))?;
+            let found = watermarks(reader.consumer.client(), topic, partition, ANSWER_TIMEOUT);
+            let (low, high) = found.map_err(|error| reader.cannot_read(error))?;
             let known = known.get(&partition).copied();
             let at = match begin {
                 // No record may be that late.
@@ -214,7 +210,7 @@ impl BoundedReader {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.end_of(partition)?,
-                Some(Err(error)) if !is_temporary(&error) => return Err(self.cannot_read(error)),
+                Some(Err(error)) if !is_retriable(&error) => return Err(self.cannot_read(error)),
                 None | Some(Err(_)) if self.last.elapsed() > PATIENCE => {
                     return Err(TransferError::Silent(self.topic.clone(), PATIENCE));
                 }
@@ -292,19 +288,20 @@ impl BoundedReader {
     }
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, TransferError> {
-        let metadata = patiently(|| self.consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT));
-        let metadata = metadata.map_err(|error| TransferError::reading(topic, error))?;
-        let mut partitions = Vec::new();
-        for found in metadata.topics() {
-            match found.error().map(RDKafkaErrorCode::from) {
-                None => partitions.extend(found.partitions().iter().map(|found| found.id())),
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
-                Some(code) => {
-                    let error = KafkaError::MetadataFetch(code);
-                    return Err(TransferError::reading(topic, error));
+        let ask = || {
+            let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
+            let mut partitions = Vec::new();
+            for found in metadata.topics() {
+                match found.error().map(RDKafkaErrorCode::from) {
+                    None => partitions.extend(found.partitions().iter().map(|found| found.id())),
+                    Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
+                    Some(code) => return Err(KafkaError::MetadataFetch(code)),
                 }
             }
-        }
+            Ok(partitions)
+        };
+        let partitions = patiently(ANSWER_TIMEOUT, ask);
+        let partitions = partitions.map_err(|error| TransferError::reading(topic, error))?;
         match partitions.is_empty() {
             true => Err(TransferError::Missing(topic.to_owned())),
             false => Ok(partitions),
@@ -334,7 +331,7 @@ impl BoundedReader {
             wanted.add_partition(&self.topic, *partition);
         }
         let ask = || (self.consumer).committed_offsets(wanted.clone(), PROGRESS_TIMEOUT);
-        let committed = patiently(ask);
+        let committed = patiently(ANSWER_TIMEOUT, ask);
         let committed = committed.map_err(|error| TransferError::of_group(&self.group, error))?;
         let elements = committed.elements();
         let known = elements.iter().filter_map(|found| match found.offset() {
@@ -357,9 +354,9 @@ impl BoundedReader {
             .create_with_context(QuietContext)
             .map_err(TransferError::Kafka)?;
         let end = |consumer: &BaseConsumer<QuietContext>, partition| {
-            let ask = || consumer.fetch_watermarks(&self.topic, partition, ANSWER_TIMEOUT);
-            let watermarks = patiently(ask).map_err(|error| self.cannot_read(error))?;
-            Ok::<i64, TransferError>(watermarks.1)
+            let found = watermarks(consumer.client(), &self.topic, partition, ANSWER_TIMEOUT);
+            let (_, end) = found.map_err(|error| self.cannot_read(error))?;
+            Ok::<i64, TransferError>(end)
         };
         let deadline = Instant::now() + PROGRESS_TIMEOUT;
         for partition in partitions {
@@ -385,44 +382,13 @@ impl BoundedReader {
                 .add_partition_offset(&self.topic, *partition, Offset::Offset(time))
                 .map_err(TransferError::Kafka)?;
         }
-        let ask = || (self.consumer).offsets_for_times(wanted.clone(), ANSWER_TIMEOUT);
-        let found = patiently(ask);
+        let found = offsets_of_times(&self.consumer, &self.topic, &wanted, ANSWER_TIMEOUT);
         Ok(offsets(&found.map_err(|error| self.cannot_read(error))?))
     }
 
     fn cannot_read(&self, error: KafkaError) -> TransferError {
         TransferError::reading(&self.topic, error)
     }
-}
-
-/// Asks again while a leader or a coordinator is moving, as after the creation of a topic.
-fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    loop {
-        match ask() {
-            Err(error) if is_moving(&error) && Instant::now() < deadline => {
-                thread::sleep(ASK_PAUSE);
-            }
-            answer => return answer,
-        }
-    }
-}
-
-fn is_moving(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::ReplicaNotAvailable
-                | RDKafkaErrorCode::UnknownLeaderEpoch
-                | RDKafkaErrorCode::FencedLeaderEpoch
-                | RDKafkaErrorCode::OffsetNotAvailable
-                | RDKafkaErrorCode::CoordinatorLoadInProgress
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::NotCoordinator
-        )
-    )
 }
 
 fn offsets(list: &TopicPartitionList) -> BTreeMap<i32, i64> {

@@ -10,6 +10,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::producer::log;
+use super::retry::{is_retriable, offsets_of_times, patiently, watermarks};
 use super::schema_ids::json;
 use super::{Error, KafkaSettings};
 use crate::log::LogThrottle;
@@ -173,11 +174,12 @@ impl Subscription {
             doubt: None,
             unread: LogThrottle::default(),
         };
-        for partition in subscription.fetch_partitions(timeout)?.into_keys() {
+        let partitions = patiently(timeout, || subscription.fetch_partitions(timeout))?;
+        for partition in partitions.into_keys() {
             // Looked up now and not at the first fetch, so that everything after this call is
             // read.
-            let consumer = &subscription.consumer;
-            let (low, high) = consumer.fetch_watermarks(topic, partition, timeout)?;
+            let client = subscription.consumer.client();
+            let (low, high) = watermarks(client, topic, partition, timeout)?;
             let offset = match start {
                 StartFrom::Beginning => low,
                 StartFrom::End | StartFrom::Time(_) => high,
@@ -207,8 +209,7 @@ impl Subscription {
         for partition in self.positions.keys() {
             wanted.add_partition_offset(topic, *partition, Offset::Offset(time))?;
         }
-        for found in consumer.offsets_for_times(wanted, timeout)?.elements() {
-            found.error()?;
+        for found in offsets_of_times(consumer, topic, &wanted, timeout)?.elements() {
             // Without such a record, the position stays: that end was looked up before, so every
             // record that came meanwhile is behind it.
             if let Offset::Offset(_) = found.offset() {
@@ -255,7 +256,7 @@ impl Subscription {
                 self.at_end.insert(partition);
                 return Ok(None);
             }
-            Some(Err(error)) if is_temporary(&error) || is_of_the_group(&error) => return Ok(None),
+            Some(Err(error)) if is_retriable(&error) || is_of_the_group(&error) => return Ok(None),
             Some(Err(error)) => {
                 let doubt = Doubt::of(&error).ok_or(error)?;
                 self.doubt = self.doubt.max(Some(doubt));
@@ -275,7 +276,7 @@ impl Subscription {
     fn look_up(&mut self) -> Result<(), Error> {
         let found = match self.fetch_partitions(LOOKUP_TIMEOUT) {
             Ok(found) => found,
-            Err(error) if is_temporary(&error) => return Ok(()),
+            Err(error) if is_retriable(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         let (topic, before, now) = (&self.topic, self.positions.len(), found.len());
@@ -405,19 +406,6 @@ impl Subscription {
         }
         Ok(self.consumer.assign(&partitions)?)
     }
-}
-
-/// A broker restarts or cannot be reached for a while; librdkafka retries.
-pub(super) fn is_temporary(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::Resolve
-        )
-    )
 }
 
 /// librdkafka looks up the coordinator of `group.id`, although nothing of the group is used. So no

@@ -14,6 +14,7 @@ mod probe;
 mod producer;
 mod properties;
 mod reports;
+mod retry;
 mod rights;
 mod schema_ids;
 mod statistics;

@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::client_config::{Ordering, of_producer};
 use super::events::{Event, EventQueue};
+use super::retry::watermarks;
 use super::statistics::Statistics;
 use super::{BrokerStatus, Error, KafkaSettings};
 use crate::finding::Step;
@@ -251,7 +252,7 @@ impl Probe {
 
 /// Whether the leader of this partition answers, even if it refuses the request.
 fn reaches_leader<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> bool {
-    match client.fetch_watermarks(topic, partition, LEADERS_TIMEOUT) {
+    match watermarks(client, topic, partition, LEADERS_TIMEOUT) {
         Ok(_) => true,
         // librdkafka's own errors are negative, Kafka's are not.
         Err(error) => error
