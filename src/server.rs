@@ -262,8 +262,16 @@ pub async fn run(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     if requests.is_err() || !delivery.is_at_rest() {
+        let (reason, advice) = match delivery.obstacle_at_stop() {
+            None => (String::new(), "; raise the deadline if this repeats"),
+            Some(reason) if spool_folder.is_some() => (format!(": {reason}"), ""),
+            Some(reason) => (
+                format!(": {reason}"),
+                "; set ZIM2KAFKA_SPOOL_DIR, so that they wait on disk instead",
+            ),
+        };
         tracing::warn!(
-            "shutdown was not complete within ZIM2KAFKA_STOP_DEADLINE: callbacks without a 2xx answer depend on the sender's retries. Raise the deadline if this repeats"
+            "shutdown was not complete within ZIM2KAFKA_STOP_DEADLINE{reason}. Callbacks without a 2xx answer depend on the sender's retries{advice}"
         );
     }
     admin_port.stop();

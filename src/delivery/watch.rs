@@ -64,6 +64,18 @@ impl Delivery {
         Some((reason, waiting.collect()))
     }
 
+    /// Why records are not at rest although they had time; `None` if that is not known, or all are.
+    pub fn obstacle_at_stop(&self) -> Option<String> {
+        let lanes = self.lanes.all().iter();
+        let waiting: Vec<_> = lanes.filter(|lane| !lane.queue.is_at_rest()).collect();
+        let obstacle = match (waiting.is_empty(), self.status.is_up()) {
+            (true, _) => return None,
+            (false, true) => self.obstacle(&waiting, Instant::now()),
+            (false, false) => format!("Kafka cannot be reached ({})", self.status.errors()),
+        };
+        (!obstacle.is_empty()).then_some(obstacle)
+    }
+
     /// Why records of these lanes may wait although a broker is connected; empty if that is not known.
     fn obstacle(&self, lanes: &[&Lane], now: Instant) -> String {
         if lanes

@@ -276,6 +276,29 @@ fn a_kafka_that_takes_connections_and_does_not_answer_is_logged() {
 }
 
 #[test]
+fn a_stop_without_a_spool_names_the_kafka_that_it_has_waited_for() {
+    let (listener, address) = taken();
+    let arguments = [
+        "--kafka-brokers",
+        &address,
+        "--drain-delay=0s",
+        "--answer-deadline=1s",
+        "--stop-deadline=2s",
+    ];
+    let service = Service::start(&arguments, &[("ZIM2KAFKA_TIMESTAMP_TOLERANCE", "off")]);
+    let answer = service.post(callback(json!({})));
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    let log = stop(service).stderr;
+    let begin = format!(
+        "shutdown was not complete within ZIM2KAFKA_STOP_DEADLINE: Kafka cannot be reached ({address}: "
+    );
+    assert!(log.contains(&begin), "{log}");
+    assert!(log.contains("; set ZIM2KAFKA_SPOOL_DIR, so that"), "{log}");
+    assert!(!log.contains("raise the deadline"), "{log}");
+    drop(listener);
+}
+
+#[test]
 fn addresses_that_kafka_advertises_and_nobody_reaches_are_reported() {
     let Some(scene) = Scene::new() else { return };
     scene.kafka_goes();
