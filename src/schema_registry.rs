@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -172,17 +173,15 @@ impl SchemaRegistry {
     /// Sets the ids of all events with a topic, each once the registry has answered for it, and logs
     /// once a minute, and for each new reason, why some are missing.
     pub async fn learn(&self, routes: &Routes, ids: &SchemaIds) {
+        if let Some(warning) = self.warning() {
+            tracing::warn!("schema registry: {warning}");
+        }
         let throttle = LogThrottle::default();
         let mut known = BTreeMap::new();
         let mut has_failed = false;
         loop {
             let errors = self.ids(routes, self.registration, &mut known).await;
-            let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            let obstacle = match texts.as_slice() {
-                [] => None,
-                [only] => Some(only.clone()),
-                [first, others @ ..] => Some(format!("{first} (and {} more)", others.len())),
-            };
+            let obstacle = summary(&errors);
             ids.set(known.clone(), obstacle.clone());
             let Some(obstacle) = obstacle else {
                 if has_failed {
@@ -219,6 +218,20 @@ impl SchemaRegistry {
             }
         }
         errors
+    }
+
+    /// A warning if the password is sent to another machine without TLS.
+    pub fn warning(&self) -> Option<String> {
+        self.credentials.as_ref()?;
+        let is_open = |url: &&Uri| url.scheme_str() == Some("http") && !is_loopback(url);
+        let open = self.urls.iter().filter(is_open).map(ToString::to_string);
+        let open: Vec<_> = open.collect();
+        (!open.is_empty()).then(|| {
+            format!(
+                "the password is sent unencrypted to {}, so others on the network path can read it; write https:// in ZIM2KAFKA_SCHEMA_REGISTRY, or connect through a TLS proxy on this machine",
+                open.join(", ")
+            )
+        })
     }
 
     /// Whether missing schemas are registered.
@@ -315,6 +328,28 @@ impl fmt::Debug for SchemaRegistry {
     }
 }
 
+/// Why ids are missing, without a full stop; `None` if there is no error.
+pub fn summary(errors: &[RegistryError]) -> Option<String> {
+    match errors {
+        [] => None,
+        [only] => Some(only.to_string()),
+        [first, others @ ..] => Some(format!("{first} (and {} more)", others.len())),
+    }
+}
+
+/// Whether the host of the URL is this machine, as far as its name shows that.
+fn is_loopback(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => {
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
 /// The schema of an event, as JSON.
 fn text_of(kind: &Kind) -> &'static str {
     let found = SCHEMAS.iter().find(|(id, _)| *id == kind.schema);
@@ -334,5 +369,56 @@ mod tests {
             let schema: Value = serde_json::from_str(text_of(kind)).expect("it is JSON");
             assert_eq!(schema["$id"], kind.schema);
         }
+    }
+
+    /// The warning about these URLs.
+    fn warning(urls: &str, credentials: Option<&str>) -> Option<String> {
+        let urls = urls.split(',').map(|url| url.parse().expect("it is a URL"));
+        let authorities = Authorities {
+            roots: rustls::RootCertStore::empty(),
+            setting: "",
+        };
+        let urls = urls.collect();
+        SchemaRegistry::new(urls, credentials, authorities, Registration::LookUp).warning()
+    }
+
+    #[test]
+    fn a_password_without_tls_is_warned_of_unless_it_stays_on_this_machine() {
+        let password = Some("u:geheim");
+        for url in [
+            "http://registry:8081",
+            "HTTP://10.0.0.7/apis/ccompat/v7",
+            "http://[fd00::1]:8081",
+            "http://0.0.0.0:8081",
+            "http://localhost.example.com:8081",
+            "http://127.0.0.1.example.com:8081",
+        ] {
+            let text = warning(url, password).expect(url);
+            let host = url.split('/').nth(2).expect("a host");
+            assert!(
+                text.contains(&format!("unencrypted to http://{host}/")),
+                "{text}"
+            );
+            assert!(!text.contains("geheim"), "{text}");
+            assert_eq!(warning(url, None), None);
+        }
+        for url in [
+            "https://registry:8081",
+            "http://127.0.0.1:8081",
+            "http://127.9.9.9:8081",
+            "http://[::1]:8081",
+            "http://[::ffff:127.0.0.1]:8081",
+            "http://LocalHost:8081",
+            "http://localhost.:8081",
+            "http://registry.localhost:8081",
+        ] {
+            assert_eq!(warning(url, password), None, "{url}");
+        }
+        let several = "https://a,http://b,http://localhost,http://c";
+        let text = warning(several, password).expect("two of them");
+        assert!(
+            text.contains("unencrypted to http://b/, http://c/, so"),
+            "{text}"
+        );
     }
 }

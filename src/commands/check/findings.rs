@@ -163,6 +163,8 @@ async fn of_topics(settings: &KafkaSettings, usage: &TopicUse) -> Vec<Finding> {
 /// Looks up the schemas of all events with a topic. Registering them is left to `serve`.
 async fn of_registry(registry: &SchemaRegistry, routes: &Routes) -> Vec<Finding> {
     const SUBJECT: &str = "schema registry";
+    let warning = registry.warning().into_iter();
+    let warning = warning.map(|text| Finding::warning(SUBJECT, text));
     let mut ids = BTreeMap::new();
     let errors = registry.ids(routes, Registration::LookUp, &mut ids).await;
     let is_registered_later = |error: &RegistryError| {
@@ -182,7 +184,7 @@ async fn of_registry(registry: &SchemaRegistry, routes: &Routes) -> Vec<Finding>
     let errors = errors
         .iter()
         .map(|error| Finding::error(SUBJECT, error.to_string()));
-    found.into_iter().chain(errors).collect()
+    found.into_iter().chain(warning).chain(errors).collect()
 }
 
 /// librdkafka does not create a client.

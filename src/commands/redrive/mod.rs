@@ -19,6 +19,7 @@ use crate::event::{Policy, Rules};
 use crate::intake::IntakeSettings;
 use crate::kafka::{KafkaSettings, REDRIVE_PREFIX, SchemaIds};
 use crate::log::Chain;
+use crate::schema_registry;
 use job::Job;
 use judge::Judge;
 use table::{Outcome, Table};
@@ -100,11 +101,14 @@ pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(
         return Ok(());
     };
     if let Some(registry) = registry.filter(|_| !args.dry_run) {
+        if let Some(warning) = registry.warning() {
+            tracing::warn!("schema registry: {warning}");
+        }
         let mut ids = BTreeMap::new();
         let errors = registry.ids(&settings.kafka.routes, registry.registration(), &mut ids);
         let errors = unless_stopped(stop, async { Ok(errors.await) }).await?;
-        if let Some(error) = errors.first() {
-            return Err(Failure::Failed(error.to_string()));
+        if let Some(reason) = schema_registry::summary(&errors) {
+            return Err(Failure::Failed(reason));
         }
         let known = SchemaIds::default();
         known.set(ids, None);

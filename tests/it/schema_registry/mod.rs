@@ -228,6 +228,55 @@ async fn a_refused_schema_holds_up_the_events_of_its_topic_only() {
     assert_eq!(of_joined, 1, "{asked:?}");
 }
 
+#[test]
+fn a_stop_names_the_registry_that_it_has_waited_for() {
+    let (listener, silent) = crate::support::process::taken();
+    drop(listener);
+    let url = format!("http://{silent}");
+    let arguments = [
+        "--drain-delay=0s",
+        "--answer-deadline=1s",
+        "--stop-deadline=2s",
+    ];
+    let service = Service::embedded(&arguments, &[(REGISTRY, &url)]);
+    assert!(post(&service, "g1").starts_with("HTTP/1.1 503"));
+    service.process.signal("TERM");
+    let ended = service.process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let log = ended.stderr;
+    let begin = format!(
+        "shutdown was not complete within ZIM2KAFKA_STOP_DEADLINE: the schema registry at {url}/ does not answer ("
+    );
+    let end = "; check ZIM2KAFKA_SCHEMA_REGISTRY and the network. Callbacks without a 2xx answer depend on the sender's retries; set ZIM2KAFKA_SPOOL_DIR, so that they wait on disk instead";
+    let mut lines = log.lines();
+    assert!(
+        lines.any(|line| line.contains(&begin) && line.ends_with(end)),
+        "{log}"
+    );
+    assert!(!log.contains("raise the deadline"), "{log}");
+}
+
+#[test]
+fn a_password_without_tls_is_warned_of() {
+    const WARNING: &str = "the password is sent unencrypted to http://registry.invalid/, so others on the network path can read it; write https:// in ZIM2KAFKA_SCHEMA_REGISTRY";
+    let variables = [(REGISTRY, "http://registry.invalid"), (AUTH, "u:geheim")];
+    let mut service = Service::embedded(&["--drain-delay=0s"], &variables);
+    let log = service.process.logs(WARNING);
+    assert!(!log.contains("geheim"), "{log}");
+
+    let always = [
+        ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret"),
+        ("ZIM2KAFKA_KAFKA_BROKERS", "127.0.0.1:9"),
+    ];
+    let check = |variables: &[(&str, &str)]| {
+        let ended = run(&["check", "--json"], &[&always, variables].concat());
+        serde_json::from_str::<Value>(&ended.stdout).expect("JSON")
+    };
+    let (warned, silent) = (check(&variables), check(&variables[..1]));
+    finding(&warned, "warning", "schema registry", WARNING);
+    assert!(!silent.to_string().contains("unencrypted"), "{silent}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls_the_authority_and_a_file_with_the_password_are_used() {
     let authority = Authority::new();
