@@ -314,7 +314,7 @@ pub async fn run(cli: Cli, stop: &Stop) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args, faults, settings, stop).await,
         Command::Demo(args) => demo::run(args, faults, settings, stop).await,
         Command::Send(args) => send::run(args, faults, stop).await,
-        Command::Tail(args) => tail::run(args, faults, stop).await,
+        Command::Tail(args) => tail::run(args, faults, &settings, stop).await,
         Command::Redrive(args) => redrive::run(args, faults, stop).await,
         Command::Check(args) => {
             // On a blocking thread, because it reads settings too.

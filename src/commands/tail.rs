@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::filter::Filter;
 use super::subscriber::{Range, Read, Records, is_event, pretty, subscribe};
 use super::{Failure, Stop, output, read_settings};
-use crate::config::{ConfigError, Faults, KafkaArgs};
+use crate::config::{ConfigError, Faults, KafkaArgs, Origin, Setting};
 use crate::kafka::{Consumed, StartFrom};
 
 /// The end of `tail --help`.
@@ -25,7 +25,8 @@ Examples:
     topic.help(help).hide_default_value(true).hide_env(true)
 }))]
 pub(super) struct Args {
-    /// Read the dead-letter topic, whatever --topic is; its records contain live signatures
+    /// Read the dead-letter topic and no topics of events, so not with --topic or --topics; its
+    /// records contain live signatures
     #[arg(long)]
     dead_letter: bool,
     /// Begin with the oldest record, not with the next one. --since begins with the first record of
@@ -50,9 +51,15 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// The most records that are printed at once.
 const MAX_BATCH: usize = 100;
 
-pub(super) async fn run(args: Args, mut faults: Faults, stop: &Stop) -> Result<(), Failure> {
+pub(super) async fn run(
+    args: Args,
+    mut faults: Faults,
+    in_force: &[Setting],
+    stop: &Stop,
+) -> Result<(), Failure> {
     let kafka = args.kafka.clone();
     args.check(&mut faults);
+    args.check_topics(in_force, &mut faults);
     let read = move || {
         let settings = faults.take(kafka.settings(None));
         faults.finish(settings)
@@ -162,6 +169,31 @@ impl Args {
                 "--from-beginning",
                 "begins with the oldest record, but --since with a later one; leave out one of them",
             ));
+        }
+    }
+
+    /// Refuses flags that name topics which are not read. The variables of the service may name them.
+    fn check_topics(&self, in_force: &[Setting], faults: &mut Faults) {
+        const OF_EVENTS: &str = "names topics of events, but --dead-letter reads none of them; leave out one of the two. --dead-letter-topic names another topic of dead letters";
+        const OF_DEAD_LETTERS: &str =
+            "has no effect without --dead-letter; add that, or leave this out";
+        let is_flag = |name: &str| {
+            let mut settings = in_force.iter();
+            settings.any(|setting| setting.name == name && setting.origin == Origin::Flag)
+        };
+        for (name, flag, is_of_dead_letters, problem) in [
+            ("ZIM2KAFKA_TOPIC", "--topic", false, OF_EVENTS),
+            ("ZIM2KAFKA_TOPICS", "--topics", false, OF_EVENTS),
+            (
+                "ZIM2KAFKA_DEAD_LETTER_TOPIC",
+                "--dead-letter-topic",
+                true,
+                OF_DEAD_LETTERS,
+            ),
+        ] {
+            if is_of_dead_letters != self.dead_letter && is_flag(name) {
+                faults.add(ConfigError::of_flag(flag, problem));
+            }
         }
     }
 

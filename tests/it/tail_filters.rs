@@ -245,3 +245,56 @@ fn an_unknown_event_of_dead_letters_is_warned_of() {
         assert_eq!(warned(&line), 1, "{ended:?}");
     }
 }
+
+#[test]
+fn a_flag_that_names_a_topic_which_is_not_read_is_refused() {
+    let refused = |flags: &[&str], expected: &[&str]| {
+        let ended = run(&[&["tail", "--kafka-brokers=b:1"], flags].concat(), &[]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let lines: Vec<_> = ended.stderr.lines().collect();
+        assert_eq!(lines, expected);
+    };
+    let of_events = |flag: &str| {
+        format!(
+            "error: {flag}: names topics of events, but --dead-letter reads none of them; leave out one of the two. --dead-letter-topic names another topic of dead letters"
+        )
+    };
+    let (topic, topics) = (of_events("--topic"), of_events("--topics"));
+    refused(&["--dead-letter", "--topic=t"], &[&topic]);
+    refused(&["--topics=all", "--dead-letter"], &[&topics]);
+    refused(
+        &["--dead-letter", "--topic=t", "--topics=all"],
+        &[&topic, &topics],
+    );
+    refused(
+        &["--dead-letter-topic=dead"],
+        &[
+            "error: --dead-letter-topic: has no effect without --dead-letter; add that, or leave this out",
+        ],
+    );
+
+    // The variables are those of the service.
+    let service = Service::embedded(&[], &[("ZIM2KAFKA_DEAD_LETTER_TOPIC", "dead")]);
+    service.ready();
+    let answer = service.post(callback(json!({"event": "unknown", "timestamp": now()})));
+    assert!(answer.contains("dead_lettered"), "{answer}");
+    let answer = service.post(callback(json!({"timestamp": now()})));
+    assert!(answer.contains("published"), "{answer}");
+    let variables = [
+        ("ZIM2KAFKA_KAFKA_BROKERS", service.brokers.as_str()),
+        ("ZIM2KAFKA_TOPIC", "zim.group-joined"),
+        ("ZIM2KAFKA_TOPICS", "user=zim.user"),
+        ("ZIM2KAFKA_DEAD_LETTER_TOPIC", "dead"),
+    ];
+    for (flags, topic) in [
+        (&["--dead-letter"][..], "dead"),
+        (&["--dead-letter", "--dead-letter-topic=dead"], "dead"),
+        (&["--topic=zim.group-joined"], "zim.group-joined"),
+    ] {
+        let always = ["tail", "--from-beginning", "--count=1"];
+        let ended = run(&[&always, flags].concat(), &variables);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let record: Value = serde_json::from_str(&ended.stdout).expect("one record");
+        assert_eq!(record["topic"], topic);
+    }
+}
