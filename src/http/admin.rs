@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
+use axum::http::{Request, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -14,10 +14,9 @@ use tower::ServiceExt;
 use super::Handler;
 use super::connections::Connection;
 use super::problem::Problem;
+use super::protection::protect;
 use super::status::{Page, Status};
-
-/// The policy of answers that are not a page.
-const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+use crate::failpoint;
 
 /// The handler of the admin port.
 pub(crate) fn admin(status: Arc<Status>) -> impl Handler {
@@ -33,6 +32,7 @@ pub(crate) fn admin(status: Arc<Status>) -> impl Handler {
     move |_: Arc<Connection>, request: Request<Incoming>| {
         let answer = router.clone().oneshot(request);
         async {
+            failpoint::hit("admin");
             let mut answer = answer
                 .await
                 .unwrap_or_else(|error: Infallible| match error {});
@@ -40,17 +40,6 @@ pub(crate) fn admin(status: Arc<Status>) -> impl Handler {
             answer
         }
     }
-}
-
-/// No cache keeps an answer, and no browser takes it for something else.
-fn protect(answer: &mut Response) {
-    let headers = answer.headers_mut();
-    let no_sniff = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, no_sniff);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers
-        .entry(header::CONTENT_SECURITY_POLICY)
-        .or_insert(NOTHING);
 }
 
 /// A self-contained page that reads `/status.json` once a second.

@@ -9,6 +9,7 @@ mod body;
 mod callbacks;
 mod connections;
 mod problem;
+mod protection;
 mod refusals;
 mod senders;
 mod status;

@@ -9,6 +9,7 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 
 use crate::support::app::{Answer, App, PATIENCE, Settings, callback};
+use crate::support::wire::Wire;
 
 #[tokio::test]
 async fn the_service_is_ready_once_kafka_answers_and_not_before() {
@@ -105,6 +106,44 @@ async fn the_admin_port_answers_get_and_head_and_404_or_405_otherwise() {
         is_protected(&answer);
         let posted = app.admin_with(Method::POST, path).await;
         assert_eq!(posted.status, StatusCode::NOT_FOUND);
+    }
+    app.stop().await.expect("it stops in order");
+}
+
+#[tokio::test]
+async fn what_the_http_library_answers_on_the_admin_port_has_no_body() {
+    let app = App::embedded(|settings| settings);
+    let large = format!("GET /livez HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(30_000));
+    for (request, status) in [
+        ("nonsense\r\n\r\n", "400 Bad Request"),
+        ("GET /livez HTTP/1.1\r\na b: c\r\n\r\n", "400 Bad Request"),
+        (&large, "431 Request Header Fields Too Large"),
+    ] {
+        let mut wire = Wire::at(app.admin).await;
+        wire.try_say(request).await;
+        let answer = wire.hear_all().await;
+        let answer = String::from_utf8(answer).expect("text");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{answer}"
+        );
+        assert!(answer.contains("\r\ncontent-length: 0\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+    // Each other request gets an answer of the service.
+    for request in [
+        "OPTIONS * HTTP/1.1",
+        "CONNECT a:1 HTTP/1.1",
+        "GET /livez HTTP/1.0",
+    ] {
+        let mut wire = Wire::at(app.admin).await;
+        wire.say(format!("{request}\r\nConnection: close\r\n\r\n"))
+            .await;
+        let answer = String::from_utf8(wire.hear_all().await).expect("text");
+        assert!(
+            answer.contains("\r\ncache-control: no-store\r\n"),
+            "{answer}"
+        );
     }
     app.stop().await.expect("it stops in order");
 }

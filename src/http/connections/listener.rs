@@ -27,6 +27,7 @@ use super::{Connection, Connections, Expiry, Slot};
 use crate::callback::{TraceContext, TraceId};
 use crate::http::Handler;
 use crate::http::problem::Problem;
+use crate::http::protection::protect;
 use crate::http::refusals::Refusals;
 use crate::metrics::CloseReason;
 
@@ -286,5 +287,8 @@ fn panicked(trace_id: Option<TraceId>) -> Response {
             "a request was answered 500 because of the panic above; report it as a bug"
         );
     }
-    Problem::Panicked.answer(trace_id)
+    let mut answer = Problem::Panicked.answer(trace_id);
+    // The admin port's own answer is lost.
+    protect(&mut answer);
+    answer
 }

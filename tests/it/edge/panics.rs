@@ -36,6 +36,24 @@ fn a_panic_in_a_handler_costs_one_request() {
     );
 }
 
+#[test]
+fn a_panic_on_the_admin_port_is_answered_with_the_headers_of_that_port() {
+    let asked = [("ZIM2KAFKA_TEST_PANIC", "admin")];
+    let service = Service::embedded(&[], &asked);
+    for path in ["/", "/status.json", "/livez", "/metrics"] {
+        let answer = service.admin(path);
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        for header in [
+            "content-type: application/problem+json",
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+            "content-security-policy: default-src 'none'; frame-ancestors 'none'",
+        ] {
+            assert!(answer.contains(&format!("\r\n{header}\r\n")), "{answer}");
+        }
+    }
+}
+
 /// The process is gone at once, by a signal of its own, and has said why.
 #[track_caller]
 fn ends_the_process(service: Service) {
