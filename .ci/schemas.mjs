@@ -14,6 +14,7 @@ import addFormats from "ajv-formats";
 const RECORD = "group-joined.v1.schema.json";
 const HEADERS = "event-headers.schema.json";
 const REPORT = "check-report.schema.json";
+const STATUS = "spool-status.schema.json";
 const ASYNCAPI = "asyncapi.yaml";
 const OPENAPI = "openapi.yaml";
 
@@ -21,7 +22,7 @@ const OPENAPI = "openapi.yaml";
 const CHECKS = [
   [/\.v\d+\.schema\.json$/, checkRecord],
   [/-headers\.schema\.json$/, (folder, name) => checkDrafts(readJson(join(folder, name)))],
-  [/^check-report\.schema\.json$/, checkReport],
+  [/^(check-report|send-summary|spool-list|spool-status)\.schema\.json$/, checkReport],
   [/^asyncapi\.yaml$/, checkAsyncapi],
   [/^openapi\.yaml$/, checkOpenapi],
 ];
@@ -39,6 +40,7 @@ const BREAKAGES = [
   [REPORT, "a misspelt keyword", '"minItems": 1', '"minItem": 1', /unknown keyword: "minItem"/],
   [REPORT, "an unknown field in its example", '"warnings": 1,', '"warnings": 1, "notes": 0,', /own example: .*unevaluated/],
   [REPORT, "a value that its example must not show", '"hidden", "value": null', '"hidden", "value": "1=s"', /own example: .*must be null/],
+  [STATUS, "an unknown field in a list of its example", '"name": "dam', '"age": 1, "name": "dam', /own example: .*unevaluated/],
   [ASYNCAPI, "a $ref to no file", "group-joined.v1.schema.json", "group-joined.v2.schema.json", /ENOENT/],
   [ASYNCAPI, "a $ref to no component", "components/messageBindings/user", "components/messageBindings/x", /does not exist/],
   [ASYNCAPI, "no version", "  version: 1.0.0\n", "", /required property "version"/],
@@ -114,7 +116,7 @@ function checkDrafts(schema) {
   return findings;
 }
 
-/** The schema of what `check --json` prints, which must also describe its examples completely. */
+/** The schema of what a command prints with `--json`, which must also describe its examples completely. */
 function checkReport(folder, name) {
   const schema = readJson(join(folder, name));
   const findings = checkDrafts(schema);

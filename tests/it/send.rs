@@ -4,6 +4,7 @@ use rcgen::CertificateParams;
 use serde_json::Value;
 
 use crate::support::process::{Service, run};
+use crate::support::schema::conforms;
 use crate::support::tls::{self, Authority};
 
 const SECRETS: (&str, &str) = ("ZIM2KAFKA_CALLBACK_SECRETS", "1=secret");
@@ -18,6 +19,7 @@ fn summary(url: &str, more: &[&str]) -> (Option<i32>, Value) {
     let summary = serde_json::from_str(&ended.stdout);
     let summary = summary.unwrap_or_else(|error| panic!("{error}: {ended:?}"));
     assert_eq!(ended.stdout.lines().count(), 1);
+    conforms("urn:zim2kafka:schema:send-summary:v1", &summary);
     (ended.code, summary)
 }
 

@@ -84,7 +84,7 @@ pub(super) struct Args {
     /// Most requests at the same time
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
-    /// Print the summary as one JSON object
+    /// Print the summary as one JSON object, described by schemas/send-summary.schema.json
     #[arg(long)]
     json: bool,
     /// Only print a freshly signed body and a curl command that posts it

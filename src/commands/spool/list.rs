@@ -12,7 +12,7 @@ use crate::spool::{Snapshot, Spooled};
 /// The flags of `spool list`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print one JSON object per line
+    /// Print one JSON object per line, described by schemas/spool-list.schema.json
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -20,7 +20,7 @@ use crate::spool::{
 /// The flags of `spool status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print one JSON object
+    /// Print one JSON object, described by schemas/spool-status.schema.json
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -32,6 +32,15 @@ pub(crate) fn validator(schema: &Value) -> Validator {
     jsonschema::validator_for(schema).expect("the schema is one")
 }
 
+/// What a command has printed has everything that this schema requires, and nothing that it does not
+/// describe.
+#[track_caller]
+pub(crate) fn conforms(id: &str, printed: &Value) {
+    let broken = closed_schema(id).iter_errors(printed);
+    let broken: Vec<_> = broken.map(|error| error.to_string()).collect();
+    assert!(broken.is_empty(), "{broken:?}: {printed:#}");
+}
+
 /// Consumers ignore what they do not know; our own records must hold nothing that is not described.
 pub(crate) fn closed(mut schema: Value) -> Value {
     match &mut schema {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{DEAD_LETTER_TOPIC, Scene, TOPIC, send, spool_all, stop, users};
 use crate::support::app::callback;
 use crate::support::process::{Ended, Process, run, zim2kafka};
+use crate::support::schema::conforms;
 
 /// Runs `spool` with these words, on this folder.
 fn spool(folder: &Path, words: &[&str]) -> Ended {
@@ -45,6 +46,7 @@ fn status(folder: &Path, code: i32) -> Value {
     let [status] = &objects(&ended, code)[..] else {
         panic!("it is one object: {ended:?}");
     };
+    conforms("urn:zim2kafka:schema:spool-status:v1", status);
     status.clone()
 }
 
@@ -160,6 +162,9 @@ fn a_running_service_is_shown_with_its_records_and_nothing_changes() {
     );
     let listed = objects(&spool(&scene.folder, &["list", "--json"]), 0);
     assert_eq!(listed.len(), 43);
+    for line in &listed {
+        conforms("urn:zim2kafka:schema:spool-list:v1", line);
+    }
     assert_eq!(listed[40]["dead_letter_reason"], "invalid_event");
     for printed in [list.stdout, json!(listed).to_string()] {
         for hidden in [
