@@ -180,6 +180,10 @@ impl Health {
     }
 }
 
+fn names(topics: &[(String, Duration)]) -> Vec<&str> {
+    topics.iter().map(|(topic, _)| topic.as_str()).collect()
+}
+
 fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) -> Readiness {
     let in_brackets = |reason: &str| match reason {
         "" => String::new(),
@@ -197,7 +201,13 @@ fn judge(state: &DeliveryState, topic_found: bool, answer_deadline: Duration) ->
     let kafka = match (state.kafka_is_up, topic_found) {
         (true, _) if let Some(reason) = all_wait => Err(reason.clone()),
         (true, true) => Ok(()),
-        (true, false) => Err("the topic of events has not been found".to_owned()),
+        (true, false) => Err(match state.oldest_ages.as_slice() {
+            [(topic, _)] => format!("the topic {topic} has not been found"),
+            topics => format!(
+                "none of the topics {} has been found",
+                names(topics).join(", ")
+            ),
+        }),
         (false, _) => Err(format!(
             "Kafka cannot be reached{}",
             in_brackets(&state.kafka_errors)

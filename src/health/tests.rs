@@ -41,7 +41,7 @@ fn the_body_of_readyz_names_the_reason() {
         ),
         (
             text(Some(true), true, false, 0, None),
-            "degraded: the topic of events has not been found; events go to the spool",
+            "degraded: the topic t has not been found; events go to the spool",
         ),
         (
             text(Some(true), true, true, 0, leaderless),
@@ -58,7 +58,7 @@ fn the_body_of_readyz_names_the_reason() {
         ),
         (
             text(None, true, false, 0, None),
-            "not ready: the topic of events has not been found",
+            "not ready: the topic t has not been found",
         ),
         (
             text(Some(false), false, true, 0, None),
