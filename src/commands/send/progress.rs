@@ -15,15 +15,19 @@ pub(super) struct Sent<F> {
 impl<F: Fn() -> Counts + Send + 'static> Shown for Sent<F> {
     fn bar(&self) -> ProgressBar {
         let Some(total) = self.total else {
-            return bar("{spinner} {pos} answered, {per_sec}");
+            return bar("{spinner} {pos} answered, {per_sec} {msg}");
         };
-        let bar = bar("{wide_bar} {pos}/{len} {per_sec} {eta}");
+        let bar = bar("{wide_bar} {pos}/{len} {per_sec} {eta} {msg}");
         bar.set_length(total);
         bar
     }
 
     fn draw(&mut self, bar: &ProgressBar) {
-        bar.set_position((self.counts)().finished());
+        let counts = (self.counts)();
+        bar.set_position(counts.finished());
+        if let Some(failure) = counts.failure {
+            bar.set_message(failure);
+        }
     }
 
     fn line(&mut self) -> Option<String> {

@@ -50,17 +50,19 @@ impl Default for Summary {
 }
 
 /// What is known while callbacks are sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Counts {
     sent: u64,
     succeeded: u64,
     retried: u64,
     given_up: u64,
+    /// Why most of the failed attempts failed.
+    pub(super) failure: Option<String>,
 }
 
 impl Counts {
     /// The callbacks that are answered with 2xx or given up.
-    pub(super) fn finished(self) -> u64 {
+    pub(super) fn finished(&self) -> u64 {
         self.succeeded + self.given_up
     }
 }
@@ -72,11 +74,16 @@ impl fmt::Display for Counts {
             succeeded,
             retried,
             given_up,
+            failure,
         } = self;
         write!(
             f,
             "sent {sent}, 2xx {succeeded}, retried {retried}, given up {given_up}"
-        )
+        )?;
+        match failure {
+            Some(failure) => write!(f, "; {failure}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -88,11 +95,13 @@ impl Summary {
 
     /// The counts so far.
     pub(super) fn progress(&self) -> Counts {
+        let most = self.failures.iter().max_by_key(|(_, attempts)| **attempts);
         Counts {
             sent: self.sent,
             succeeded: self.succeeded,
             retried: self.retried,
             given_up: self.given_up,
+            failure: most.map(|(failure, _)| failure.clone()),
         }
     }
 
@@ -197,6 +206,10 @@ mod tests {
              given up    1\n\
              unfinished  1\n            3 × answer 503 Service Unavailable\n\
              answered in p50 1.50 ms, p90 1.50 ms, p99 1.50 ms, p99.9 1.50 ms, max 1.50 ms"
+        );
+        assert_eq!(
+            summary().progress().to_string(),
+            "sent 5, 2xx 3, retried 2, given up 1; answer 503 Service Unavailable"
         );
         let json = summary().json();
         for (name, value) in [
