@@ -247,10 +247,10 @@ pub async fn run(
     let deadline = Instant::now() + settings.stop_deadline - producer_stop_time;
     // Records that stay in the spool are logged at the end.
     outages.abort();
-    tracing::info!(
-        "stopping: not ready, accepting callbacks for another {:?}",
-        settings.drain_delay
-    );
+    match settings.drain_delay {
+        Duration::ZERO => tracing::info!("stopping"),
+        delay => tracing::info!("stopping: not ready, accepting callbacks for another {delay:?}"),
+    }
     health.set_stopping();
     tokio::time::sleep(settings.drain_delay).await;
     // Slow clients must not use up the time for records that have been answered.
@@ -293,7 +293,7 @@ pub async fn run(
         if records > 0 {
             let stay = if records == 1 { "stays" } else { "stay" };
             tracing::warn!(
-                "{} {stay} in the spool in {folder}; the next start with this folder publishes the rest",
+                "{} {stay} in the spool in {folder}; the next start with this folder publishes what Kafka has not taken",
                 count(records as u64, "record")
             );
         }

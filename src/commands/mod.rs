@@ -42,8 +42,8 @@ use crate::server::ServerError;
 use help::{ENVIRONMENT, EXIT_CODES, HELP_WIDTH, with_short_help};
 pub use stop::Stop;
 
-/// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes them, keyed by group, to
-/// Kafka
+/// Receives the signed callbacks of ZEGOCLOUD In-app Chat and publishes each as a
+/// record on Kafka
 #[derive(Debug, Parser)]
 #[command(
     name = "zim2kafka",
@@ -81,7 +81,7 @@ enum Command {
     /// Run the service
     #[command(long_about = serve::LONG_ABOUT)]
     Serve(serve::Args),
-    /// Show the service at work with an in-process Kafka, signed sample callbacks and a subscriber
+    /// Show the service at work with an in-memory Kafka, signed sample callbacks and a subscriber
     Demo(demo::Args),
     /// Act as the sender: post signed callbacks with ZEGOCLOUD's retry schedule
     #[command(after_help = send::EXAMPLES)]

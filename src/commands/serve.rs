@@ -37,7 +37,8 @@ Three settings are all that it needs:
 In production:
 
   ZIM2KAFKA_CALLBACK_SECRETS=1234567890=YOUR-SECRET zim2kafka serve \\
-      --kafka-brokers kafka-1:9092,kafka-2:9092 --spool-dir /var/lib/zim2kafka
+      --kafka-brokers kafka-1:9092,kafka-2:9092 --topics all \\
+      --spool-dir /var/lib/zim2kafka
 
 To try it out, with an in-memory Kafka and the topics of all events:
 

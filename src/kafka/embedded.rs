@@ -1,4 +1,4 @@
-//! An in-process Kafka for trials: librdkafka's mock cluster.
+//! An in-memory Kafka for trials: librdkafka's mock cluster.
 
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};

@@ -139,7 +139,7 @@ fn every_command_reports_all_faults_in_one_run() {
     let spool = r#"ZIM2KAFKA_SPOOL_AFTER: "y" is not a duration; write 250ms"#;
     let topic =
         format!(r#"ZIM2KAFKA_TOPIC: "a b" has a character that no topic may have; {TOPIC}"#);
-    let unknown = r#"ZIM2KAFKA_TOPICS: "x" is neither a family nor an event; write group, room, message, call, user, or an event such as group_exit"#;
+    let unknown = r#"ZIM2KAFKA_TOPICS: "x" is neither a family nor an event; write all, or NAME=TOPIC for each of group, room, message, call, user, or of events such as group_exit"#;
     let empty = r#"ZIM2KAFKA_TOPICS: "user" has no topic; write user=zim.user, user=dead-letter or user=discard"#;
     for (command, missing) in [("serve", &[NO_BROKERS, NO_SECRETS][..]), ("demo", &[])] {
         let ended = run(&[command], &bad);

@@ -197,7 +197,7 @@ fn invalid_entries_are_refused_with_what_to_write() {
         ("call_accepted=j", format!(r#""call_accepted" {NO_NAME}; did you mean call_accept?"#)),
         (
             "x=j",
-            format!(r#""x" {NO_NAME}; write group, room, message, call, user, or an event such as group_exit"#),
+            format!(r#""x" {NO_NAME}; write all, or NAME=TOPIC for each of group, room, message, call, user, or of events such as group_exit"#),
         ),
         ("Room=r", r#""Room" is in the wrong case; write room"#.to_owned()),
         ("ROOM_EXIT=r", r#""ROOM_EXIT" is in the wrong case; write room_exit"#.to_owned()),

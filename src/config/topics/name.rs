@@ -87,7 +87,7 @@ pub(super) fn named(name: &str) -> (Option<Name>, Result<Name, String>) {
             meant.text()
         ),
         None => format!(
-            "{name:?} is neither a family nor an event; write {}, or an event such as group_exit",
+            "{name:?} is neither a family nor an event; write all, or NAME=TOPIC for each of {}, or of events such as group_exit",
             families.collect::<Vec<_>>().join(", ")
         ),
     };
