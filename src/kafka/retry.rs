@@ -59,7 +59,7 @@ fn of_partitions<T, C: ClientContext>(
     let is_retried = |error: &KafkaError| is_retriable(error) || is_unknown(error);
     repeat(timeout, is_retried, || {
         if is_repeated {
-            // librdkafka does not look for a leader again by itself.
+            // librdkafka keeps the old leader until it gets new metadata.
             client.fetch_metadata(Some(topic), timeout)?;
         }
         is_repeated = true;
