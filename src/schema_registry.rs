@@ -328,7 +328,7 @@ impl fmt::Debug for SchemaRegistry {
     }
 }
 
-/// Why ids are missing, without a full stop; `None` if there is no error.
+/// The reason why ids are missing; `None` if there is no error.
 pub fn summary(errors: &[RegistryError]) -> Option<String> {
     match errors {
         [] => None,

@@ -28,6 +28,16 @@ fn the_body_of_readyz_names_the_reason() {
         schema_obstacle: None,
         oldest_ages: vec![("t".to_owned(), Duration::ZERO)],
     };
+    let none_found = DeliveryState {
+        oldest_ages: ["t", "u"]
+            .map(|topic| (topic.to_owned(), Duration::ZERO))
+            .into(),
+        ..full.clone()
+    };
+    assert_eq!(
+        judge(&none_found, false, deadline).to_string(),
+        "not ready: the spool is full (ZIM2KAFKA_SPOOL_MAX_BYTES), and none of the topics t, u has been found"
+    );
     for (text, expected) in [
         (
             judge(&full, true, deadline).to_string(),

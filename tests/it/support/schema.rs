@@ -32,8 +32,7 @@ pub(crate) fn validator(schema: &Value) -> Validator {
     jsonschema::validator_for(schema).expect("the schema is one")
 }
 
-/// What a command has printed has everything that this schema requires, and nothing that it does not
-/// describe.
+/// The output of a command conforms to this schema, and has no field that the schema does not describe.
 #[track_caller]
 pub(crate) fn conforms(id: &str, printed: &Value) {
     let broken = closed_schema(id).iter_errors(printed);
